@@ -1,0 +1,44 @@
+# Every target makes its own environment; `make demo` and `make test` are all a fresh machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-all check format bench-sampling bench-ablation clean
+.DEFAULT_GOAL := help
+
+help:  ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("psgpo needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## The whole method on the embedded benchmark (2 cores, about 12 minutes)
+	$(BIN)/psgpo run recipes/demo.toml
+
+test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(INSTALLED)  ## Tests, the slow ones too
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-sampling: $(INSTALLED)  ## Sampler against transformers' generate, in one run
+	$(BIN)/python benchmarks/sampling.py
+
+bench-ablation: $(INSTALLED)  ## Three paired seeds of every arm (1 to 2 hours; resumable)
+	$(BIN)/python benchmarks/ablation.py
+
+clean:  ## Remove the environment and caches; runs stay
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
