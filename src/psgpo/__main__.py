@@ -1,0 +1,5 @@
+"""`python -m psgpo` is the `psgpo` command."""
+
+from psgpo.cli.main import main
+
+main()

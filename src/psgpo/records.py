@@ -1,0 +1,248 @@
+"""The records every stage reads and writes. Frozen, keyword-only, JSON Lines on disk; no torch.
+
+Each record has `to_json` (a plain dict) and `from_json` (its inverse, which raises `ValueError`,
+`KeyError` or `TypeError` for malformed input; `psgpo.jsonl.read_jsonl` adds file and line).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class Status(StrEnum):
+    """What came of running one program against its tests. Only PASSED is a success."""
+
+    PASSED = "PASSED"
+    WRONG_ANSWER = "WRONG_ANSWER"
+    RUNTIME_ERROR = "RUNTIME_ERROR"
+    SYNTAX_ERROR = "SYNTAX_ERROR"
+    TIMEOUT = "TIMEOUT"
+    MEMORY = "MEMORY"
+    OUTPUT_LIMIT = "OUTPUT_LIMIT"
+    """The program returned or printed more than the limit."""
+    BAD_VALUE = "BAD_VALUE"
+    """The program returned something that is not plain data."""
+    NO_REPORT = "NO_REPORT"
+    """The program ended before every test had answered (exit, exec, closed channel)."""
+    CRASHED = "CRASHED"
+    """The program's process died of a signal that the limits did not send."""
+    INFRASTRUCTURE = "INFRASTRUCTURE"
+    """The grader itself failed: neither pass nor fail. Never cached, never a reward."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One hidden test: `function(*args)` must equal `expected`."""
+
+    args: tuple[Any, ...]
+    expected: Any
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallTests:
+    """Function-call tests: the trusted side compares what the untrusted function returns."""
+
+    function: str
+    """Name of the entry point the program must define."""
+    calls: tuple[Call, ...]
+    """At least one call; an empty list can never be passed."""
+    comparator: str = "exact"
+    """Name of the comparison, see `psgpo.execution.comparators`."""
+
+    def to_json(self) -> Json:
+        calls = [{"args": list(call.args), "expected": call.expected} for call in self.calls]
+        return {"kind": "calls", "function": self.function, "comparator": self.comparator, "calls": calls}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> CallTests:
+        if not isinstance(record, Mapping) or record.get("kind") != "calls":
+            raise ValueError("tests must be an object with kind 'calls', a function and calls")
+        function = record["function"]
+        if not isinstance(function, str) or not function.isidentifier():
+            raise ValueError(f"tests.function must be the name of a function, found {function!r}")
+        calls = []
+        for call in record["calls"]:
+            if not isinstance(call["args"], list | tuple):
+                raise ValueError(f"a call's args must be a list, found {type(call['args']).__name__}")
+            if not _is_finite((call["args"], call["expected"])):
+                raise ValueError("a call holds NaN or an infinity, which JSON has no word for; leave that test out")
+            calls.append(Call(args=tuple(call["args"]), expected=call["expected"]))
+        if not calls:
+            raise ValueError("the problem has no tests; a problem without tests cannot be graded, remove it")
+        return cls(function=function, calls=tuple(calls), comparator=record.get("comparator", "exact"))
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A programming task with hidden tests."""
+
+    id: str
+    prompt: str
+    """What the program shall do, in words. Not yet wrapped for a model: see `Recipe.prompt_template`."""
+    tests: CallTests
+    source: str = ""
+    """Which benchmark or file it comes from."""
+    split: str = ""
+    """train, validation or test; empty when the source has no splits."""
+    difficulty: int | None = None
+    """For the embedded benchmark the number of operations; else the source's own scale."""
+    starter_code: str = ""
+    """Code the program must begin with; empty for none."""
+    reference_solution: str | None = None
+    metadata: Json = field(default_factory=dict)
+    """Anything else the source knows (JSON values only)."""
+
+    def to_json(self) -> Json:
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        record["tests"] = self.tests.to_json()
+        return record
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Problem:
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = set(record) - known
+        if unknown:
+            raise ValueError(f"unknown keys {sorted(unknown)} in a problem; allowed: {sorted(known)}")
+        if not isinstance(record["id"], str) or not record["id"]:
+            raise ValueError("a problem needs a non-empty string 'id'")
+        if not isinstance(record["prompt"], str):
+            raise ValueError(f"problem {record['id']}: 'prompt' must be a string")
+        values = dict(record)
+        try:
+            values["tests"] = CallTests.from_json(record["tests"])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"problem {record['id']}: {error}") from None
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the trusted side found out about one program."""
+
+    status: Status
+    tests_passed: int
+    tests_total: int
+    first_failing: int | None = None
+    """Index of the first test that did not hold; None when all held or none ran."""
+    detail: str = ""
+    """One line for people: the exception's type and message, the limit that was hit."""
+    cpu_seconds: float = 0.0
+    """CPU time of the program's process."""
+    wall_seconds: float = 0.0
+    confinement: str = ""
+    """The rung of the hardening ladder that was in force, see `psgpo doctor`."""
+    cached: bool = False
+    """True when the verdict came from the cache and nothing was run."""
+
+    @property
+    def passed(self) -> bool:
+        return self.status is Status.PASSED
+
+    def to_json(self) -> Json:
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"status": self.status.value}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Verdict:
+        return cls(**(dict(record) | {"status": Status(record["status"])}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a sampler returns for one prefix."""
+
+    token_ids: tuple[int, ...]
+    """The sampled ids after the prefix; the end-of-sequence token, when sampled, is the last of them."""
+    logprobs: tuple[float, ...]
+    """log softmax(logits / temperature) of each sampled id, before top-p truncation."""
+    finished: bool
+    """True when the end-of-sequence token was sampled, False when max_new_tokens cut it off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """One response of a policy to a problem, with its verdict."""
+
+    problem_id: str
+    index: int
+    """Which of the problem's responses this is, from 0."""
+    checkpoint: str
+    """Name of the policy that wrote it, e.g. `baseline/step-40`."""
+    token_ids: tuple[int, ...]
+    text: str
+    """`token_ids` decoded, end-of-sequence token left out."""
+    finished: bool
+    verdict: Verdict
+    prompt_ids: tuple[int, ...] = ()
+
+    def to_json(self) -> Json:
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return record | {
+            "verdict": self.verdict.to_json(),
+            "token_ids": list(self.token_ids),
+            "prompt_ids": list(self.prompt_ids),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Response:
+        values = dict(record) | {"verdict": Verdict.from_json(record["verdict"])}
+        return cls(**(values | {"token_ids": tuple(record["token_ids"]), "prompt_ids": tuple(record["prompt_ids"])}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """One question of the search: can a completion of the first `line` lines pass?"""
+
+    line: int
+    """m: how many lines were kept."""
+    drawn: int
+    """Completions drawn, at most K (fewer when an early one passed)."""
+    passed: int
+    """How many of those drawn passed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LineLabels:
+    """Line labels of one response, and what they cost."""
+
+    response: Response
+    line_ends: tuple[int, ...]
+    """Per code line, index into `response.token_ids` of the token that ends the line."""
+    labels: tuple[float, ...]
+    """Per code line: +1 the prefix can be completed, -1 it cannot, 0 neutral (comment, blank, docstring)."""
+    last_solvable: int
+    """m*: how many leading lines the search found completable; T when the response itself passes."""
+    strategy: str
+    """`binary-search` or `linear-scan`."""
+    probes: tuple[Probe, ...]
+    completions: int
+    """Completions drawn for this response."""
+    tokens: int
+    """Tokens generated for this response."""
+    executions: int
+    """Programs judged for this response, the response itself included."""
+
+    def to_json(self) -> Json:
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        record |= {"response": self.response.to_json(), "probes": [dataclasses.asdict(probe) for probe in self.probes]}
+        return record | {"line_ends": list(self.line_ends), "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> LineLabels:
+        values = dict(record) | {"response": Response.from_json(record["response"])}
+        values["probes"] = tuple(Probe(**probe) for probe in record["probes"])
+        return cls(**(values | {"line_ends": tuple(record["line_ends"]), "labels": tuple(record["labels"])}))

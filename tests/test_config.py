@@ -1,0 +1,94 @@
+"""Recipes: what is refused, and that the message names the key and the way out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from psgpo.config import load_recipe, parse_recipe
+from psgpo.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+Table = dict[str, Any]
+BASE: Table = {"name": "t", "out": "runs/t", "problems": {"kind": "opchain"}, "arms": {"baseline": {}}}
+
+
+def changed(change: Callable[[Table], object]) -> Table:
+    table = copy.deepcopy(BASE)
+    change(table)
+    return table
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.name)
+def test_every_shipped_recipe_loads(path: Path) -> None:
+    assert load_recipe(path).arms
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.update(rll={}), ["'rll'", "did you mean 'rl'", "allowed here"]),
+        (lambda t: t.update(rl={"stepz": 1}), ["rl.stepz", "did you mean 'steps'"]),
+        (lambda t: t.update(rl={"steps": "many"}), ["rl.steps", '"many"', "integer"]),
+        (lambda t: t.update(rl={"steps": 0}), ["rl.steps", "greater than 0"]),
+        (lambda t: t["problems"].update(trian=1), ["problems.trian", "did you mean 'train'"]),
+        (lambda t: t["arms"].update(a={"lamda": 1}), ["arms.a.lamda", "lambda_pass"]),
+        (lambda t: t["arms"].update(a={"line_reward": "sun", "prm": "s"}), ["arms.a.line_reward", "'sum'"]),
+        (lambda t: t["arms"].update(a={"line_reward": "sum", "prm": "s"}), ["arms.a.prm", "allowed: ['oracle']"]),
+        (lambda t: t["arms"].update(a={"line_reward": "sum"}), ["arms.a", "go together"]),
+        (lambda t: t["arms"].pop("baseline"), ["arms.baseline"]),
+        (lambda t: t.pop("name"), ["missing key 'name'"]),
+        (lambda t: t.update(rl={"minibatches": 3}), ["rl.minibatches", "divide"]),
+        (lambda t: t.update(sft={"examples": 0}), ["sft.examples"]),
+        (lambda t: t.update(prompt_template="no slot"), ["{prompt}"]),
+        (lambda t: t["problems"].update(kind="csv"), ["problems", "'opchain'", "'jsonl'"]),
+    ],
+)
+def test_refusals_name_the_key_and_what_is_allowed(change: Callable[[Table], object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_recipe(changed(change), origin="r.toml")
+    message = str(caught.value)
+    assert message.startswith("r.toml: ")
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
+    table = changed(lambda t: t.update(prm={"sign": {"target": "sign"}}))
+    table["arms"]["a"] = {"line_reward": "progress", "prm": "sign"}
+    with pytest.raises(UserError, match="needs a PRM of target 'progress'"):
+        parse_recipe(table, origin="r")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes" / "demo.toml", ["rl.steps=7", "out=runs/other", "rl.whiten_advantages=false"])
+    assert (recipe.rl.steps, str(recipe.out), recipe.rl.whiten_advantages) == (7, "runs/other", False)
+    with pytest.raises(UserError, match=r"key\.path=value"):
+        load_recipe(ROOT / "recipes" / "demo.toml", ["rl.steps"])
+    with pytest.raises(UserError, match="no such recipe"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("name = \n")
+    with pytest.raises(UserError, match=r"bad\.toml: not valid TOML"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.update(model={"hidden_size": 65}), ["model", "even multiple"]),
+        (lambda t: t.update(model={"path": "m"}), ["sft.optimizer", "adamw"]),
+        (lambda t: t["problems"].update(train_operations=[9, 6]), ["train_operations", "[fewest, most]"]),
+        (lambda t: t.update(rl={"clip": float("inf")}), ["rl.clip", "finite"]),
+        (lambda t: t.update(sandbox={"memory_mb": 8}), ["sandbox.memory_mb", "64"]),
+    ],
+)
+def test_recipes_that_could_not_run_do_not_load(change: Callable[[Table], object], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_recipe(changed(change), origin="r.toml")
+    for word in words:
+        assert word in str(caught.value)
