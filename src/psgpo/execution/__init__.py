@@ -1,0 +1,9 @@
+"""Run untrusted, model-written programs against tests. See docs/sandbox.md for what is and is not covered.
+
+with Sandbox(workers=2) as sandbox:
+    verdicts = sandbox.grade([(program_text, problem.tests), ...])
+"""
+
+from psgpo.execution.sandbox import Outcome, Sandbox, SandboxError
+
+__all__ = ["Outcome", "Sandbox", "SandboxError"]

@@ -1,0 +1,269 @@
+"""The channel between trusted and untrusted processes: plain data in, plain data out, bounded in every direction.
+
+A value travels as tagged JSON and is rebuilt to exact builtin types; nothing is ever unpickled. JSON's own null, true,
+numbers, strings and arrays stand for None, bool, int, finite float, str and list; everything else is an object with one
+key, the tag:
+
+    {"t": [...]} tuple      {"s": [...]} set       {"f": [...]} frozenset    {"d": [[key, value], ...]} dict
+    {"b": "hex"} bytes      {"i": "hex"} an int beyond 64 bits               {"n": "nan" | "inf" | "-inf"} float
+
+The reader assumes that the writer is hostile: length, depth, number of nodes and digits are capped, strings must be
+valid Unicode, and a set or dict whose members were chosen to collide is refused before it is built. This file runs in
+all three roles, so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+MAX_BYTES = 2 << 20
+"""Longest encoded value, bytes."""
+MAX_DEPTH = 100
+"""Deepest nesting of containers; a cycle ends here too."""
+MAX_INT_BITS = 1 << 20
+"""Largest integer, bits (about 315,000 decimal digits)."""
+NODE_COST = 8
+"""Every node is charged this many bytes of `MAX_BYTES`, which bounds the memory that a short text can unfold to."""
+MAX_COLLISION_WORK = 5_000_000
+"""Comparisons that building one set or dict may cost at worst."""
+
+HEADER = 4
+"""Bytes of the little-endian length before each frame."""
+
+ENVELOPE = 16
+"""Bytes that a reply may have around its value."""
+
+_dumps = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=False).encode
+_loads = json.JSONDecoder().decode
+
+
+class BadValueError(ValueError):
+    """The value is not plain data (or the bytes do not describe one)."""
+
+
+class TooLargeError(ValueError):
+    """The value is plain data but exceeds a limit of the channel."""
+
+
+class _Budget:
+    """What is left of `MAX_BYTES` while one value is walked."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_BYTES
+
+    def spend(self, cost: int) -> None:
+        self.left -= cost
+        if self.left < 0:
+            raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+
+
+def encode(value: Any) -> bytes:
+    """The value as tagged JSON (UTF-8).
+
+    Raises:
+        BadValueError: it contains something else than exact builtin data types, a lone surrogate, or a cycle.
+        TooLargeError: it exceeds `MAX_BYTES` or `MAX_INT_BITS`.
+    """
+    tree = _pack(value, 0, _Budget())
+    try:
+        data = _dumps(tree).encode()
+    except UnicodeEncodeError:
+        raise BadValueError("a string contains a lone surrogate") from None
+    if len(data) > MAX_BYTES:
+        raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+    return data
+
+
+def _pack(value: Any, depth: int, budget: _Budget) -> Any:
+    kind = type(value)
+    budget.spend(NODE_COST)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if -(2**63) <= value < 2**63 else _pack_big_int(value)
+    if kind is str:
+        budget.spend(len(value))
+        return value
+    if kind is float:
+        return value if value - value == 0.0 else {"n": repr(value)}
+    if kind is bytes:
+        budget.spend(2 * len(value))
+        return {"b": value.hex()}
+    if depth >= MAX_DEPTH:
+        raise BadValueError(f"containers nest deeper than {MAX_DEPTH}, or contain themselves")
+    depth += 1
+    if kind is list:
+        return [_pack(item, depth, budget) for item in value]
+    if kind is tuple:
+        return {"t": [_pack(item, depth, budget) for item in value]}
+    if kind is dict:
+        return {"d": [[_pack(key, depth, budget), _pack(item, depth, budget)] for key, item in value.items()]}
+    if kind is set or kind is frozenset:
+        return {"s" if kind is set else "f": [_pack(item, depth, budget) for item in value]}
+    raise BadValueError(f"{_name(kind)} is not plain data")
+
+
+def _pack_big_int(value: int) -> dict[str, str]:
+    if value.bit_length() > MAX_INT_BITS:
+        raise TooLargeError(f"an integer has more than {MAX_INT_BITS} bits")
+    return {"i": format(value, "x")}
+
+
+def _name(kind: type) -> str:
+    name = getattr(kind, "__name__", "?")
+    return name[:80] if type(name) is str else "?"
+
+
+def decode(data: bytes, *, allow_nan: bool = True) -> Any:
+    """The value that `data` describes, in bounded time and memory.
+
+    Args:
+        data: what `encode` returned, or what a hostile process claims it returned.
+        allow_nan: False refuses a NaN anywhere in the value.
+
+    Raises:
+        BadValueError: `data` is no well-formed value, or it contains a NaN that is not allowed.
+        TooLargeError: it exceeds a limit, or its members would make a set or dict too slow to build.
+    """
+    if len(data) > MAX_BYTES:
+        raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+    try:
+        tree = _loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadValueError(f"malformed reply ({type(error).__name__})") from None
+    return _Builder(allow_nan).build(tree, 0)
+
+
+class _Builder:
+    def __init__(self, allow_nan: bool) -> None:
+        self.allow_nan = allow_nan
+        self.nodes = 0
+
+    def build(self, tree: Any, depth: int) -> Any:
+        self.nodes += 1
+        kind = type(tree)
+        if kind is int or kind is bool or tree is None:
+            return tree
+        if kind is str:
+            return _valid_text(tree)
+        if kind is float:
+            if tree - tree != 0.0:
+                raise BadValueError("malformed reply (a bare NaN or infinity)")
+            return tree
+        if depth > MAX_DEPTH:
+            raise BadValueError(f"containers nest deeper than {MAX_DEPTH}")
+        if kind is list:
+            return [self.build(item, depth + 1) for item in tree]
+        return self._tagged(tree, depth)
+
+    def _tagged(self, tree: dict[str, Any], depth: int) -> Any:
+        if len(tree) != 1:
+            raise BadValueError("malformed reply (an object without exactly one tag)")
+        ((tag, content),) = tree.items()
+        if tag in _SCALARS:
+            return self._scalar(tag, content)
+        if tag not in _CONTAINERS or type(content) is not list:
+            raise BadValueError("malformed reply (unknown tag)")
+        before = self.nodes
+        if tag == "d":
+            pairs = [self._pair(pair, depth + 1) for pair in content]
+            _refuse_collisions([key for key, _ in pairs], self.nodes - before)
+            return dict(pairs)
+        items = [self.build(item, depth + 1) for item in content]
+        if tag == "t":
+            return tuple(items)
+        _refuse_collisions(items, self.nodes - before)
+        return set(items) if tag == "s" else frozenset(items)
+
+    def _pair(self, pair: Any, depth: int) -> tuple[Any, Any]:
+        if type(pair) is not list or len(pair) != 2:
+            raise BadValueError("malformed reply (a dict entry is not a pair)")
+        return self.build(pair[0], depth), self.build(pair[1], depth)
+
+    def _scalar(self, tag: str, content: Any) -> Any:
+        if type(content) is not str:
+            raise BadValueError("malformed reply (a scalar tag without text)")
+        if tag == "n":
+            if content not in ("nan", "inf", "-inf"):
+                raise BadValueError("malformed reply (unknown number)")
+            if content == "nan" and not self.allow_nan:
+                raise BadValueError("the value contains NaN and the expected value does not")
+            return float(content)
+        try:
+            if tag == "b":
+                return bytes.fromhex(content)
+            if len(content) > MAX_INT_BITS // 4 + 2:
+                raise TooLargeError(f"an integer has more than {MAX_INT_BITS} bits")
+            return int(content, 16)
+        except TooLargeError:
+            raise
+        except ValueError:
+            raise BadValueError("malformed reply (not hexadecimal)") from None
+
+
+_SCALARS = ("n", "b", "i")
+_CONTAINERS = ("t", "s", "f", "d")
+
+
+def _valid_text(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadValueError("a string contains a lone surrogate") from None
+    return text
+
+
+def _refuse_collisions(members: list[Any], nodes: int) -> None:
+    """Refuse members whose equal hashes would make a set or dict of them quadratic.
+
+    Numbers and tuples of numbers hash the same in every process, so hostile members are easy to find. Building the set
+    compares each member with all earlier ones of the same hash: at most (largest group) x (all nodes) comparisons.
+    """
+    groups: dict[int, int] = {}
+    try:
+        for member in members:
+            key = hash(member)
+            groups[key] = groups.get(key, 0) + 1
+    except TypeError:
+        raise BadValueError("malformed reply (a set or dict key is not hashable)") from None
+    largest = max(groups.values(), default=0)
+    if largest > 1 and largest * nodes > MAX_COLLISION_WORK:
+        raise TooLargeError("the members of a set or dict collide")
+
+
+def write_frame(fd: int, data: bytes) -> None:
+    """Write one length-prefixed frame to a blocking descriptor."""
+    view = memoryview(len(data).to_bytes(HEADER, "little") + data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def join_frames(frames: Iterable[bytes]) -> bytes:
+    """Frames with their lengths, to be sent at once."""
+    return b"".join(part for frame in frames for part in (len(frame).to_bytes(HEADER, "little"), frame))
+
+
+def read_frame(fd: int) -> bytes:
+    """Read one frame that a *trusted* process wrote to a blocking descriptor.
+
+    Raises:
+        EOFError: the other side closed the descriptor.
+    """
+    return _read_exactly(fd, int.from_bytes(_read_exactly(fd, HEADER), "little"))
+
+
+def _read_exactly(fd: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(fd, min(size, 1 << 20))
+        if not part:
+            raise EOFError("the other side closed the channel")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

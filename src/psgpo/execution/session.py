@@ -1,0 +1,227 @@
+"""The tester's side of a zygote and of one program's process."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psgpo.execution import channel, zygote
+from psgpo.execution.child import MAX_DETAIL, READY
+from psgpo.records import Status
+
+READY_LIMIT = 5.0
+"""Seconds a fresh child may take until it is ready; longer is the grader's fault, not the program's."""
+WATCHDOG = 1.0
+"""Seconds after the program's deadline at which the tester is killed."""
+MAX_TOTAL_BYTES = 4 << 20
+"""All replies of one program together."""
+SPARE_CPU_SECONDS = 1
+"""The CPU limit is this much above the wall limit: a backstop should the tester die."""
+
+
+class InfrastructureError(Exception):
+    """The slot is out of order.
+
+    `delivered` is False when the program had not been handed over yet, so that it cannot have caused this.
+    """
+
+    def __init__(self, reason: str, *, delivered: bool) -> None:
+        super().__init__(reason)
+        self.delivered = delivered
+
+
+class EndedError(Exception):
+    """The program will answer no further call."""
+
+    def __init__(self, status: Status, detail: str, *, stable: bool = True, loaded: bool = True) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.loaded = loaded
+        """False when the program ended before any test could run."""
+        self.stable = stable
+        """Whether the same program would end the same way again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """The program's answer to one call."""
+
+    value: bytes | None = None
+    """The encoded value when the call returned."""
+    status: Status | None = None
+    """What went wrong otherwise."""
+    detail: str = ""
+
+
+class Zygote:
+    """The zygote's process and control socket. It dies with this process."""
+
+    def __init__(self, without: Sequence[str]) -> None:
+        self.control, theirs = socket.socketpair()
+        boot = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
+        # A fixed hash seed makes the order of a set of strings, hence a verdict, the same in every slot and run.
+        # `-I` would ignore it; the environment holds nothing else, so `-P -s -S` isolates as well.
+        environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-s", "-S", boot, "zygote", str(theirs.fileno()), *without],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment | {"PYTHONHASHSEED": "0"},
+            pass_fds=(theirs.fileno(),),
+        )
+        theirs.close()
+        try:
+            self.layers: dict[str, str] = channel.decode(channel.read_frame(self.control.fileno()))
+        except (EOFError, ConnectionError):
+            raise InfrastructureError("the zygote died while starting", delivered=False) from None
+        if "error" in self.layers:
+            raise InfrastructureError(f"the zygote cannot start: {self.layers['error']}", delivered=False)
+
+
+class Session:
+    """One program in one child."""
+
+    def __init__(self, owner: socket.socket, slot: Zygote, *, timeout: float, memory_mb: int) -> None:
+        self._control = slot.control
+        self._timeout = timeout
+        self._channel, childs = socket.socketpair()
+        self._buffer = bytearray()
+        self._received = 0
+        self._delivered = False
+        self._exit: tuple[int, float] | None = None
+        self._owner_fd = owner.fileno()
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
+        self._poll.register(owner, select.POLLHUP)
+        self._cpu_limit = math.ceil(timeout) + SPARE_CPU_SECONDS
+        self.started = time.monotonic()
+        self._deadline = self.started + READY_LIMIT
+        with childs:
+            try:
+                request = zygote.RUN_REQUEST.pack(self._cpu_limit, memory_mb << 20)
+                socket.send_fds(self._control, [request], [childs.fileno()])
+            except OSError as error:
+                raise InfrastructureError(f"the zygote is gone ({error})", delivered=False) from None
+
+    def start(self, frames: Sequence[bytes]) -> None:
+        """Wait until the child is confined, then hand it the program. From here on every fault is the program's."""
+        try:
+            ready = self._frame()
+        except EndedError as end:
+            raise InfrastructureError(f"the program's process did not start: {end}", delivered=False) from None
+        if ready != READY:
+            raise InfrastructureError("the program's process did not start: unexpected first frame", delivered=False)
+        self._delivered = True
+        self.started = time.monotonic()
+        self._deadline = self.started + self._timeout
+        signal.setitimer(signal.ITIMER_REAL, self._timeout + WATCHDOG)
+        self._channel.settimeout(self._timeout)
+        try:
+            self._channel.sendall(channel.join_frames(frames))
+        except TimeoutError:
+            raise EndedError(Status.TIMEOUT, "wall time limit", stable=False) from None
+        except OSError:
+            pass  # the process died while reading; the next reply says how
+        self._channel.settimeout(None)
+
+    def reply(self) -> Reply:
+        """The answer to the next call.
+
+        Raises:
+            EndedError: there will be none.
+        """
+        frame = self._frame()
+        if frame.startswith(b'["ok",') and frame.endswith(b"]"):
+            return Reply(value=frame[6:-1])
+        try:
+            kind, name, detail = channel.decode(frame)
+            status = Status(name)
+        except (ValueError, TypeError):
+            raise EndedError(Status.BAD_VALUE, "malformed reply") from None
+        if status not in _CLAIMABLE or kind not in ("error", "end", "load"):
+            raise EndedError(Status.BAD_VALUE, "malformed reply")
+        detail = _one_line(detail)
+        if kind != "error":
+            raise EndedError(status, detail, stable=status is not Status.MEMORY, loaded=kind == "end")
+        return Reply(status=status, detail=detail)
+
+    def close(self) -> tuple[float, float]:
+        """End the program's process; its CPU and wall seconds."""
+        wall_seconds = time.monotonic() - self.started
+        _, cpu_seconds = self._end(zygote.END_NOW)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._channel.close()
+        return cpu_seconds, wall_seconds
+
+    def _frame(self) -> bytes:
+        size = int.from_bytes(self._take(channel.HEADER), "little")
+        self._received += size
+        if size > channel.MAX_BYTES + channel.ENVELOPE or self._received > MAX_TOTAL_BYTES:
+            raise EndedError(Status.OUTPUT_LIMIT, "the program returned more than the limit")
+        return self._take(size)
+
+    def _take(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            left = self._deadline - time.monotonic()
+            events = self._poll.poll(left * 1000) if left > 0 else []
+            if not events:
+                raise EndedError(Status.TIMEOUT, "wall time limit", stable=False)
+            if any(fd == self._owner_fd for fd, _ in events):
+                sys.exit(0)  # nobody waits for the answer any more
+            try:
+                part = self._channel.recv(1 << 16)
+            except ConnectionError:
+                part = b""
+            if not part:
+                raise self._end_of_channel()
+            self._buffer += part
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _end_of_channel(self) -> EndedError:
+        """Say how the process ended, by its wait status."""
+        status, cpu_seconds = self._end(zygote.END_AFTER_EXIT)
+        if not os.WIFSIGNALED(status):
+            return EndedError(Status.NO_REPORT, "the program ended before every test had answered")
+        number = os.WTERMSIG(status)
+        if cpu_seconds >= self._cpu_limit - 0.1 and number in (signal.SIGKILL, signal.SIGXCPU):
+            return EndedError(Status.TIMEOUT, "CPU time limit", stable=False)
+        if number == signal.SIGKILL and self._overstayed:
+            return EndedError(Status.NO_REPORT, "the program closed its channel")
+        name = signal.Signals(number).name
+        return EndedError(Status.CRASHED, f"killed by {name}", stable=number != signal.SIGKILL)
+
+    def _end(self, order: bytes) -> tuple[int, float]:
+        if self._exit is None:
+            self._control.settimeout(READY_LIMIT)
+            try:
+                self._control.sendall(order)
+                data = self._control.recv(zygote.END_REPLY.size, socket.MSG_WAITALL)
+            except OSError as error:
+                raise InfrastructureError(f"the zygote hangs ({error})", delivered=self._delivered) from None
+            if len(data) != zygote.END_REPLY.size:
+                raise InfrastructureError("the zygote died", delivered=self._delivered)
+            status, cpu_seconds, self._overstayed = zygote.END_REPLY.unpack(data)
+            self._exit = (status, cpu_seconds)
+        return self._exit
+
+
+_CLAIMABLE = frozenset(Status) - {Status.PASSED, Status.WRONG_ANSWER, Status.INFRASTRUCTURE, Status.TIMEOUT}
+"""Failures that the program's process may report about itself."""
+
+
+def _one_line(detail: Any) -> str:
+    text = detail if type(detail) is str else ""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:MAX_DETAIL]).split())

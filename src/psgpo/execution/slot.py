@@ -1,0 +1,157 @@
+"""The owner's handle of one slot: a tester process and the socket to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from psgpo.execution import channel
+
+Json = dict[str, Any]
+Answer = tuple[Json, list[bytes]]
+
+START_LIMIT = 30.0
+"""Seconds a slot may take to start."""
+REPLY_LIMIT = 10.0
+"""Seconds beyond the program's timeout that the tester may take before it counts as hung. The tester has a sharper
+alarm of its own; this one catches a tester that is stopped or starved."""
+CLOSE_LIMIT = 2.0
+"""Seconds a tester may take to leave after its socket was closed, before it is killed."""
+
+
+class SlotError(Exception):
+    """The tester or zygote died, hung or refused to start."""
+
+    def __init__(self, reason: str, *, delivered: bool, hung: bool = False) -> None:
+        super().__init__(reason)
+        self.delivered = delivered
+        """False when the program had not been handed over yet: it cannot be to blame."""
+        self.hung = hung
+        """True when the tester's own alarm ended it: what the program returned kept it busy beyond the deadline."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one program may use."""
+
+    timeout: float
+    """Wall seconds for all calls of a program."""
+    memory_mb: int
+    """Address space, MiB."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One program and what to do with it."""
+
+    kind: str
+    """A key of `psgpo.execution.jobs.KINDS`."""
+    tests: int
+    """How many calls it has to answer."""
+    frames: tuple[bytes, ...]
+    comparator: str = ""
+
+
+class Slot:
+    """A running tester. Not thread-safe; one job at a time."""
+
+    def __init__(self, limits: Limits, without: Sequence[str] = ()) -> None:
+        self._limits = limits
+        self._delivered = False
+        self.socket, theirs = socket.socketpair()
+        boot = Path(__file__).with_name("boot.py")
+        environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), *without],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,  # an interrupt from the keyboard is for the owner alone
+        )
+        theirs.close()
+        self.deadline = time.monotonic() + START_LIMIT
+        """When the tester counts as hung (time.monotonic)."""
+        try:
+            header, _ = self.receive()
+        except SlotError:
+            self.kill()
+            raise
+        self.layers: dict[str, str] = header["layers"]
+        """Layer of confinement -> empty when it is in force, else why not."""
+
+    @property
+    def in_force(self) -> frozenset[str]:
+        return frozenset(layer for layer, refusal in self.layers.items() if not refusal)
+
+    def send(self, job: Job) -> None:
+        """Hand over a job; the answer is fetched with `receive` once the socket is readable."""
+        header = {"kind": job.kind, "tests": job.tests, "comparator": job.comparator} | asdict(self._limits)
+        self.deadline = time.monotonic() + self._limits.timeout + REPLY_LIMIT
+        self._delivered = False
+        try:
+            self.socket.settimeout(REPLY_LIMIT)
+            self.socket.sendall(channel.join_frames([json.dumps(header).encode(), *job.frames]))
+        except OSError as error:
+            raise SlotError(f"the tester does not take work ({error})", delivered=False) from None
+        self._delivered = True
+
+    def receive(self) -> Answer:
+        """The answer to the last job: header and frames.
+
+        Raises:
+            SlotError: the tester died or hung, or says that its zygote did.
+        """
+        header: Json = json.loads(self._frame())
+        if "broken" in header:
+            raise SlotError(header["broken"], delivered=header["delivered"])
+        return header, [self._frame() for _ in range(header.get("frames", 0))]
+
+    def _frame(self) -> bytes:
+        return self._take(int.from_bytes(self._take(channel.HEADER), "little"))
+
+    def _take(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self.socket.settimeout(max(0.001, self.deadline - time.monotonic()))
+            try:
+                part = self.socket.recv(size - len(data))
+            except TimeoutError:
+                raise SlotError("the tester hangs", delivered=self._delivered) from None
+            except OSError:
+                part = b""
+            if not part:
+                raise self._death()
+            data += part
+        return bytes(data)
+
+    def _death(self) -> SlotError:
+        try:
+            status = self._process.wait(CLOSE_LIMIT)
+        except subprocess.TimeoutExpired:
+            return SlotError("the tester closed its socket", delivered=self._delivered)
+        hung = status == -signal.SIGALRM
+        return SlotError(f"the tester died (exit status {status})", delivered=self._delivered, hung=hung)
+
+    def close(self) -> None:
+        """Let the tester leave by itself; its zygote leaves with it."""
+        self.socket.close()
+        try:
+            self._process.wait(CLOSE_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the tester; zygote and child die with it."""
+        self.socket.close()
+        self._process.kill()
+        self._process.wait()

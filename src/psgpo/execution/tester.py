@@ -1,0 +1,71 @@
+"""The tester: holds tests and expected values, never runs model code. Disposable; its owner respawns it.
+
+One tester and its zygote are a slot. The owner sends jobs over a socket, one at a time: a JSON header and the frames
+its kind needs (`jobs.KINDS`).
+
+The tester's alarm clock is its own executioner: it fires one second after the program's deadline and kills the process,
+even inside a comparison that never ends. The owner sees the wait status and counts it against the program.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from psgpo.execution import channel
+from psgpo.execution.jobs import KINDS
+from psgpo.execution.session import InfrastructureError, Session, Zygote
+
+MEMORY = 4 << 30
+"""Address space of the tester, bytes: what a program returns must not eat the host."""
+ORPHAN_CHECK = 5000
+"""Milliseconds between looks whether the owner still lives, should a copy of its socket outlive it."""
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then layers to leave off."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    owner = socket.socket(fileno=int(arguments[0]))
+    parent = os.getppid()
+    try:
+        slot = Zygote(arguments[1:])
+        _send(owner, {"layers": slot.layers}, [])
+        while True:
+            _wait_for_work(owner, parent)
+            _send(owner, *_serve(owner, slot))
+    except InfrastructureError as error:
+        _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
+    except EOFError:
+        pass
+
+
+def _wait_for_work(owner: socket.socket, parent: int) -> None:
+    waiter = select.poll()
+    waiter.register(owner, select.POLLIN)
+    while not waiter.poll(ORPHAN_CHECK):
+        if os.getppid() != parent:
+            sys.exit(0)
+
+
+def _serve(owner: socket.socket, slot: Zygote) -> tuple[dict[str, Any], list[bytes]]:
+    header = json.loads(channel.read_frame(owner.fileno()))
+    kind = KINDS[header["kind"]]
+    frames = [channel.read_frame(owner.fileno()) for _ in range(kind.frames)]
+    session = Session(owner, slot, timeout=header["timeout"], memory_mb=header["memory_mb"])
+    answer, values = kind.work(session, header, frames)
+    answer["cpu_seconds"], answer["wall_seconds"] = session.close()
+    return answer | {"frames": len(values)}, values
+
+
+def _send(owner: socket.socket, header: dict[str, Any], frames: list[bytes]) -> None:
+    try:
+        owner.sendall(channel.join_frames([json.dumps(header).encode(), *frames]))
+    except OSError:
+        sys.exit(0)

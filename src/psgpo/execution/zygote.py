@@ -1,0 +1,247 @@
+"""The zygote: a lean process that forks one child per program. It holds no tests, no secrets and an empty environment.
+
+Control protocol with the tester, over one stream socket:
+
+    zygote -> tester   one frame when ready: {layer: "" when it is in force, else why not}
+    tester -> zygote   RUN: `RUN_REQUEST` plus the child's end of a socket pair (SCM_RIGHTS); the child answers there
+    tester -> zygote   END: one byte, `END_NOW` or `END_AFTER_EXIT`
+    zygote -> tester   `END_REPLY` once the child and everything it started are gone
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import builtins
+import functools
+import gc
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from psgpo.execution import channel, child
+from psgpo.execution.confinement import landlock, libc, namespaces, seccomp
+from psgpo.execution.confinement.readable import Readable, standard_readable
+
+CHILD_FD = 3
+RUN_REQUEST = struct.Struct("<IQ")
+"""CPU limit in seconds, address space limit in bytes."""
+END_REPLY = struct.Struct("<id?")
+"""Raw wait status, CPU seconds, whether the process was still there when it should have ended."""
+END_NOW = b"k"
+END_AFTER_EXIT = b"x"
+"""The channel is closed already: give the process a moment to end by itself, so that its own wait status is seen."""
+EXIT_GRACE = 0.5
+"""Seconds that moment lasts."""
+OPEN_FILES = 64
+PROCESSES = 64
+"""Threads of one program, the zygote included; set where the user id is counted for this slot alone."""
+FIRST_UID = 1_879_048_192
+"""Root's children run as this plus a process id: a user nobody else is. `NOBODY` where the id is not mapped."""
+NOBODY = 65534
+PRELOADED = (
+    "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fractions", "functools", "heapq", "itertools",
+    "math", "operator", "random", "re", "string", "typing",
+)  # fmt: skip
+"""What programs import most: loaded once here instead of in every child."""
+
+
+class Confinement:
+    """What is put in force once for the zygote, and what is left to do in each child."""
+
+    def __init__(self, without: list[str]) -> None:
+        user = FIRST_UID + os.getpid()  # before entering a PID namespace, where every zygote is number 1
+        readable = standard_readable()
+        self.refusals = dict.fromkeys(without, "switched off")
+        self._try("namespaces", lambda: namespaces.enter(readable))
+        self._try("landlock", lambda: _confine(landlock.Ruleset(readable).apply))
+        self._try("seccomp", lambda: _confine(seccomp.Filter().install))
+        if self.in_force("namespaces"):
+            namespaces.enter(readable)
+            _become_first_process()
+        else:
+            os.chdir("/")
+        self.ruleset = landlock.Ruleset(readable) if self.in_force("landlock") else None
+        self.filter = seccomp.Filter() if self.in_force("seccomp") else None
+        self.user_alone = self._leave_root(user, readable)
+        libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears it, so it comes last
+
+    def in_force(self, layer: str) -> bool:
+        return not self.refusals[layer]
+
+    def _try(self, layer: str, action: Callable[[], None]) -> None:
+        if layer not in self.refusals:
+            self.refusals[layer] = _trial(action)
+
+    def _leave_root(self, own_user: int, readable: Readable) -> bool:
+        """Become a user without rights; True when no other process counts towards that user's process limit."""
+        if os.geteuid() != 0:
+            libc.drop_capabilities()
+            self.refusals["uid"] = "not started by root: the program runs as the same user as the owner"
+            return self.in_force("namespaces")
+        if "uid" not in self.refusals:
+            for user in (own_user, NOBODY):
+                self.refusals["uid"] = _trial(functools.partial(_become_user, user, readable))
+                if self.in_force("uid"):
+                    _become_user(user, readable)
+                    return user != NOBODY
+        libc.drop_capabilities()
+        return False
+
+
+def _confine(apply: Callable[[], None]) -> None:
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    apply()
+
+
+def _become_user(user: int, readable: Readable) -> None:
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    with open(os.path.join(readable.standard_library, "os.py"), "rb"):
+        pass  # a library in a private home folder cannot be read by another user
+
+
+def _trial(action: Callable[[], None]) -> str:
+    """Do `action` in a throwaway process: empty when it works, else the reason."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except (OSError, KeyError) as error:
+            os.write(writer, str(error).encode()[:500])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    reason = os.read(reader, 500).decode()
+    os.close(reader)
+    _, status = os.waitpid(pid, 0)
+    return reason or (f"the trial died (wait status {status})" if status else "")
+
+
+def _become_first_process() -> None:
+    """Fork into the new PID namespace. The caller's process only waits; its death kills the namespace."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    pid = os.fork()
+    if pid:
+        os.closerange(3, OPEN_FILES)
+        _, status = os.waitpid(pid, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the tester closes the control socket. Arguments: its descriptor, then layers to leave off."""
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    control = _socket.socket(fileno=int(arguments[0]))
+    os.environ.clear()
+    libc.limit_arenas()
+    try:
+        confinement = Confinement(arguments[1:])
+        _warm_up()
+    except Exception as error:
+        channel.write_frame(control.fileno(), channel.encode({"error": f"{type(error).__name__}: {error}"}))
+        raise
+    channel.write_frame(control.fileno(), channel.encode(confinement.refusals))
+    while request := _receive(control):
+        _run_one(control, confinement, *request)
+
+
+def _warm_up() -> None:
+    """Load and touch what a child will use, so that it is shared memory there, then hide the sandbox's own modules."""
+    for name in PRELOADED:
+        __import__(name)
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in an interpreter with `site`
+    calls = channel.encode([[1, [2.5, "x"], {"k": (None, True)}]])
+    space: dict[str, Any] = {}
+    exec(compile("def f(*a):\n    return [a, {1: {2}}]\n", "<program>", "exec"), space)
+    channel.encode(space["f"](*channel.decode(calls)))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "psgpo"]:
+        del sys.modules[name]
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+def _receive(control: _socket.socket) -> tuple[int, int, int] | None:
+    size = array.array("i").itemsize
+    data, ancillary, _, _ = control.recvmsg(RUN_REQUEST.size, _socket.CMSG_LEN(size))
+    if not data:
+        return None
+    (_, _, packed), *_ = ancillary
+    return (struct.unpack("i", packed[:size])[0], *RUN_REQUEST.unpack(data))
+
+
+def _run_one(control: _socket.socket, confinement: Confinement, fd: int, cpu_seconds: int, memory_bytes: int) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become_child(confinement, fd, cpu_seconds, memory_bytes)
+        finally:
+            os._exit(70)
+    os.close(fd)
+    order = control.recv(1)
+    overstayed = order == END_AFTER_EXIT and not _ends_by_itself(pid)
+    os.kill(pid, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    _kill_descendants(pid, confinement)
+    if order:
+        control.sendall(END_REPLY.pack(status, usage.ru_utime + usage.ru_stime, overstayed))
+
+
+def _ends_by_itself(pid: int) -> bool:
+    deadline = time.monotonic() + EXIT_GRACE
+    while time.monotonic() < deadline:
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def _kill_descendants(pid: int, confinement: Confinement) -> None:
+    """Kill what the program may have started. With the filter in force there is nothing: it cannot start a process."""
+    if confinement.in_force("seccomp"):
+        return
+    alone = confinement.in_force("namespaces") or confinement.user_alone
+    try:
+        if alone:
+            os.kill(-1, signal.SIGKILL)  # every process of the namespace or user but this one
+        else:
+            os.killpg(pid, signal.SIGKILL)
+        while os.waitpid(-1, 0)[0]:
+            pass
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def _become_child(confinement: Confinement, fd: int, cpu_seconds: int, memory_bytes: int) -> None:
+    os.setsid()
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    limits = [
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ]
+    if confinement.user_alone:
+        limits.append((resource.RLIMIT_NPROC, PROCESSES))
+    for limit, value in limits:
+        resource.setrlimit(limit, (value, value))
+    if confinement.ruleset is not None:
+        confinement.ruleset.apply()
+    os.dup2(fd, CHILD_FD)
+    os.set_inheritable(CHILD_FD, False)
+    os.closerange(CHILD_FD + 1, OPEN_FILES + 64)
+    if confinement.filter is not None:
+        confinement.filter.install()
+    gc.enable()
+    child.serve(CHILD_FD)
