@@ -1,0 +1,70 @@
+"""From lists of ids to tensors, and the log-probabilities of given tokens with gradient."""
+
+# B sequences, T tokens, N marked tokens of the whole batch, V vocabulary
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from psgpo.models.shift import ShiftForCausalLM
+
+
+def right_pad(
+    rows: Sequence[Sequence[int]], pad_token_id: int, *, device: str | torch.device = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """`input_ids (B, T)` padded on the right and `attention_mask (B, T)` with 1 at real tokens, both int64.
+
+    >>> right_pad([[5, 6, 7], [8]], 0)[0].tolist()
+    [[5, 6, 7], [8, 0, 0]]
+    """
+    width = max((len(row) for row in rows), default=0)
+    ids_BT = torch.tensor([[*row, *[pad_token_id] * (width - len(row))] for row in rows], dtype=torch.long)
+    lengths = torch.tensor([len(row) for row in rows])
+    mask_BT = (torch.arange(width) < lengths[:, None]).long()
+    return ids_BT.to(device), mask_BT.to(device)
+
+
+def token_logprobs(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    loss_mask: Tensor,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probabilities of the tokens marked by `loss_mask`, and the entropy at those positions.
+
+    logprobs[b, t] = log softmax(logits[b, t - 1] / temperature)[input_ids[b, t]]; 0 where `loss_mask` is 0.
+
+    Args:
+        input_ids, attention_mask, loss_mask: `(B, T)`; `loss_mask` is 0 at column 0, which nothing predicts.
+        with_entropy: also return H[b, t] in nats of the distribution that token t was drawn from, with gradient.
+    """
+    assert not bool(loss_mask[:, 0].any()), "nothing predicts the first token"
+    mask_BT = loss_mask[:, 1:].bool()  # at the token that predicts
+    if isinstance(model, ShiftForCausalLM):
+        hidden = model.model(input_ids, attention_mask).last_hidden_state
+        logits_NV = model.head(hidden[:, :-1][mask_BT])
+    else:
+        columns = mask_BT.any(dim=0).nonzero()
+        first = int(columns[0]) if len(columns) else 0
+        # Logits from the first marked position on: prompts cost no vocabulary softmax.
+        kept = input_ids.shape[1] - first
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
+        logits_NV = output.logits[:, -kept:-1][mask_BT[:, first:]]
+    log_p_NV = functional.log_softmax(
+        logits_NV.float() if temperature == 1.0 else logits_NV.float() / temperature, dim=-1
+    )
+    picked_N = log_p_NV.gather(1, input_ids[:, 1:][mask_BT][:, None])[:, 0]
+    where_BT = functional.pad(mask_BT, (1, 0))
+    zeros_BT = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
+    logprobs_BT = zeros_BT.masked_scatter(where_BT, picked_N)
+    if not with_entropy:
+        return logprobs_BT, None
+    return logprobs_BT, zeros_BT.masked_scatter(where_BT, -(log_p_NV.exp() * log_p_NV).sum(-1))

@@ -1,0 +1,6 @@
+"""Samplers: prefixes of token ids in, completions with log-probabilities out."""
+
+from psgpo.sampling.hf import HFSampler
+from psgpo.sampling.sampler import Sampler, SamplerStats
+
+__all__ = ["HFSampler", "Sampler", "SamplerStats"]

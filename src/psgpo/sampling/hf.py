@@ -1,0 +1,129 @@
+"""Sampling with any Hugging Face causal language model: continuous batching over a preallocated cache."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from psgpo.errors import UserError
+from psgpo.records import Completion
+from psgpo.sampling.continuous import decode_in_slots, slots_reproduce
+from psgpo.sampling.ledger import Ledger, Request
+from psgpo.sampling.plain import decode_in_groups
+from psgpo.sampling.sampler import SamplerStats
+
+logger = logging.getLogger(__name__)
+
+
+class HFSampler:
+    """Implements `psgpo.sampling.Sampler` for a model in this process."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int = 256) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: must be at least 1")
+        self.model = model
+        self.batch_size = batch_size
+        self.stats = SamplerStats()
+        self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.stop_ids = _stop_ids(model, tokenizer)
+        self._in_slots: bool | None = None
+
+    def sample(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        *,
+        seeds: Sequence[int],
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_new_tokens: int | Sequence[int] = 256,
+    ) -> list[Completion]:
+        """See `Sampler.sample`.
+
+        Raises:
+            UserError: an empty prefix, lists of unequal length, or more tokens than the model's context holds.
+        """
+        limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        self._check(prefixes, seeds, limits, temperature, top_p)
+        started = time.perf_counter()
+        requests = [
+            Request(index=i, prefix=tuple(prefix), seed=seed, limit=limit)
+            for i, (prefix, seed, limit) in enumerate(zip(prefixes, seeds, limits, strict=True))
+        ]
+        ledger = Ledger(requests, self.stop_ids, temperature, top_p)
+        with _evaluating(self.model):
+            if requests:
+                self.stats += self._decode(ledger)
+        completions = ledger.completions()
+        self.stats += SamplerStats(
+            completions=len(completions),
+            useful_tokens=sum(len(completion.token_ids) for completion in completions),
+            seconds=time.perf_counter() - started,
+        )
+        return completions
+
+    def _decode(self, ledger: Ledger) -> SamplerStats:
+        if self._in_slots is None:
+            self._in_slots = slots_reproduce(self.model, self.pad_token_id)
+            if not self._in_slots:
+                logger.warning(
+                    "%s cannot be decoded in slots; it is sampled in groups of equal prefix length, which is slower",
+                    type(self.model).__name__,
+                )
+        if self._in_slots:
+            return decode_in_slots(self.model, ledger, pad_token_id=self.pad_token_id, batch_size=self.batch_size)
+        return decode_in_groups(self.model, ledger, batch_size=self.batch_size)
+
+    def _check(
+        self,
+        prefixes: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        limits: Sequence[int],
+        temperature: float,
+        top_p: float,
+    ) -> None:
+        if not len(prefixes) == len(seeds) == len(limits):
+            raise UserError(
+                f"{len(prefixes)} prefixes, {len(seeds)} seeds, {len(limits)} limits: give one of each per row"
+            )
+        if temperature < 0 or not 0 < top_p <= 1:
+            raise UserError(f"temperature {temperature}, top_p {top_p}: need temperature >= 0 and 0 < top_p <= 1")
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        for i, (prefix, limit) in enumerate(zip(prefixes, limits, strict=True)):
+            if not prefix:
+                raise UserError(f"prefix {i} is empty; start it with a prompt or the BOS token")
+            if limit < 1:
+                raise UserError(f"max_new_tokens {limit} of prefix {i}: must be at least 1")
+            if context is not None and len(prefix) + limit > context:
+                raise UserError(
+                    f"prefix {i}: {len(prefix)} tokens + max_new_tokens {limit} exceed its context of {context}; "
+                    "lower max_new_tokens or shorten the prompt"
+                )
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Inference mode and `model.eval()`, with the model's own mode restored."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a completion: the generation config's and the tokenizer's."""
+    config = getattr(model, "generation_config", None)
+    ids = getattr(config, "eos_token_id", None)
+    listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+    if tokenizer.eos_token_id is not None:
+        listed = [*listed, tokenizer.eos_token_id]
+    if not listed:
+        raise UserError("neither generation_config nor the tokenizer names an eos_token_id; set tokenizer.eos_token")
+    return frozenset(listed)

@@ -1,0 +1,76 @@
+"""What training loops share: a schedule, length buckets, a resumable state and a metrics file that agrees with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
+
+
+def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
+    """Learning-rate factor of `step` (from 0): linear to 1 over the first `warmup` share, then a cosine to 0."""
+    rising = max(1, round(steps * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def length_buckets(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:
+    """Shuffled batches of indices whose lengths are near each other: little padding, still a random order.
+
+    Windows of 32 batches are sorted by length inside; every index appears once.
+    """
+    order = rng.permutation(len(lengths))
+    window = 32 * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        chunk = sorted(order[start : start + window], key=lambda index: lengths[index])
+        batches += [[int(i) for i in chunk[at : at + batch_size]] for at in range(0, len(chunk), batch_size)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class ResumableLog:
+    """A state file and a JSON Lines metrics file that never disagree.
+
+    `save` writes the state atomically; on construction metrics past the saved step are dropped, because the steps
+    after it are going to be repeated.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.state_path = folder / "state.pt"
+        self.metrics_path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state: dict[str, Any] | None = None
+        if self.state_path.is_file():
+            # Our own file: optimizer states are not pure tensors, yet need no arbitrary classes.
+            self.state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        done = 0 if self.state is None else int(self.state["step"])
+        if self.metrics_path.exists():
+            rows = read_jsonl(self.metrics_path, dict, torn_tail_ok=True)
+            write_jsonl(self.metrics_path, [row for row in rows if row["step"] <= done])
+        self._metrics = JsonlAppender(self.metrics_path)
+
+    @property
+    def step(self) -> int:
+        """Steps already done."""
+        return 0 if self.state is None else int(self.state["step"])
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one row; NaN and infinity become null."""
+        self._metrics.append(row)
+
+    def save(self, step: int, **state: Any) -> None:
+        """Write `state` (state dicts, tensors, plain values) as the place to go on from after `step` steps."""
+        temporary = self.state_path.with_name("state.pt.tmp")
+        torch.save({"step": step, **state}, temporary)
+        temporary.replace(self.state_path)
+
+    def close(self) -> None:
+        """Close the metrics file. The state stays until the stage's receipt is written (`psgpo.runs.stages`)."""
+        self._metrics.close()
