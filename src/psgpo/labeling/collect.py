@@ -1,0 +1,108 @@
+"""Responses of a policy: build the prompt, sample, decode, judge. Used by labelling and by evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from psgpo.config import SamplingSettings
+from psgpo.errors import UserError
+from psgpo.lines import TokenText, extract_code
+from psgpo.prompts import build_prompt_ids
+from psgpo.records import CallTests, Problem, Response, Status, Verdict
+from psgpo.seeds import derive_seed
+
+if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
+    from psgpo.sampling import Sampler
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) after every batch of a long job."""
+
+
+class Grader(Protocol):
+    """The part of `psgpo.execution.Sandbox` that judging needs."""
+
+    def grade(self, items: Sequence[tuple[str, CallTests]], /) -> list[Verdict]: ...
+
+
+def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list[Verdict]:
+    """Judge programs in order; equal programs of one problem are judged once and share their verdict object.
+
+    Raises:
+        UserError: the grader itself failed on a program (INFRASTRUCTURE), which is neither a pass nor a fail.
+    """
+    unique: dict[tuple[str, str], tuple[str, CallTests]] = {}
+    for program, problem in items:
+        unique.setdefault((problem.id, program), (program, problem.tests))
+    verdicts = dict(zip(unique, grader.grade(list(unique.values())), strict=True))
+    for (problem_id, _), verdict in verdicts.items():
+        if verdict.status is Status.INFRASTRUCTURE:
+            detail = verdict.detail or "no detail"
+            raise UserError(f"problem {problem_id}: a program could not be judged ({detail}); run `psgpo doctor`")
+    return [verdicts[problem.id, program] for program, problem in items]
+
+
+def sample_responses(
+    sampler: Sampler,
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    sandbox: Grader,
+    *,
+    checkpoint: str,
+    responses_per_problem: int,
+    seed: int,
+    prompt_template: str,
+    settings: SamplingSettings,
+    greedy: bool = False,
+    progress: Progress | None = None,
+) -> list[Response]:
+    """Sample and judge responses, problem by problem, index by index.
+
+    The random numbers of a response depend on (seed, checkpoint, problem, index) alone, so more responses per problem
+    extend the earlier ones.
+
+    Args:
+        sampler: the policy.
+        checkpoint: the policy's name, written into every response.
+        responses_per_problem: how many of each.
+        prompt_template: see `build_prompt_ids`.
+        settings: temperature, top_p and max_new_tokens; batch_size sets how often `progress` is called.
+        greedy: take the likeliest token each time, whatever the temperature.
+        progress: called with (responses judged, responses in all).
+
+    Raises:
+        UserError: the sandbox could not judge a program.
+    """
+    token_text = TokenText(tokenizer)
+    prompts = [build_prompt_ids(tokenizer, prompt_template, problem) for problem in problems]
+    rows = [(number, index) for number in range(len(problems)) for index in range(responses_per_problem)]
+    responses: list[Response] = []
+    chunk = 4 * settings.batch_size
+    for start in range(0, len(rows), chunk):
+        batch = rows[start : start + chunk]
+        completions = sampler.sample(
+            [prompts[number] for number, _ in batch],
+            seeds=[derive_seed(seed, "response", checkpoint, problems[number].id, index) for number, index in batch],
+            temperature=0.0 if greedy else settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=settings.max_new_tokens,
+        )
+        texts = [token_text.decode(completion.token_ids) for completion in completions]
+        programs = [(extract_code(text), problems[number]) for text, (number, _) in zip(texts, batch, strict=True)]
+        verdicts = grade_programs(sandbox, programs)
+        for (number, index), completion, text, verdict in zip(batch, completions, texts, verdicts, strict=True):
+            responses.append(
+                Response(
+                    problem_id=problems[number].id,
+                    index=index,
+                    checkpoint=checkpoint,
+                    token_ids=tuple(completion.token_ids),
+                    text=text,
+                    finished=completion.finished,
+                    verdict=verdict,
+                    prompt_ids=prompts[number],
+                )
+            )
+        if progress is not None:
+            progress(len(responses), len(rows))
+    return responses

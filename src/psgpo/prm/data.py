@@ -1,0 +1,229 @@
+"""What a PRM is trained and measured on: line labels become regression targets at line-end tokens.
+
+Targets of line m out of T, with m* the last solvable line:
+
+- `sign` (PSGPO, section 4.1): l_m = +1 for m <= m*, -1 after, 0 on neutral lines.
+- `progress` (ours, not in the paper): min(m, m*) / T, the share of the program that is done and right.
+
+With exact labels of the embedded benchmark m* is the last line on track and the progress is the oracle's own (finished
+operations / operations). They are an upper bound for analysis, not part of the method.
+"""
+
+# L code lines, T response tokens
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from psgpo.config import PrmSettings
+from psgpo.errors import UserError
+from psgpo.jsonl import read_jsonl
+from psgpo.lines import code_lines
+from psgpo.records import LineLabels, Response
+
+ResponseKey = tuple[str, int, str]
+"""(problem id, index, checkpoint): names one response of a run."""
+
+
+class HasProblem(Protocol):
+    """Anything that belongs to a problem."""
+
+    @property
+    def problem_id(self) -> str: ...
+
+
+Item = TypeVar("Item", bound=HasProblem)
+
+
+class ExactLines(Protocol):
+    """What the embedded benchmark's oracle knows about the lines of one response."""
+
+    @property
+    def last_on_track(self) -> int:
+        """How many leading lines leave the program completable; 0 when the first line is wrong."""
+
+    @property
+    def progress(self) -> Sequence[float]:
+        """Per line, the share of the operations that are done and right after it, in [0, 1]. Shape: (L,)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactRecord:
+    """`ExactLines` as read from `labels/exact.jsonl`."""
+
+    last_on_track: int
+    progress: tuple[float, ...]
+
+
+def load_exact(path: Path | str) -> dict[ResponseKey, ExactRecord]:
+    """Exact labels of a run, by response; rows hold problem_id, index, checkpoint, last_on_track and progress.
+
+    Raises:
+        UserError: the file is missing or a row is malformed (file and line).
+    """
+
+    def parse(row: dict[str, Any]) -> tuple[ResponseKey, ExactRecord]:
+        key = (str(row["problem_id"]), int(row["index"]), str(row["checkpoint"]))
+        return key, ExactRecord(last_on_track=int(row["last_on_track"]), progress=tuple(row["progress"]))
+
+    return dict(read_jsonl(path, parse))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrmExample:
+    """One response with a regression target at the end of every line."""
+
+    problem_id: str
+    checkpoint: str
+    index: int
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """The response. Shape: (T,)."""
+    line_ends: tuple[int, ...]
+    """Per line, index into `token_ids` of the token that ends it. Shape: (L,)."""
+    neutral: tuple[bool, ...]
+    """Comment, blank and docstring lines. Shape: (L,)."""
+    last_solvable: int
+    """m*: of the search, or the last line on track of the oracle."""
+    targets: tuple[float, ...]
+    """Shape: (L,)."""
+    weights: tuple[float, ...]
+    """1, or 0 for a line that leaves its end token to another line (see `token_weights`). Shape: (L,)."""
+
+    @property
+    def key(self) -> ResponseKey:
+        """Which response this is."""
+        return self.problem_id, self.index, self.checkpoint
+
+    @property
+    def length(self) -> int:
+        """Tokens of prompt and response."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+
+def response_key(response: Response) -> ResponseKey:
+    """Which response this is."""
+    return response.problem_id, response.index, response.checkpoint
+
+
+def build_examples(
+    labels: Iterable[LineLabels],
+    settings: PrmSettings,
+    exact: Mapping[ResponseKey, ExactLines] | None = None,
+) -> list[PrmExample]:
+    """Regression examples for `settings.target`, one per labelled response that has lines.
+
+    Args:
+        labels: labelled responses; their `line_ends` are used whichever truth is asked for.
+        exact: the oracle's answer per response. With `settings.labels = "oracle"` it replaces the search's.
+
+    Raises:
+        UserError: `settings.labels` is `oracle` and a response has no exact labels.
+    """
+    examples: list[PrmExample] = []
+    for label in labels:
+        if not label.line_ends:
+            continue
+        truth = None
+        if settings.labels == "oracle":
+            truth = (exact or {}).get(response_key(label.response))
+            if truth is None:
+                name = "/".join(map(str, response_key(label.response)))
+                raise UserError(
+                    f"prm labels = 'oracle': no exact labels for response {name}; run the label stage again"
+                )
+        examples.append(_example(label, settings, truth))
+    return examples
+
+
+def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None) -> PrmExample:
+    response = label.response
+    neutral = tuple(line.neutral for line in code_lines(response.text))
+    L = len(label.line_ends)
+    assert len(neutral) == L == len(label.labels), "labels and lines of a response disagree"
+    last = label.last_solvable if truth is None else truth.last_on_track
+    if settings.target == "progress":
+        targets = progress_targets(L, last) if truth is None else tuple(truth.progress)
+    elif truth is None:
+        targets = sign_targets(label.labels, neutral, last, neutral_labels=settings.neutral_labels)
+    else:
+        prefix = tuple(1.0 if m <= last else -1.0 for m in range(1, L + 1))
+        targets = sign_targets(prefix, neutral, last, neutral_labels=settings.neutral_labels)
+    assert len(targets) == L
+    return PrmExample(
+        problem_id=response.problem_id,
+        checkpoint=response.checkpoint,
+        index=response.index,
+        prompt_ids=tuple(response.prompt_ids),
+        token_ids=tuple(response.token_ids),
+        line_ends=tuple(label.line_ends),
+        neutral=neutral,
+        last_solvable=last,
+        targets=tuple(float(value) for value in targets),
+        weights=token_weights(label.line_ends, neutral),
+    )
+
+
+def sign_targets(
+    labels: Sequence[float], neutral: Sequence[bool], last_solvable: int, *, neutral_labels: bool
+) -> tuple[float, ...]:
+    """l_m per line: the label itself on code lines; on neutral lines 0, or the prefix's ±1 without `neutral_labels`.
+
+    >>> sign_targets([1, 0, -1], [False, True, False], 2, neutral_labels=False)
+    (1.0, 1.0, -1.0)
+    """
+    fill = [0.0 if neutral_labels else 1.0 if m <= last_solvable else -1.0 for m in range(1, len(labels) + 1)]
+    return tuple(f if is_neutral else float(label) for label, is_neutral, f in zip(labels, neutral, fill, strict=True))
+
+
+def progress_targets(lines: int, last_solvable: int) -> tuple[float, ...]:
+    """min(m, m*) / T for m = 1..T.
+
+    >>> progress_targets(4, 2)
+    (0.25, 0.5, 0.5, 0.5)
+    """
+    return tuple(min(m, last_solvable) / lines for m in range(1, lines + 1))
+
+
+def token_weights(line_ends: Sequence[int], neutral: Sequence[bool]) -> tuple[float, ...]:
+    """1 for the line that speaks for its end token, 0 for the others.
+
+    A tokenizer that merges newlines (`\\n\\n`) ends several lines in one token, and a model has one score there. The
+    last of them speaks, or the last that is not neutral: a blank line after a statement must not erase its label.
+
+    >>> token_weights([3, 5, 5], [False, False, True])
+    (1.0, 1.0, 0.0)
+    """
+    speaker: dict[int, int] = {}
+    for m, end in enumerate(line_ends):
+        if end not in speaker or not neutral[m] or neutral[speaker[end]]:
+            speaker[end] = m
+    return tuple(1.0 if speaker[end] == m else 0.0 for m, end in enumerate(line_ends))
+
+
+def is_held_out(problem_id: str, holdout: float) -> bool:
+    """Whether a problem is kept from PRM training. A hash of the id alone: the side never changes between runs."""
+    digest = hashlib.blake2b(b"prm-holdout\x1f" + problem_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < holdout
+
+
+def split_by_problem(items: Sequence[Item], holdout: float) -> tuple[list[Item], list[Item]]:
+    """(train, held-out), never one problem on both sides; `holdout` is the expected share of problems held out.
+
+    Raises:
+        UserError: one side is empty.
+    """
+    sides: tuple[list[Item], list[Item]] = ([], [])
+    for item in items:
+        sides[is_held_out(item.problem_id, holdout)].append(item)
+    if not sides[0] or not sides[1]:
+        problems = len({item.problem_id for item in items})
+        raise UserError(
+            f"labels.holdout = {holdout}: {problems} labelled problems give {len(sides[0])} responses to train on and "
+            f"{len(sides[1])} to measure on; label more problems"
+        )
+    return sides

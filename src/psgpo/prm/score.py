@@ -1,0 +1,97 @@
+"""Reading a PRM: one score per line."""
+
+# B sequences, P prompt tokens, T response tokens, L code lines
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from psgpo.errors import UserError
+from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
+from psgpo.models import TokenValueModel, load_tokenizer, right_pad
+from psgpo.prompts import encode_prompt
+
+ScoreItem = tuple[Sequence[int], Sequence[int], Sequence[int]]
+"""(prompt ids (P,), response ids (T,), line ends (L,) as indices into the response ids)."""
+
+
+def line_values(model: TokenValueModel, items: Sequence[ScoreItem], pad_token_id: int) -> torch.Tensor:
+    """R(x, y^(<=m)) of all lines of all items, concatenated in order, with gradient. Shape: (sum of L,)."""
+    device = next(model.parameters()).device
+    ids_BT, mask_BT = right_pad([[*prompt, *response] for prompt, response, _ in items], pad_token_id, device=device)
+    rows = [b for b, item in enumerate(items) for _ in item[2]]
+    columns = [len(item[0]) + end for item in items for end in item[2]]
+    values_BT: torch.Tensor = model(ids_BT, mask_BT)
+    return values_BT[torch.tensor(rows, dtype=torch.long), torch.tensor(columns, dtype=torch.long)]
+
+
+class PrmScorer:
+    """Scores lines of responses with a trained PRM (or any `TokenValueModel`)."""
+
+    def __init__(
+        self,
+        model: TokenValueModel | Path | str,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        batch_tokens: int = 8192,
+    ) -> None:
+        """Load or wrap a PRM.
+
+        Args:
+            model: a folder written by `train_prm`, or a model already in memory (moved to `device`).
+            tokenizer: needed with a model in memory; a folder brings its own.
+            batch_tokens: padded tokens per forward pass, at most (one longer response still goes alone).
+        """
+        if isinstance(model, Path | str):
+            tokenizer = tokenizer or load_tokenizer(model)
+            model = TokenValueModel.from_pretrained(model, device=device)
+        if tokenizer is None:
+            raise UserError("PrmScorer: a model in memory needs its tokenizer; pass tokenizer=")
+        self.model = model.to(device).eval()
+        self.tokenizer = tokenizer
+        self.batch_tokens = batch_tokens
+        self._text = TokenText(cast(Tokenizer, tokenizer))
+        self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
+
+    @torch.inference_mode()
+    def score(self, items: Sequence[ScoreItem]) -> list[NDArray[np.float64]]:
+        """Scores R(x, y^(<=m)) per item, in the order given. Shape of each: (L,); empty for an item without lines."""
+        scores = [np.zeros(0) for _ in items]
+        for batch in self._batches(items):
+            flat = line_values(self.model, [items[i] for i in batch], self._pad).double().cpu().numpy()
+            cuts = np.cumsum([len(items[i][2]) for i in batch])[:-1]
+            for i, part in zip(batch, np.split(flat, cuts), strict=True):
+                scores[i] = part
+        return scores
+
+    def score_lines(self, prompt: str, code: str) -> NDArray[np.float64]:
+        """Scores of the lines of a text (`psgpo.lines.code_lines`). Shape: (L,).
+
+        Args:
+            prompt: as the model reads it, the recipe's template already applied.
+            code: a response text; a fenced block in it is unwrapped.
+        """
+        prompt_ids = encode_prompt(self.tokenizer, prompt)
+        token_ids = self.tokenizer(code, add_special_tokens=False)["input_ids"]
+        text, char_ends = self._text.decode_with_ends(token_ids)
+        return self.score([(prompt_ids, token_ids, line_end_tokens(char_ends, code_lines(text)))])[0]
+
+    def _batches(self, items: Sequence[ScoreItem]) -> list[list[int]]:
+        """Indices of items with lines, longest first, cut so that no batch exceeds `batch_tokens` when padded."""
+        lengths = [len(prompt) + len(response) for prompt, response, _ in items]
+        order = sorted((i for i, item in enumerate(items) if len(item[2])), key=lambda i: -lengths[i])
+        batches: list[list[int]] = []
+        for i in order:
+            if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= self.batch_tokens:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches
