@@ -1,0 +1,1 @@
+"""Reinforcement learning: `rewards`, `advantages` and `losses` are pure; `ppo` is the algorithm."""

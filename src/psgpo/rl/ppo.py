@@ -1,0 +1,365 @@
+"""PPO with line rewards: the algorithm, top to bottom.
+
+Every step: sample responses from the policy, run their unit tests, score their lines (DenseReward), turn verdict,
+line scores and KL to the SFT policy into one reward per token, estimate advantages with the critic (GAE), and take a
+few clipped policy and value steps.
+
+PSGPO (arXiv 2410.17621, section 4.2). What the paper leaves open is a setting (`RlSettings`). Differs from it:
+- ValueInit: the PRM means "this prefix is good" (−1 … 1), a value means "expected return" (near 0 while few programs
+  pass). The paper does not say how one becomes the other; `value_map` does, before the first update:
+  `fit` takes a, b of V = a·R + b by least squares on the returns of responses drawn for that alone (hundreds of them:
+  where one in a hundred passes, the first step's would not do), and folds them into the head.
+
+# B responses, S tokens of prompt and response, L code lines
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from psgpo.config import ArmSettings, RlSettings, SamplingSettings
+from psgpo.execution import Sandbox
+from psgpo.lines import TokenText
+from psgpo.models import TokenValueModel, right_pad, token_logprobs
+from psgpo.records import Problem
+from psgpo.rl.advantages import explained_variance, gae, whiten
+from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.rl.rewards import line_rewards, token_rewards
+from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts
+from psgpo.sampling import HFSampler
+from psgpo.seeds import derive_seed
+from psgpo.training import ResumableLog
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One step's responses as tensors, all (B, S) and aligned to token positions; 0 outside `mask`."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    mask: Tensor
+    """1 at response tokens."""
+    old_logprobs: Tensor
+    rewards: Tensor
+    """Line rewards and unit-test reward; no KL yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """What the updates of one step aim at, (B, S)."""
+
+    advantages: Tensor
+    returns: Tensor
+    old_values: Tensor
+
+
+class PpoTrainer:
+    """One arm of the comparison. `train` runs it to the end, from where it was interrupted if it was."""
+
+    def __init__(
+        self,
+        *,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel,
+        critic: TokenValueModel,
+        tokenizer: PreTrainedTokenizerBase,
+        sandbox: Sandbox,
+        arm: ArmSettings,
+        rl: RlSettings,
+        sampling: SamplingSettings,
+        out: Path,
+        seed: int,
+        scorer: LineScorer | None = None,
+        device: str = "cpu",
+    ) -> None:
+        """
+        Args:
+            policy: trained in place; starts as the SFT policy.
+            reference: the SFT policy, frozen.
+            critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
+            scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
+            out: metrics.jsonl, checkpoints/step-N and model are written here.
+        """
+        assert (scorer is None) == (arm.line_reward == "none")
+        self.policy, self.critic = policy.to(device), critic.to(device)
+        self.reference = reference.to(device).eval().requires_grad_(False)
+        self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
+        self.arm, self.rl, self.sampling = arm, rl, sampling
+        self.out, self.seed, self.device = out, seed, device
+        self.token_text = TokenText(tokenizer)
+        self.sampler = HFSampler(policy, tokenizer, batch_size=sampling.batch_size)
+        critic_parameters = [p for p in critic.parameters() if p.requires_grad]
+        self.policy_optimizer = torch.optim.Adam(policy.parameters(), lr=rl.policy_learning_rate, fused=True)
+        self.critic_optimizer = torch.optim.Adam(critic_parameters, lr=rl.critic_learning_rate, fused=True)
+
+    def train(
+        self,
+        prompts: Sequence[tuple[Problem, tuple[int, ...]]],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Run `rl.steps` steps over (problem, prompt ids) pairs and save the policy to `out/model`."""
+        log = ResumableLog(self.out)
+        if log.state is not None:
+            self._load(log.state)
+        fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
+        checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
+        for step in range(log.step, self.rl.steps):
+            log.log({"step": step + 1, **self.step(step, prompts), **fitted})
+            fitted = {}
+            if step + 1 in checkpoints:
+                self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
+            if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
+                log.save(step + 1, **self._state())
+            if progress:
+                progress(step + 1, self.rl.steps)
+        self._save_policy(self.out / "model")
+        log.close()
+
+    def step(self, step: int, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
+        """One PPO step. Everything random in it is derived from the seed and `step`."""
+        clock = PhaseClock()
+        rollouts = self._rollouts(step, prompts, clock)
+        line_reward_L = self._line_rewards(rollouts)
+        clock("score")
+        batch = self._batch(rollouts, line_reward_L)
+        with torch.no_grad():
+            ref_logprobs, _ = token_logprobs(
+                self.reference, batch.input_ids, batch.attention_mask, batch.mask, temperature=self.sampling.temperature
+            )
+        log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
+        rewards = batch.rewards - self.rl.kl_beta * log_ratio
+        targets = self._targets(batch, rewards)
+        update = self._update(step, batch, targets)
+        clock("update")
+        metrics = _rollout_metrics(rollouts, line_reward_L)
+        metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
+        metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
+        metrics["reward_total"] = float(rewards.sum()) / len(rollouts)
+        metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
+        seconds = clock.seconds()
+        metrics["tokens_per_second"] = float(batch.mask.sum()) / seconds["seconds_step"]
+        return metrics | update | seconds
+
+    def _rollouts(
+        self, step: int, prompts: Sequence[tuple[Problem, tuple[int, ...]]], clock: Callable[[str], None]
+    ) -> list[Rollout]:
+        chosen = []
+        for position in range(step * self.rl.prompts_per_step, (step + 1) * self.rl.prompts_per_step):
+            epoch, index = divmod(position, len(prompts))
+            order = np.random.default_rng(derive_seed(self.seed, "prompts", epoch)).permutation(len(prompts))
+            chosen += [prompts[order[index]]] * self.rl.responses_per_prompt
+        seeds = [derive_seed(self.seed, "rollout", step, row) for row in range(len(chosen))]
+        return collect_rollouts(self.sampler, self.token_text, self.sandbox, chosen, seeds, self.sampling, clock)
+
+    def _line_rewards(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+        """λ · g of every line of every rollout. Shape of each: (L,)."""
+        score_L = self.scorer.score(rollouts) if self.scorer else [np.zeros(0)] * len(rollouts)
+        return [
+            line_rewards(
+                self.arm.line_reward,
+                score,
+                rollout.neutral,
+                passed=rollout.verdict.passed,
+                lambda_fail=self.arm.lambda_fail,
+                lambda_pass=self.arm.lambda_pass,
+                length_norm=self.arm.length_norm,
+                neutral_lines=self.arm.neutral_lines,
+            )
+            for rollout, score in zip(rollouts, score_L, strict=True)
+        ]
+
+    def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:
+        rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in rollouts]
+        input_ids, attention_mask = right_pad(rows, self.tokenizer.pad_token_id, device=self.device)
+        mask, old_logprobs, rewards = (torch.zeros(input_ids.shape) for _ in range(3))
+        for b, (rollout, line_reward) in enumerate(zip(rollouts, line_reward_L, strict=True)):
+            response = slice(len(rollout.prompt_ids), len(rows[b]))
+            mask[b, response] = 1.0
+            old_logprobs[b, response] = torch.tensor(rollout.logprobs)
+            tokens = len(rollout.token_ids)
+            unit_test = float(rollout.verdict.passed)
+            reward_T = token_rewards(line_reward, rollout.line_ends, tokens=tokens, unit_test_reward=unit_test)
+            rewards[b, response] = torch.tensor(reward_T, dtype=torch.float32)
+        return Batch(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            mask=mask.to(self.device),
+            old_logprobs=old_logprobs.to(self.device),
+            rewards=rewards.to(self.device),
+        )
+
+    def _values(self, batch: Batch, rows: Tensor | slice = slice(None)) -> Tensor:
+        """V of the state before every response token: the critic's output one position to the left. (B, S)."""
+        value_BS = self.critic(batch.input_ids[rows], batch.attention_mask[rows])
+        return torch.nn.functional.pad(value_BS[:, :-1], (1, 0)) * batch.mask[rows]
+
+    def _map_values(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
+        """ValueInit: turn PRM scores into values before anything is learned (see the head of this file)."""
+        scale, shift = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}.get(self.arm.value_map) or self._fit(prompts)
+        self.critic.apply_affine(scale, shift)
+        return {"value_scale": scale, "value_shift": shift}
+
+    @torch.no_grad()
+    def _fit(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> tuple[float, float]:
+        """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on.
+
+        The policy still is its reference, so there is no KL in G.
+        """
+        count = self.rl.value_fit_responses
+        rng = np.random.default_rng(derive_seed(self.seed, "value-fit"))
+        chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
+        seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
+        score_parts, return_parts = [], []
+        for start in range(0, count, self.sampling.batch_size):
+            part = slice(start, start + self.sampling.batch_size)
+            rollouts = collect_rollouts(
+                self.sampler, self.token_text, self.sandbox, chosen[part], seeds[part], self.sampling, PhaseClock()
+            )
+            batch = self._batch(rollouts, self._line_rewards(rollouts))
+            # λ_GAE = 1 and V = 0 make the advantage the return itself.
+            _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
+            score_parts.append(self._values(batch)[batch.mask.bool()].double())
+            return_parts.append(returns[batch.mask.bool()].double())
+        score_N, return_N = torch.cat(score_parts), torch.cat(return_parts)
+        spread = score_N - score_N.mean()
+        scale = float((spread * return_N).sum() / (spread**2).sum().clamp(min=1e-12))
+        if scale <= 0:
+            warnings.warn(
+                f"ValueInit: over {count} responses the PRM's score does not rise with the return (slope {scale:.3g}); "
+                "the critic starts as good as constant. Raise rl.value_fit_responses or set value_map",
+                stacklevel=2,
+            )
+        return scale, float(return_N.mean() - scale * score_N.mean())
+
+    @torch.no_grad()
+    def _targets(self, batch: Batch, rewards: Tensor) -> Targets:
+        values = self._values(batch)
+        advantages, returns = gae(rewards, values, batch.mask, gamma=self.rl.gamma, lam=self.rl.gae_lambda)
+        if self.rl.whiten_advantages:
+            advantages = whiten(advantages, batch.mask, floor=self.rl.whiten_floor)
+        return Targets(advantages=advantages, returns=returns, old_values=values)
+
+    def _update(self, step: int, batch: Batch, targets: Targets) -> Metrics:
+        """`epochs` passes of `minibatches` updates of policy and critic."""
+        sums: dict[str, float] = defaultdict(float)
+        self.policy.train()
+        self.critic.train()
+        for epoch in range(self.rl.epochs):
+            rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
+            for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
+                part = torch.as_tensor(np.sort(rows), device=self.device)
+                if step >= self.rl.critic_warmup:
+                    self._policy_update(batch, targets, part, sums)
+                self._critic_update(batch, targets, part, sums)
+        self.policy.eval()
+        self.critic.eval()
+        updates = self.rl.epochs * self.rl.minibatches
+        return {name: total / updates for name, total in sums.items()}
+
+    def _policy_update(self, batch: Batch, targets: Targets, part: Tensor, sums: dict[str, float]) -> None:
+        mask = batch.mask[part]
+        logprobs, entropy = token_logprobs(
+            self.policy,
+            batch.input_ids[part],
+            batch.attention_mask[part],
+            mask,
+            temperature=self.sampling.temperature,
+            with_entropy=True,
+        )
+        count = float(mask.sum())
+        old, advantages = batch.old_logprobs[part], targets.advantages[part]
+        loss, clipped = policy_loss(logprobs, old, advantages, mask, clip=self.rl.clip, denominator=count)
+        sums["grad_norm_policy"] += self._optimize(loss, self.policy_optimizer)
+        sums["policy_loss"] += float(loss.detach())
+        sums["clip_fraction"] += float(clipped) / count
+        assert entropy is not None
+        sums["entropy"] += float(entropy.detach().sum()) / count
+
+    def _critic_update(self, batch: Batch, targets: Targets, part: Tensor, sums: dict[str, float]) -> None:
+        mask = batch.mask[part]
+        count = float(mask.sum())
+        loss, clipped = value_loss(
+            self._values(batch, part),
+            targets.old_values[part],
+            targets.returns[part],
+            mask,
+            clip=self.rl.value_clip,
+            denominator=count,
+        )
+        sums["grad_norm_critic"] += self._optimize(loss, self.critic_optimizer)
+        sums["value_loss"] += float(loss.detach())
+        sums["value_clip_fraction"] += float(clipped) / count
+
+    def _optimize(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+        optimizer.zero_grad()
+        loss.backward()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.rl.max_grad_norm)
+        optimizer.step()
+        return float(norm)
+
+    def _state(self) -> dict[str, dict]:
+        owners = {"policy": self.policy, "critic": self.critic}
+        owners |= {"policy_optimizer": self.policy_optimizer, "critic_optimizer": self.critic_optimizer}
+        return {name: owner.state_dict() for name, owner in owners.items()}
+
+    def _load(self, state: dict[str, dict]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.critic.load_state_dict(state["critic"])
+        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    def _save_policy(self, folder: Path) -> None:
+        self.policy.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+class PhaseClock:
+    """Wall seconds of the phases of a step: call it with a phase's name when the phase ends."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._phases: dict[str, float] = defaultdict(float)
+
+    def __call__(self, phase: str) -> None:
+        now = time.perf_counter()
+        self._phases[f"seconds_{phase}"] += now - self._last
+        self._last = now
+
+    def seconds(self) -> Metrics:
+        """Seconds per phase and `seconds_step` from construction to the last phase's end."""
+        return dict(self._phases) | {"seconds_step": self._last - self._started}
+
+
+def _rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Metrics:
+    passed_B = np.array([rollout.verdict.passed for rollout in rollouts])
+    line_total_B = np.array([reward.sum() for reward in line_reward_L])
+    lines = sum(len(rollout.neutral) for rollout in rollouts)
+    by_problem: dict[str, bool] = defaultdict(bool)
+    for rollout in rollouts:
+        by_problem[rollout.problem.id] |= rollout.verdict.passed
+    return {
+        "pass_rate": float(passed_B.mean()),
+        "all_fail_share": 1 - float(np.mean(list(by_problem.values()))),
+        "reward_unit_test": float(passed_B.mean()),
+        "reward_lines": float(line_total_B.mean()),
+        "line_reward_pass": float(line_total_B[passed_B].mean()) if passed_B.any() else float("nan"),
+        "line_reward_fail": float(line_total_B[~passed_B].mean()) if not passed_B.all() else float("nan"),
+        "lines_per_response": lines / len(rollouts),
+        "comment_ratio": sum(sum(rollout.neutral) for rollout in rollouts) / max(1, lines),
+        "tokens_per_response": float(np.mean([len(rollout.token_ids) for rollout in rollouts])),
+        "truncated_share": float(np.mean([not rollout.finished for rollout in rollouts])),
+    }

@@ -1,0 +1,125 @@
+"""Rollouts of one PPO step: sampled, split into lines, judged, scored line by line.
+
+# L code lines, T response tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from psgpo.config import SamplingSettings
+from psgpo.execution import Sandbox
+from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
+from psgpo.prm.score import PrmScorer
+from psgpo.problems.opchain.oracle import ExactOracle
+from psgpo.records import Problem, Verdict
+from psgpo.sampling import Sampler
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """One response of the current policy, judged."""
+
+    problem: Problem
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """Length T, the end-of-sequence token included when it was sampled."""
+    logprobs: tuple[float, ...]
+    """Under the policy that sampled them. Length T."""
+    finished: bool
+    text: str
+    line_ends: tuple[int, ...]
+    """Per code line, the index in `token_ids` of its end. Length L."""
+    neutral: tuple[bool, ...]
+    """Per code line. Length L."""
+    verdict: Verdict
+
+
+def collect_rollouts(
+    sampler: Sampler,
+    token_text: TokenText,
+    sandbox: Sandbox,
+    prompts: Sequence[tuple[Problem, tuple[int, ...]]],
+    seeds: Sequence[int],
+    settings: SamplingSettings,
+    clock: Callable[[str], None],
+) -> list[Rollout]:
+    """One response per (problem, prompt ids), in order. `clock(phase)` is called as a phase ends."""
+    completions = sampler.sample(
+        [ids for _, ids in prompts],
+        seeds=seeds,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_new_tokens=settings.max_new_tokens,
+    )
+    clock("sample")
+    decoded = [token_text.decode_with_ends(completion.token_ids) for completion in completions]
+    verdicts = sandbox.grade(
+        [(extract_code(text), problem.tests) for (problem, _), (text, _) in zip(prompts, decoded, strict=True)]
+    )
+    clock("grade")
+    rollouts = []
+    for (problem, prompt_ids), completion, (text, char_ends), verdict in zip(
+        prompts, completions, decoded, verdicts, strict=True
+    ):
+        lines = code_lines(text)
+        rollouts.append(
+            Rollout(
+                problem=problem,
+                prompt_ids=prompt_ids,
+                token_ids=completion.token_ids,
+                logprobs=completion.logprobs,
+                finished=completion.finished,
+                text=text,
+                line_ends=line_end_tokens(char_ends, lines),
+                neutral=tuple(line.neutral for line in lines),
+                verdict=verdict,
+            )
+        )
+    return rollouts
+
+
+class LineScorer(Protocol):
+    """R(x, y^(≤m)) for every line of every rollout."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Array]: ...
+
+
+class PrmLineScorer:
+    """A trained PRM that shares the policy's tokenizer."""
+
+    def __init__(self, prm: PrmScorer) -> None:
+        self._prm = prm
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Array]:
+        return self._prm.score([(r.prompt_ids, r.token_ids, r.line_ends) for r in rollouts])
+
+
+class OracleLineScorer:
+    """Exact labels of the embedded benchmark: the upper bound of any PRM, never the method.
+
+    `sign`: +1 on the lines that are on track, −1 after. `progress`: the share of operations completed on track.
+    """
+
+    def __init__(self, oracle: ExactOracle, target: str) -> None:
+        assert target in ("sign", "progress")
+        self._oracle = oracle
+        self._target = target
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Array]:
+        exact = self._oracle.label([(rollout.problem, rollout.text) for rollout in rollouts])
+        scores: list[Array] = []
+        for rollout, label in zip(rollouts, exact, strict=True):
+            assert label.lines == len(rollout.line_ends)
+            if self._target == "progress":
+                scores.append(np.asarray(label.progress, dtype=np.float64))
+            else:
+                scores.append(np.where(np.arange(1, label.lines + 1) <= label.last_on_track, 1.0, -1.0))
+        return scores

@@ -1,0 +1,132 @@
+"""PPO for real, small: λ = 0 is the baseline bit for bit, rewards move the policy, ValueInit maps as documented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from psgpo.config import ArmSettings, RlSettings, SamplingSettings
+from psgpo.execution import Sandbox
+from psgpo.models import TokenValueModel, create_policy, train_tokenizer
+from psgpo.problems.opchain import OpChain
+from psgpo.prompts import build_prompt_ids
+from psgpo.records import Problem
+from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.rollout import Rollout
+
+RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
+
+
+class CountingScorer:
+    """A PRM that likes early lines; deterministic and easy to tell from no PRM."""
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+        return [np.linspace(1.0, -0.5, len(rollout.line_ends)) for rollout in rollouts]
+
+
+@dataclass
+class World:
+    tokenizer: Any
+    policy: Any
+    prompts: list[tuple[Problem, tuple[int, ...]]]
+    sandbox: Sandbox
+
+    def trainer(self, out: Path, arm: ArmSettings, critic: TokenValueModel | None = None) -> PpoTrainer:
+        def fresh() -> Any:
+            copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
+            copy.load_state_dict(self.policy.state_dict())
+            return copy
+
+        return PpoTrainer(
+            policy=fresh(),
+            reference=fresh(),
+            critic=critic or TokenValueModel.from_policy(fresh()),
+            tokenizer=self.tokenizer,
+            sandbox=self.sandbox,
+            arm=arm,
+            rl=RL,
+            sampling=SamplingSettings(max_new_tokens=24),
+            out=out,
+            seed=3,
+            scorer=None if arm.line_reward == "none" else CountingScorer(),
+        )
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    problems = OpChain().problems("train", 6, (1, 2))
+    tokenizer = train_tokenizer([f"# {p.prompt}\n{p.reference_solution}" for p in problems], 300)
+    policy = create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
+    prompts = [(problem, build_prompt_ids(tokenizer, "# {prompt}\n", problem)) for problem in problems]
+    with Sandbox() as sandbox:
+        yield World(tokenizer, policy, prompts, sandbox)
+
+
+def weights(trainer: PpoTrainer) -> dict[str, torch.Tensor]:
+    return {f"{name}.{key}": value for name in ("policy", "critic") for key, value in trainer._state()[name].items()}
+
+
+def dense(**changes: Any) -> ArmSettings:
+    return ArmSettings(line_reward="sum", prm="oracle", **changes)
+
+
+def test_lambda_zero_is_the_baseline_bit_for_bit(world: World, tmp_path: Path) -> None:
+    baseline = world.trainer(tmp_path / "a", ArmSettings())
+    baseline.train(world.prompts)
+    without = world.trainer(tmp_path / "b", dense(lambda_fail=0.0, lambda_pass=0.0))
+    without.train(world.prompts)
+    with_reward = world.trainer(tmp_path / "c", dense())
+    with_reward.train(world.prompts)
+    ours, zero, paid = weights(baseline), weights(without), weights(with_reward)
+    assert all(torch.equal(ours[key], zero[key]) for key in ours)
+    assert not all(torch.equal(ours[key], paid[key]) for key in ours)
+
+
+def test_learning_moves_the_policy_and_never_the_reference(world: World, tmp_path: Path) -> None:
+    trainer = world.trainer(tmp_path, dense())
+    trainer.train(world.prompts)
+    start = world.policy.state_dict()
+    assert all(torch.equal(value, start[key]) for key, value in trainer.reference.state_dict().items())
+    assert any(not torch.equal(value, start[key]) for key, value in trainer.policy.state_dict().items())
+    assert (tmp_path / "checkpoints" / "step-2" / "config.json").is_file()
+
+
+def prm(world: World) -> TokenValueModel:
+    return TokenValueModel.from_policy(world.policy, head_init="normal", seed=1)
+
+
+@pytest.mark.parametrize(("value_map", "scale", "shift"), [("identity", 1.0, 0.0), ("probability", 0.5, 0.5)])
+def test_fixed_value_maps(world: World, tmp_path: Path, value_map: Any, scale: float, shift: float) -> None:
+    trainer = world.trainer(tmp_path, ArmSettings(value_init="sign", value_map=value_map), prm(world))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before = trainer.critic(ids).detach()
+    assert trainer._map_values(world.prompts) == {"value_scale": scale, "value_shift": shift}
+    torch.testing.assert_close(trainer.critic(ids).detach(), scale * before + shift)
+
+
+def test_the_fitted_map_is_the_least_squares_line(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = world.trainer(tmp_path, dense(value_init="sign"), prm(world))
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    batches = trainer._batch
+
+    def spy(rollouts: Any, rewards: Any) -> Any:
+        batch = batches(rollouts, rewards)
+        chosen = batch.mask.bool()
+        to_go = batch.rewards.flip(1).cumsum(1).flip(1)
+        seen.append((trainer._values(batch)[chosen].detach(), to_go[chosen]))
+        return batch
+
+    monkeypatch.setattr(trainer, "_batch", spy)
+    found = trainer._map_values(world.prompts)
+    score, to_go = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
+    slope, shift = np.polyfit(score, to_go, 1)
+    assert found["value_scale"] == pytest.approx(slope, rel=1e-4)
+    assert found["value_shift"] == pytest.approx(shift, rel=1e-4, abs=1e-6)
