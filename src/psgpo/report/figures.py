@@ -1,0 +1,228 @@
+"""Figures of policies: training, best-of-K, differences by length and by difficulty. Each returns None without data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from psgpo.evaluation.metrics import best_of_k_curve
+from psgpo.report.aggregate import BASELINE, Bins, Estimate, Experiment, difference
+from psgpo.report.load import Array
+from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
+
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g} %".replace("-", "−"))
+POINTS = FuncFormatter(lambda value, _: f"{100 * value:+.0f}".replace("-", "−") if abs(value) > 1e-9 else "0")
+
+
+def series_of(data: Experiment) -> dict[str, Series]:
+    """Colour and dash of every policy, the same in the whole report. Oracle arms are dashed."""
+    series = {
+        "sft": Series(label="sft", colour=MUTED, dash=":", variable="var(--muted)"),
+        BASELINE: Series(label=BASELINE, colour=INK, dash="-", variable="var(--ink)"),
+    }
+    for index, arm in enumerate(arm for arm in data.arms if arm != BASELINE):
+        oracle = data.is_oracle(arm)
+        dash: str | tuple[float, tuple[float, ...]] = "-" if index < len(PALETTE) else (0, (4, 1, 1, 1))
+        number = index % len(PALETTE)
+        series[arm] = Series(
+            label=f"{arm} (exact oracle)" if oracle else arm,
+            colour=PALETTE[number],
+            dash="--" if oracle else dash,
+            variable=f"var(--c{number})",
+        )
+    return series
+
+
+def smooth(values: Array, window: int) -> Array:
+    """Mean of the last `window` values at every step (fewer at the start), NaN left out. Shape: as `values`."""
+    tails = [values[max(0, stop - window) : stop] for stop in range(1, len(values) + 1)]
+    known = [tail[np.isfinite(tail)] for tail in tails]
+    return np.array([tail.mean() if len(tail) else np.nan for tail in known])
+
+
+def _widen(axes: Axes) -> None:
+    """A constant gets an axis around it, not one that magnifies rounding."""
+    low, high = axes.get_ylim()
+    middle = (low + high) / 2
+    if high - low < 1e-3 * max(abs(middle), 1e-3):
+        axes.set_ylim(middle - max(abs(middle), 0.1) / 2, middle + max(abs(middle), 0.1) / 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One training metric, as one small figure."""
+
+    metric: str
+    title: str
+    percent: bool = False
+    floor: float = -math.inf
+    """The axis goes no lower: a critic that has learned nothing yet can be arbitrarily bad."""
+
+
+LEARNING = (
+    Curve(metric="pass_rate", title="Training pass rate", percent=True),
+    Curve(metric="kl", title="KL to the SFT policy, nats"),
+    Curve(metric="lines_per_response", title="Lines per response"),
+)
+DIAGNOSTICS = (
+    Curve(metric="reward_unit_test", title="Reward from unit tests"),
+    Curve(metric="reward_lines", title="Reward from lines"),
+    Curve(metric="explained_variance", title="Explained variance of the critic", floor=-1.0),
+    Curve(metric="entropy", title="Entropy, nats per token"),
+    Curve(metric="clip_fraction", title="Clipped policy ratios", percent=True),
+    Curve(metric="all_fail_share", title="Prompts whose responses all fail", percent=True),
+    Curve(metric="truncated_share", title="Responses cut off", percent=True),
+    Curve(metric="comment_ratio", title="Comment and blank lines", percent=True),
+    Curve(metric="tokens_per_response", title="Tokens per response"),
+)
+
+
+@styled
+def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve) -> Plot | None:
+    """One metric over RL steps, a line per arm; with several seeds their mean and the range between them."""
+    figure, axes = new_figure("third")
+    names: list[str] = []
+    for arm in data.arms:
+        columns = [run.rl[arm][curve.metric] for run in data.runs if curve.metric in run.rl[arm]]
+        columns = [column for column in columns if np.isfinite(column).any()]
+        if len(columns) < len(data.runs):  # a missing seed is not averaged away
+            continue
+        length = min(len(column) for column in columns)
+        window = max(1, length // 10)
+        values = np.stack([smooth(column[:length], window) for column in columns])
+        style, steps = series[arm], np.arange(1, length + 1)
+        axes.plot(steps, values.mean(axis=0), color=style.colour, linestyle=style.dash)
+        if len(values) > 1:
+            axes.fill_between(
+                steps, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.15, linewidth=0
+            )
+        names.append(arm)
+    if not names:
+        return None
+    axes.set_title(curve.title)
+    axes.set_xlabel("RL step")
+    axes.margins(x=0.02)
+    _widen(axes)
+    low, high = axes.get_ylim()
+    axes.set_ylim(bottom=max(curve.floor, low))
+    if curve.percent:  # a share: nothing below 0 or above 1 but a margin
+        margin = 0.04 * min(high - low, 1.0)
+        axes.set_ylim(max(low, -margin), min(high, 1 + margin))
+        axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    alt = f"{curve.title} over RL steps for {', '.join(names)}."
+    return finish(figure, name=f"rl-{curve.metric.replace('_', '-')}", caption="", alt=alt, size="third")
+
+
+@styled
+def forest(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
+    """Difference to the baseline of every arm with its interval, and each seed's value."""
+    found = [(arm, difference(data, arm)) for arm in ("sft", *data.arms) if arm != BASELINE]
+    rows = [(arm, estimate) for arm, estimate in found if estimate is not None]
+    if not rows:
+        return None
+    figure, axes = new_figure("half")
+    axes.axvline(0, color=INK, linewidth=1)
+    for y, (arm, estimate) in enumerate(reversed(rows)):
+        style = series[arm]
+        axes.plot([estimate.low, estimate.high], [y, y], color=style.colour, linestyle=style.dash, linewidth=2)
+        axes.plot([estimate.mean], [y], "o", color=style.colour, markersize=6)
+        if len(estimate.per_seed) > 1:
+            axes.plot(estimate.per_seed, [y - 0.22] * len(estimate.per_seed), "|", color=style.colour, markersize=6)
+    clipped = _limit(axes, [estimate for _, estimate in rows])
+    axes.set_yticks(range(len(rows)), [series[arm].label for arm, _ in reversed(rows)])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(POINTS)
+    axes.set_xlabel("pass@1 minus the baseline's, percentage points")
+    axes.set_title("Difference to the RL baseline")
+    what = "95 % interval over seeds; ticks are the seeds" if len(data.runs) > 1 else "95 % interval over problems"
+    alt = "; ".join(f"{arm} {100 * e.mean:+.1f} points ({100 * e.low:+.1f} to {100 * e.high:+.1f})" for arm, e in rows)
+    caption = f"Paired on the same problems. Bars: {what}{'; bars that reach the edge go on' if clipped else ''}."
+    return finish(figure, name="difference-to-baseline", caption=caption, alt=alt, size="half")
+
+
+def _limit(axes: Axes, estimates: Sequence[Estimate]) -> bool:
+    """Let the values set the axis: intervals of two seeds can be ten times as wide. True when one is cut off."""
+    values = [0.0, *(value for estimate in estimates for value in (estimate.mean, *estimate.per_seed))]
+    room = max(0.02, max(values) - min(values))
+    low, high = min(values) - room, max(values) + room
+    ends = [(e.low, e.high) for e in estimates if math.isfinite(e.low)]
+    axes.set_xlim(
+        max(low, min([low / 2 + high / 2, *(a for a, _ in ends)]) - 0.05 * room),
+        min(high, max([low / 2 + high / 2, *(b for _, b in ends)]) + 0.05 * room),
+    )
+    return any(a < low or b > high for a, b in ends)
+
+
+@styled
+def best_of_k(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
+    """Paper, figure 3: share of problems with at least one passing response among K, over K."""
+    figure, axes = new_figure("half")
+    ends: list[tuple[float, float, Series]] = []
+    for policy in data.policies:
+        curves = [
+            [point.value for point in best_of_k_curve(run.evaluations[policy].outcomes(), resamples=1)]
+            for run in data.with_evaluation(policy)
+        ]
+        curves = [curve for curve in curves if curve]
+        if not curves:
+            continue
+        length = min(map(len, curves))
+        values = np.array([curve[:length] for curve in curves])
+        ks, style = np.arange(1, length + 1), series[policy]
+        axes.plot(ks, values.mean(axis=0), color=style.colour, linestyle=style.dash, marker="o", markersize=2.5)
+        if len(values) > 1:
+            axes.fill_between(ks, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.15, linewidth=0)
+        ends.append((float(ks[-1]), float(values.mean(axis=0)[-1]), style))
+    if not ends:
+        return None
+    if ends[0][0] > 16:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_xlabel("K responses drawn")
+    axes.set_title("Problems with a passing response among K")
+    end_labels(axes, ends)
+    caption = "Best-of-K with a perfect judge (PSGPO, figure 3): unbiased pass@K over all test problems."
+    alt = "Share of problems solved by the best of K responses, for " + ", ".join(s.label for *_, s in ends)
+    return finish(figure, name="best-of-k", caption=caption, alt=alt, size="half")
+
+
+@styled
+def difference_by(
+    data: Experiment, series: Mapping[str, Series], bins: Bins, *, name: str, title: str, xlabel: str, caption: str
+) -> Plot | None:
+    """pass@1 difference to the baseline within bins of problems (paper, figure 4), with 95 % intervals."""
+    found = {arm: [difference(data, arm, keep) for _, keep in bins] for arm in data.arms if arm != BASELINE}
+    shown = {arm: row for arm, row in found.items() if any(row)}
+    if not shown:
+        return None
+    figure, axes = new_figure("half")
+    axes.axhline(0, color=INK, linewidth=1)
+    width = 0.7 / len(shown)
+    for index, (arm, row) in enumerate(shown.items()):
+        colour = series[arm].colour
+        points = [(x + (index - (len(shown) - 1) / 2) * width, e) for x, e in enumerate(row) if e is not None]
+        axes.vlines([x for x, _ in points], [e.low for _, e in points], [e.high for _, e in points], color=colour)
+        axes.plot([x for x, _ in points], [e.mean for _, e in points], "o", color=colour, markersize=4)
+    counts = [max((e.n_problems for e in column if e), default=0) for column in zip(*shown.values(), strict=True)]
+    axes.set_xticks(range(len(bins)), [f"{label}\n({n})" for (label, _), n in zip(bins, counts, strict=True)])
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel(f"{xlabel} (problems)")
+    axes.set_title(title)
+    axes.yaxis.set_major_formatter(POINTS)
+    axes.set_ylabel("percentage points")
+    alt = f"{title}, for {', '.join(shown)}."
+    return finish(figure, name=name, caption=caption, alt=alt, size="half")

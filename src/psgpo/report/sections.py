@@ -1,0 +1,238 @@
+"""The report's sections in reading order: which tables and figures, under which words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from psgpo.report import figures, stage_figures, stage_tables, tables
+from psgpo.report.aggregate import BASELINE, Experiment, difficulty_bins, length_bins
+from psgpo.report.answer import seed_note
+from psgpo.report.load import Run
+from psgpo.report.programs import Program, choose_programs
+from psgpo.report.style import Plot, Series
+from psgpo.report.tables import Table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """One piece of a section: a table, figures, a box, programs, or columns of blocks."""
+
+    title: str = ""
+    table: Table | None = None
+    plots: tuple[Plot, ...] = ()
+    key: tuple[str, ...] = ()
+    """Policies whose key stands above figures that have no labels of their own."""
+    missing: str = ""
+    """What is not there yet."""
+    commands: tuple[str, ...] = ()
+    """Commands that make it, or go on from here."""
+    notes: tuple[str, ...] = ()
+    """A box of remarks."""
+    programs: tuple[Program, ...] = ()
+    columns: tuple[tuple[Block, ...], ...] = ()
+    """Blocks side by side where the page is wide enough."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """A titled part of the page."""
+
+    id: str
+    title: str
+    lead: str
+    blocks: tuple[Block, ...]
+
+
+def build_sections(data: Experiment, series: dict[str, Series]) -> list[Section]:
+    """All sections; a part without data says so and names the command that makes it."""
+    builders = (_results, _learning, _where, _labels, _prm, _diagnostics, _programs, _benchmark)
+    return [builder(data, series) for builder in builders]
+
+
+def run_command(run: Run) -> str:
+    """The command that goes on with a run. Finished stages are not run again."""
+    command = str(run.manifest.get("command") or "")
+    if not command.startswith("psgpo run "):
+        return f"psgpo run recipes/{run.recipe.name}.toml --set out={run.recipe.out}"
+    return re.sub(r" --until[ =]\S+", "", command)
+
+
+def _missing(what: str, stages: Mapping[str, Sequence[Run]]) -> Block:
+    """`stages`: per stage that makes it, the runs that lack it."""
+    commands: list[str] = []
+    for run in {run.path: run for lacking in stages.values() for run in lacking}.values():
+        names = [stage for stage, lacking in stages.items() if run in lacking]
+        commands.append(run_command(run) + (f" --until {names[0]}" if len(names) == 1 else ""))
+    return Block(missing=f"{what}: not there yet", commands=tuple(commands))
+
+
+def _lacking(data: Experiment, names: Sequence[str], have: Callable[[Run, str], object]) -> dict[str, list[Run]]:
+    """Per name that is not there in every run, the runs without it."""
+    found = {name: [run for run in data.runs if not have(run, name)] for name in names}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def _results(data: Experiment, series: dict[str, Series]) -> Section:
+    blocks = [Block(table=tables.main_table(data))]
+    missing = _lacking(data, data.policies, lambda run, policy: policy in run.evaluations)
+    if missing:
+        stages = {f"evaluate-{policy}": runs for policy, runs in missing.items()}
+        blocks.append(_missing(f"Evaluation of {', '.join(missing)}", stages))
+    plots = tuple(plot for plot in (figures.forest(data, series), figures.best_of_k(data, series)) if plot)
+    if plots:
+        blocks.append(Block(plots=plots))
+    if len(data.runs) > 1:
+        blocks.append(Block(title="Every seed", table=tables.seed_table(data)))
+    else:
+        commands = _more_seeds(data.first)
+        blocks.append(
+            Block(title="What one seed can and cannot show", notes=tuple(seed_note(data)), commands=tuple(commands))
+        )
+    interval = "over seeds (Student t)" if len(data.runs) > 1 else "over test problems (bootstrap)"
+    settings = data.first.recipe.evaluation
+    lead = (
+        f"{settings.samples} responses per problem at temperature {settings.temperature:g}. Intervals are 95 % "
+        f"{interval}. Differences are paired: the same problems for both policies."
+    )
+    return Section(id="results", title="Results", lead=lead, blocks=tuple(blocks))
+
+
+def _more_seeds(run: Run) -> list[str]:
+    recipe = run.recipe
+    outs = {seed: f"{recipe.out}-seed{seed}" for seed in (recipe.seed + 1, recipe.seed + 2)}
+    command = re.sub(r" --set[ =](seed|out)=\S+", "", run_command(run))
+    commands = [f"{command} --set seed={seed} --set out={out}" for seed, out in outs.items()]
+    return [*commands, f"psgpo report {recipe.out} {' '.join(outs.values())} --out {recipe.out}-seeds"]
+
+
+def _learning(data: Experiment, series: dict[str, Series]) -> Section:
+    lead = "On training problems, with sampling."
+    return _curves(data, series, figures.LEARNING, "learning", "Learning curves", lead)
+
+
+def _diagnostics(data: Experiment, series: dict[str, Series]) -> Section:
+    lead = "How the optimisation went. Reward parts are sums over a response; line rewards are the PRM's, after λ."
+    section = _curves(data, series, figures.DIAGNOSTICS, "diagnostics", "RL diagnostics", lead)
+    table = stage_tables.training_table(data)
+    if table is None:
+        return section
+    # Arms that are not there yet stand in the table as dashes, and under the learning curves with their command.
+    drawn = tuple(block for block in section.blocks if block.plots)
+    last = Block(title="Last tenth of the steps", table=table)
+    return Section(id=section.id, title=section.title, lead=section.lead, blocks=(*drawn, last))
+
+
+def _curves(
+    data: Experiment, series: dict[str, Series], curves: Sequence[figures.Curve], id: str, title: str, lead: str
+) -> Section:
+    drawn = tuple(plot for curve in curves if (plot := figures.training_curve(data, series, curve)) is not None)
+    trained = tuple(arm for arm in data.arms if any(run.rl[arm] for run in data.runs))
+    blocks = [Block(plots=drawn, key=trained)] if drawn else []
+    if absent := _lacking(data, data.arms, lambda run, arm: run.rl[arm]):
+        stages = {f"rl-{arm}": runs for arm, runs in absent.items()}
+        blocks.append(_missing(f"Training of {', '.join(absent)}", stages))
+    band = "; bands reach from the lowest to the highest seed" if len(data.runs) > 1 else ""
+    smoothing = f"Each point averages the tenth of the run before it{band}."
+    return Section(id=id, title=title, lead=f"{lead} {smoothing}", blocks=tuple(blocks))
+
+
+def _where(data: Experiment, series: dict[str, Series]) -> Section:
+    unit = "operations" if data.first.recipe.problems.kind == "opchain" else "difficulty"
+    levels = difficulty_bins(data)
+    by_length = figures.difference_by(
+        data,
+        series,
+        length_bins(data),
+        name="difference-by-length",
+        title="Difference by response length",
+        xlabel="tokens per response of the baseline",
+        caption="As PSGPO's figure 4. Problems are grouped by the mean length of the baseline's responses to them.",
+    )
+    by_level = figures.difference_by(
+        data,
+        series,
+        levels,
+        name="difference-by-difficulty",
+        title=f"Difference by {'number of operations' if unit == 'operations' else unit}",
+        xlabel=unit,
+        caption="",
+    )
+    drawn = tuple(plot for plot in (by_length, by_level) if plot)
+    arms = tuple(arm for arm in data.arms if arm != BASELINE and data.with_evaluation(arm))
+    blocks = [Block(plots=drawn, key=arms)] if drawn else []
+    table = tables.group_table(data, levels, unit)
+    if table is not None:
+        blocks.append(Block(table=table))
+    if not drawn:
+        blocks.append(
+            _missing("Evaluations of the baseline and another arm", {"evaluate-*": data.runs, "*": data.runs})
+        )
+    pooled = "" if len(data.runs) == 1 else " of all seeds"
+    lead = f"pass@1 within groups of problems. Groups are small: mind the 95 % intervals, over the problems{pooled}."
+    return Section(id="where", title="Where the difference lies", lead=lead, blocks=tuple(blocks))
+
+
+def _labels(data: Experiment, series: dict[str, Series]) -> Section:
+    settings = data.first.recipe.labels
+    cost, quality = stage_tables.label_table(data, "cost"), stage_tables.label_table(data, "quality")
+    scan = stage_tables.scan_table(data)
+    left = (Block(title="Cost", table=cost), Block(title="The same failed responses, two ways", table=scan))
+    right = (Block(title="Quality against exact labels", table=quality),)
+    columns = tuple(tuple(block for block in column if block.table) for column in (left, right))
+    blocks = [Block(columns=tuple(column for column in columns if column))] if any(columns) else []
+    if lacking := _lacking(data, ["labels"], lambda run, _: run.label_summary):
+        blocks.append(_missing("Line labels", lacking))
+    shown = (*(stage_figures.last_good_line(data) or ()), stage_figures.agreement_by_operations(data))
+    plots = tuple(plot for plot in shown if plot)
+    if plots:
+        blocks.append(Block(plots=plots))
+    lead = (
+        f"{settings.strategy.replace('-', ' ').capitalize()} over lines, at most {settings.k} completions per probe, "
+        f"{settings.draw} at a time; a line is +1 when a completion of the program up to it passes all tests. "
+        "Exact labels come from the embedded benchmark's oracle and serve to measure only."
+    )
+    return Section(id="labels", title="Line labels", lead=lead, blocks=tuple(blocks))
+
+
+def _prm(data: Experiment, series: dict[str, Series]) -> Section:
+    table = stage_tables.prm_table(data)
+    blocks = [Block(table=table)] if table is not None else []
+    if absent := _lacking(data, list(data.first.recipe.prm), lambda run, name: name in run.prm):
+        stages = {f"prm-{name}": runs for name, runs in absent.items()}
+        blocks.append(_missing(f"PRM {', '.join(absent)}", stages))
+    plots = tuple(p for p in (stage_figures.auroc_by_position(data), stage_figures.reliability(data)) if p)
+    if plots:
+        blocks.append(Block(plots=plots))
+    if not data.first.recipe.prm:
+        blocks.append(Block(notes=("This recipe trains no PRM.",)))
+    lead = (
+        "On responses to problems the PRM was not trained on; comments and blank lines are left out. ProcessBench F1 "
+        "is the harmonic mean of the accuracy on wrong programs (first error found exactly) and on right ones (none "
+        "reported)."
+    )
+    return Section(id="prm", title="Process reward models", lead=lead, blocks=tuple(blocks))
+
+
+def _programs(data: Experiment, series: dict[str, Series]) -> Section:
+    programs = tuple(choose_programs(data.first))
+    block = Block(programs=programs)
+    if not programs:
+        block = _missing("Labelled programs with PRM scores", {"labels": data.runs, "prm-*": data.runs})
+    lead = (
+        "Held-out responses, chosen by a rule: the passing one of median length, then failing ones whose first bad "
+        "line lies at the 5th, 35th, 65th and 95th percentile of all. The background is the first PRM's score, from "
+        "orange (bad) to blue (good). Labels: + can be completed, − cannot, · neutral."
+    )
+    return Section(id="programs", title="Programs, line by line", lead=lead, blocks=(block,))
+
+
+def _benchmark(data: Experiment, series: dict[str, Series]) -> Section:
+    table = stage_tables.strength_table(data.first)
+    if data.first.recipe.problems.kind != "opchain":
+        block = Block(notes=("Test strength is measured on the embedded benchmark only.",))
+    else:
+        block = Block(table=table) if table is not None else _missing("Test strength", {"problems": [data.first]})
+    lead = "Weak hidden tests would reward wrong programs. How many programs with a planted mistake pass all of them?"
+    return Section(id="tests", title="Strength of the hidden tests", lead=lead, blocks=(block,))

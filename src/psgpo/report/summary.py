@@ -1,0 +1,58 @@
+"""`summary.json`: the numbers of a report for programs. NaN is null. Documented in docs/report.md.
+
+    {"schema": 1,
+     "recipe": the recipe's name, "seeds": [0, ...],
+     "pass_at_1": {policy: {"mean", "low", "high", "n_problems", "per_seed"}},    "sft" is one of the policies
+     "difference_to_baseline": {policy: the same keys},                         paired, same problems
+     "labels": {"cost": {...}, "quality": {...}} or null,                         as in labels/summary.json
+     "prm": {name: {"search": {...}, "exact": {...}}},                            as in prm/<name>/measure.json
+     "seconds_per_stage": {stage: seconds},
+     "problems": {"kind", "test", "surviving_mutants"}}
+
+With several seeds `labels`, `prm` and `seconds_per_stage` are lists over seeds, in the order of "seeds".
+A policy that some run has not evaluated has null in both tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from psgpo.jsonl import finite
+from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1
+
+SCHEMA = 1
+
+
+def summarise(data: Experiment) -> dict[str, Any]:
+    """The content of `summary.json`."""
+    differences = {policy: _plain(difference(data, policy)) for policy in data.policies if policy != BASELINE}
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "recipe": data.first.recipe.name,
+        "seeds": [run.recipe.seed for run in data.runs],
+        "pass_at_1": {policy: _plain(pass_at_1(data, policy)) for policy in data.policies},
+        "difference_to_baseline": differences,
+        "labels": [run.label_summary for run in data.runs],
+        "prm": [{name: prm.measure for name, prm in run.prm.items()} for run in data.runs],
+        "seconds_per_stage": [{name: stage.seconds for name, stage in run.stages.items()} for run in data.runs],
+        "problems": _problems(data),
+    }
+    if len(data.runs) == 1:
+        summary |= {key: summary[key][0] for key in ("labels", "prm", "seconds_per_stage")}
+    ready: dict[str, Any] = finite(summary)
+    return ready
+
+
+def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else dataclasses.asdict(estimate)
+
+
+def _problems(data: Experiment) -> dict[str, Any]:
+    counts = [len(e.outcomes()) for run in data.runs for e in run.evaluations.values()]
+    strength = data.first.strength or {}
+    return {
+        "kind": data.first.recipe.problems.kind,
+        "test": counts[0] if counts else None,
+        "surviving_mutants": strength.get("rate"),
+    }

@@ -1,0 +1,1 @@
+"""Runs: the run directory, the stages that fill it, and the order they run in."""

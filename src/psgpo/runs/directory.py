@@ -1,0 +1,213 @@
+"""The run directory is the record: recipe, manifest, one folder per stage, one receipt per finished stage."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psgpo
+from psgpo.config import Recipe, parse_recipe
+from psgpo.errors import UserError
+from psgpo.jsonl import write_json
+
+_FREE_TO_CHANGE = frozenset({"processes", "out"})
+"""Keys of a recipe that change how a run is carried out, not what comes out."""
+
+
+class RunDirectory:
+    """A run on disk. Open with `RunDirectory.create(recipe)` or `RunDirectory.open(path)`."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path = path
+        self.recipe = recipe
+
+    @classmethod
+    def create(cls, recipe: Recipe) -> RunDirectory:
+        """Open `recipe.out`, making it when it is not there.
+
+        Arms and PRMs may be added; one that this recipe leaves out stays part of the run. Anything else that differs
+        is refused.
+
+        Raises:
+            UserError: the directory holds a run of another recipe (the keys that differ are named), or files that
+                are no run.
+        """
+        path = recipe.out
+        _make_folder(path)
+        resolved = recipe.model_dump(mode="json")
+        if (path / "recipe.json").is_file():
+            # Parsed again, so that keys which a newer version added compare as their defaults.
+            before = parse_recipe(_read_recipe(path), origin=str(path / "recipe.json")).model_dump(mode="json")
+            for section in ("arms", "prm"):
+                resolved[section] = before[section] | resolved[section]
+            differences = _differences(before, resolved)
+            if differences:
+                raise UserError(
+                    f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
+                    "give another out folder (--set out=...) or delete that one"
+                )
+        elif any(path.iterdir()):
+            raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
+        write_json(path / "recipe.json", resolved)
+        if not (path / "manifest.json").is_file():
+            write_json(path / "manifest.json", _manifest())
+        return cls(path, recipe)
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            UserError: `path` holds no recipe.json.
+        """
+        path = Path(path)
+        return cls(path, parse_recipe(_read_recipe(path), origin=str(path / "recipe.json")))
+
+    def stage_done(self, stage: str) -> bool:
+        """True when the stage has run to its end."""
+        return (self.path / "stages" / f"{stage}.json").is_file()
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Hold the stage's lock and leave its receipt (seconds, CPU seconds, peak memory) when the body succeeds.
+
+        Seconds add up over the attempts of an interrupted stage, but for those that were killed.
+
+        Raises:
+            UserError: another process is at this stage.
+        """
+        folder = self.path / "stages"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{stage}.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.path}: stage {stage} is being run by another process; wait for it") from None
+            lock.seek(0)
+            earlier = _spent_before(lock.read())
+            started = time.perf_counter()
+            try:
+                yield
+            finally:
+                spent = {
+                    "seconds": round(earlier["seconds"] + time.perf_counter() - started, 3),
+                    "cpu_seconds": round(earlier["cpu_seconds"] + _cpu_seconds(), 3),
+                }
+                lock.truncate(0)
+                lock.write(json.dumps(spent))
+                lock.flush()
+            receipt = {"stage": stage, **spent, "peak_memory_mb": _peak_memory_mb()}
+            write_json(
+                folder / f"{stage}.json", receipt | {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
+            )
+        (folder / f"{stage}.lock").unlink(missing_ok=True)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{path}: cannot be made a run directory ({error.strerror}); give another (--set out=...)"
+        ) from None
+
+
+def _spent_before(text: str) -> dict[str, float]:
+    """Seconds of earlier attempts; zero when there was none, or when it died while writing them."""
+    try:
+        return {key: float(json.loads(text)[key]) for key in ("seconds", "cpu_seconds")}
+    except (ValueError, KeyError, TypeError):
+        return {"seconds": 0.0, "cpu_seconds": 0.0}
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    file = path / "recipe.json"
+    try:
+        recipe = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not a run directory (no recipe.json); start one with: psgpo run RECIPE") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}: not valid JSON ({error}); delete it and run the recipe again") from None
+    if not isinstance(recipe, dict):
+        raise UserError(f"{file}: expected a JSON object; delete it and run the recipe again")
+    return recipe
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """`key: old -> new` for every difference that would change finished stages."""
+    found: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        name = f"{prefix}{key}"
+        added = prefix in ("arms.", "prm.") and key not in old
+        if name in _FREE_TO_CHANGE or old.get(key) == new.get(key) or added:
+            continue
+        if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
+            found += _differences(old[key], new[key], f"{name}.")
+        else:
+            found.append(f"{name}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}")
+    return found
+
+
+def _manifest() -> dict[str, Any]:
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
+    return {
+        "psgpo": psgpo.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["psgpo", *sys.argv[1:]]),
+    }
+
+
+def _commit() -> str | None:
+    """The source's git commit, with `+changes` when the tree differs from it; None outside a checkout."""
+    source = Path(psgpo.__file__).parent
+    try:
+        head = subprocess.run(["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(
+            ["git", "-C", source, "status", "--porcelain", "."], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _peak_memory_mb() -> float:
+    # Linux reports KiB; the largest child counts beside this process.
+    usages = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return round(sum(usages) / 1024, 1)

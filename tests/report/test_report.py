@@ -1,0 +1,187 @@
+"""The page as a whole, from a made-up run: complete, unfinished, hostile, several seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_run import ARMS, HOSTILE, PROBLEMS, make_run, recipe_table
+
+from psgpo.errors import UserError
+from psgpo.jsonl import write_json
+from psgpo.report import build_report
+
+SECTIONS = ("results", "learning", "where", "labels", "prm", "diagnostics", "programs", "tests", "reproduce")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "seed-0")
+
+
+@pytest.fixture(scope="module")
+def report(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_report([run], tmp_path_factory.mktemp("report"))
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes; fails on tags that are closed but not open."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+def test_page_has_every_section_and_a_figure_beside_each_png(report: Path) -> None:
+    elements = Elements(report.read_text(encoding="utf-8")).found
+    ids = {attributes.get("id") for tag, attributes in elements if tag == "section"}
+    assert ids == set(SECTIONS)
+    targets = {attributes["href"] for tag, attributes in elements if tag == "a"}
+    assert targets == {f"#{name}" for name in SECTIONS}
+    figures = sum(tag == "figure" for tag, _ in elements)
+    assert figures == len(list(report.parent.glob("*.png"))) == 21
+    assert "not there yet" not in re.sub(r'title="not there yet"', "", report.read_text(encoding="utf-8"))
+
+
+def test_page_is_one_file_without_network_and_small(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    for tag, attributes in Elements(text).found:
+        assert tag not in {"script", "link", "iframe", "object", "img"}
+        for name in ("src", "href", "xlink:href", "data", "srcset"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not re.search(r"https?://", text)
+    assert "@import" not in text
+    assert report.stat().st_size < 3_000_000
+
+
+def test_untrusted_text_is_escaped(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in text  # in a prompt and in a program
+    assert "A &lt;quick&gt; CPU" in text
+
+
+def test_oracle_arm_is_named_an_upper_bound(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert "exact oracle (upper bound, not the method)" in text
+    assert "an upper bound and not the method: progress-exact" in text
+
+
+def test_one_seed_gets_its_warning_and_the_commands_for_more(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert "What one seed can and cannot show" in text
+    assert "psgpo run recipes/synthetic.toml --set seed=1" in text
+
+
+def test_summary_follows_its_schema(report: Path, run: Path) -> None:
+    summary = json.loads((report.parent / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
+    tables = {"pass_at_1", "difference_to_baseline", "labels", "prm", "seconds_per_stage", "problems"}
+    assert set(summary) == {"schema", "recipe", "seeds"} | tables
+    assert (summary["schema"], summary["recipe"], summary["seeds"]) == (1, "synthetic", [0])
+    assert set(summary["pass_at_1"]) == {"sft", *ARMS}
+    assert set(summary["difference_to_baseline"]) == {"sft", *ARMS} - {"baseline"}
+    evaluated = json.loads((run / "evaluation" / "baseline" / "summary.json").read_text(encoding="utf-8"))["pass_at_1"]
+    baseline = summary["pass_at_1"]["baseline"]
+    assert baseline["mean"] == pytest.approx(evaluated["value"])
+    assert baseline["n_problems"] == PROBLEMS
+    difference = summary["difference_to_baseline"]["progress"]
+    assert difference["mean"] == pytest.approx(summary["pass_at_1"]["progress"]["mean"] - baseline["mean"])
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    assert set(summary["labels"]) >= {"cost", "quality"}
+    assert set(summary["prm"]) == {"sign", "progress"}
+    assert summary["seconds_per_stage"]["sft"] > 0
+    assert summary["problems"] == {"kind": "opchain", "test": PROBLEMS, "surviving_mutants": 0.0}
+
+
+def test_empty_run_says_what_is_missing_and_how_to_make_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "run" / "recipe.json", recipe_table(tmp_path / "run"))
+    index = build_report([tmp_path / "run"], tmp_path / "report")
+    text = index.read_text(encoding="utf-8")
+    assert {f'id="{name}"' in text for name in SECTIONS} == {True}
+    for what in ("Line labels", "PRM sign, progress", "Test strength", "Training of baseline"):
+        assert f"{what}" in text
+    assert text.count("not there yet. Run:") >= 7
+    assert "psgpo run recipes/synthetic.toml" in text
+    assert "--until labels" in text
+    summary = json.loads((index.parent / "summary.json").read_text(encoding="utf-8"))
+    assert summary["pass_at_1"]["baseline"] is None
+    assert summary["labels"] is None
+
+
+def test_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "evaluation" / "progress")
+    (copy / "evaluation" / "dense" / "summary.json").unlink()  # samples alone: the evaluation is still going on
+    (copy / "prm" / "progress" / "measure.json").unlink()
+    (copy / "labels" / "exact.jsonl").unlink()
+    with (copy / "rl" / "dense" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 41, "pass_r')
+    text = build_report([copy], tmp_path / "report").read_text(encoding="utf-8")
+    assert "Evaluation of dense, progress: not there yet" in text
+    assert "Not evaluated yet: dense and progress." in text
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["pass_at_1"]["dense"] is None
+    assert summary["pass_at_1"]["baseline"] is not None
+
+
+def test_seeds_are_grouped_and_a_missing_seed_is_not_averaged_away(run: Path, tmp_path: Path) -> None:
+    second = make_run(tmp_path / "seed-1", seed=1)
+    shutil.rmtree(second / "labels")
+    shutil.rmtree(second / "evaluation" / "progress")
+    index = build_report([second, run], tmp_path / "report")
+    text = index.read_text(encoding="utf-8")
+    assert "Every seed" in text
+    assert "What one seed can" not in text
+    summary = json.loads((index.parent / "summary.json").read_text(encoding="utf-8"))
+    assert summary["seeds"] == [0, 1]
+    values = summary["pass_at_1"]["dense"]["per_seed"]
+    assert summary["pass_at_1"]["dense"]["mean"] == pytest.approx(sum(values) / 2)
+    assert len(values) == 2
+    assert summary["labels"][1] is None
+    assert summary["pass_at_1"]["progress"] is None
+    table = text[text.index("Completions per failed response") :]
+    assert 'class="n missing"' in table[: table.index("</tr>")]
+    assert "--until labels" in text
+
+
+def test_other_recipes_and_repeated_seeds_are_refused(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_json(other / "recipe.json", recipe_table(other, seed=1, rl={"steps": 7}))
+    with pytest.raises(UserError, match=r"rl\.steps is 7 instead of 60"):
+        build_report([run, other], tmp_path / "report")
+    with pytest.raises(UserError, match="seed 0 is already there"):
+        build_report([run, run], tmp_path / "report")
+    with pytest.raises(UserError, match="no such run directory"):
+        build_report([tmp_path / "nowhere"], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_broken_file_is_named(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "labels" / "summary.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"labels/summary\.json: not valid JSON"):
+        build_report([copy], tmp_path / "report")

@@ -1,0 +1,152 @@
+"""The pure parts of the report, on hand-worked values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_run import ARMS, make_run
+
+from psgpo.jsonl import finite
+from psgpo.report.aggregate import Experiment, difference, difficulty_bins, estimate, experiment, length_bins, pass_at_1
+from psgpo.report.answer import answer
+from psgpo.report.figures import series_of, smooth
+from psgpo.report.html import flatten
+from psgpo.report.load import load_run
+from psgpo.report.programs import choose_programs, visible
+from psgpo.report.stage_tables import dig, over_seeds, prm_table, scan_table, two
+from psgpo.report.style import end_labels, new_figure
+from psgpo.report.tables import MISSING, describe_arm, main_table, percent, plain, points
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return experiment([load_run(make_run(tmp_path_factory.mktemp("runs") / "run"))])
+
+
+def test_smooth_averages_the_last_values_and_leaves_out_nan() -> None:
+    values = np.array([1.0, 3.0, np.nan, 5.0])
+    assert smooth(values, 2).tolist() == [1.0, 2.0, 3.0, 5.0]
+    assert np.isnan(smooth(np.array([np.nan, 2.0]), 1)[0])
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert plain(-1234.56) == "−1\u202f234.6"
+    assert percent(0.125) == "12.5 %"
+    assert points(-0.0312) == "−3.1"
+    assert percent(math.nan) == "—"
+
+
+def test_finite_turns_nan_into_null_at_any_depth() -> None:
+    assert finite({"a": [1.0, math.nan, {"b": math.inf}], "c": (None,)}) == {"a": [1.0, None, {"b": None}], "c": [None]}
+
+
+def test_dig_and_over_seeds_never_average_over_missing() -> None:
+    assert dig({"a": {"b": 2}}, "a.b") == 2.0
+    assert math.isnan(dig({"a": None}, "a.b"))
+    assert over_seeds([0.5, math.nan], two) == MISSING
+    assert (over_seeds([0.25, 0.75], two).text, over_seeds([0.25, 0.75], two).note) == ("0.50", "0.25 to 0.75")
+
+
+def test_estimate_of_one_run_is_over_problems_and_of_two_over_seeds(data: Experiment) -> None:
+    run = data.first
+    one = estimate([run], [[0.0, 1.0, 1.0, 0.0]])
+    assert one is not None
+    assert (one.mean, one.n_problems, one.per_seed) == (0.5, 4, (0.5,))
+    two_seeds = estimate([run, run], [[0.2, 0.4], [0.5]])
+    assert two_seeds is not None
+    # mean 0.4 of 0.3 and 0.5; t(1) = 12.706 times 0.1414 / sqrt(2) = 0.1
+    assert two_seeds.mean == pytest.approx(0.4)
+    assert two_seeds.high - two_seeds.mean == pytest.approx(1.2706, abs=1e-3)
+    assert two_seeds.sign == 0
+    assert estimate([], []) is None
+
+
+def test_bins_part_the_problems(data: Experiment) -> None:
+    problems = data.first.evaluations["baseline"].outcomes()
+    for bins in (length_bins(data), difficulty_bins(data)):
+        inside = [[name for name in problems if keep(data.first, name)] for _, keep in bins]
+        assert sorted(name for group in inside for name in group) == sorted(problems)
+    assert [label for label, _ in difficulty_bins(data)] == ["1–2", "3–4", "5–6", "7–8"]
+
+
+def test_difference_within_bins_adds_up(data: Experiment) -> None:
+    parts = [difference(data, "dense", keep) for _, keep in difficulty_bins(data)]
+    whole = difference(data, "dense")
+    assert whole is not None
+    total = sum(part.mean * part.n_problems for part in parts if part is not None)
+    assert total / whole.n_problems == pytest.approx(whole.mean)
+
+
+def test_arms_are_described_and_oracle_arms_known(data: Experiment) -> None:
+    assert [arm for arm in ARMS if data.is_oracle(arm)] == ["progress-exact"]
+    assert describe_arm(data, "dense") == "unit tests + λ/T · line score, PRM “sign”, λ\u00a00.25\u00a0/\u00a00.025"
+    assert describe_arm(data, "value-init") == "unit tests only, critic from PRM “sign”"
+    assert len({(style.colour, str(style.dash)) for style in series_of(data).values()}) == len(ARMS) + 1
+
+
+def test_main_table_has_a_row_per_policy(data: Experiment) -> None:
+    table = main_table(data)
+    assert [row[0].text for row in table.rows] == ["sft", *ARMS]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    baseline = pass_at_1(data, "baseline")
+    assert baseline is not None
+    assert table.rows[1][1].text == percent(baseline.mean)
+
+
+def test_stage_tables_have_full_rows(data: Experiment) -> None:
+    for table in (prm_table(data), scan_table(data)):
+        assert table is not None
+        assert all(len(row) == len(table.columns) for row in table.rows)
+        assert any(cell != MISSING for row in table.rows for cell in row[2:])
+
+
+def test_answer_keeps_the_oracle_apart_and_claims_only_what_excludes_zero(data: Experiment) -> None:
+    sentences = answer(data)
+    above = " ".join(s for s in sentences if s.startswith("Above"))
+    for arm in ARMS:
+        found = difference(data, arm)
+        assert found is not None
+        if arm != "baseline":
+            assert bool(re.search(rf"[ ,]{arm} \(", above)) == (found.sign > 0 and not data.is_oracle(arm))
+    assert any("trained once" in s for s in sentences)
+
+
+def test_programs_are_chosen_by_rule(data: Experiment) -> None:
+    programs = choose_programs(data.first)
+    assert len(programs) == 5
+    assert programs[0].title == "Passes all tests"
+    firsts = []
+    for program in programs[1:]:
+        marks = [line.exact for line in program.lines if not line.neutral]
+        assert marks == sorted(marks, key="+−".index)  # good lines, then bad ones
+        firsts.append(marks.index("−") / len(marks))
+    assert firsts == sorted(firsts)
+    assert all(len(line.scores) == 2 and not math.isnan(line.scores[0]) for p in programs for line in p.lines)
+
+
+def test_hidden_characters_of_programs_are_shown() -> None:
+    assert visible("a\u202eb\r\tc\x08") == "a\\u202eb\\r\tc\\x08"
+
+
+def test_flatten_names_keys_as_set_takes_them() -> None:
+    assert flatten({"rl": {"steps": 7, "x": None}, "on": True}) == [("rl.steps", "7"), ("on", "true")]
+
+
+def test_end_labels_do_not_touch(data: Experiment) -> None:
+    _, axes = new_figure("half")
+    axes.set_ylim(0, 1)
+    series = list(series_of(data).values())
+    end_labels(axes, [(1.0, 0.99, style) for style in series], gap=0.1)
+    places = sorted(text.xy[1] for text in axes.texts)
+    assert all(after - before >= 0.1 - 1e-9 for before, after in itertools.pairwise(places))
+    assert places[-1] <= 1.0
+
+
+def test_unknown_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"recipe\.json: missing"):
+        load_run(tmp_path)
