@@ -1,0 +1,186 @@
+"""`psgpo`: every command, thin. Exit codes: 0 done, 1 something broke, 2 the input is wrong, 130 interrupted."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from psgpo import __version__
+from psgpo.config import load_recipe
+from psgpo.errors import UserError, reported
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.orchestrate import StageError, run_stages
+from psgpo.runs.progress import StageProgress, bars
+from psgpo.runs.stages import run_stage, stage_graph
+
+app = typer.Typer(
+    help="Reinforcement learning for code generation with line-level process rewards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    until: Annotated[list[str] | None, typer.Option(help="Only this stage and what it needs. Repeatable.")] = None,
+) -> None:
+    """Run a recipe: every stage that is not done yet. Running it again goes on where it stopped."""
+    directory = RunDirectory.create(load_recipe(recipe, overrides))
+    run_stages(directory, until)
+    report = directory.path / "report" / "index.html"
+    if report.is_file():
+        _say(f"report: {report}")
+
+
+@app.command()
+def sft(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Stage: make the problems and the SFT policy."""
+    _only(recipe, overrides, ["problems", "sft"])
+
+
+@app.command()
+def rl(
+    recipe: RecipeFile,
+    arm: Annotated[str, typer.Option(help="Name of an arm of the recipe.")] = "baseline",
+    overrides: Overrides = None,
+) -> None:
+    """Stage: train one arm with PPO."""
+    _only(recipe, overrides, [f"rl-{arm}"])
+
+
+@app.command()
+def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
+    """Stage: sample responses of the baseline's checkpoints and label their lines."""
+    loaded = load_recipe(recipe, overrides)
+    names = [name for name in stage_graph(loaded) if name == "responses" or name.split("-")[0] == "labels"]
+    if not names:
+        raise UserError(f"{recipe}: no [prm.<name>] in this recipe, so nothing needs labels; add one")
+    _only(recipe, overrides, names)
+
+
+@app.command()
+def prm(
+    recipe: RecipeFile,
+    name: Annotated[str, typer.Option(help="Name of a PRM of the recipe.")] = "sign",
+    overrides: Overrides = None,
+) -> None:
+    """Stage: train one process reward model and measure it."""
+    _only(recipe, overrides, [f"prm-{name}"])
+
+
+@app.command()
+def evaluate(
+    recipe: RecipeFile,
+    policy: Annotated[str, typer.Option(help="`sft` or an arm.")] = "sft",
+    overrides: Overrides = None,
+) -> None:
+    """Stage: pass@k of one policy on the test problems."""
+    _only(recipe, overrides, [f"evaluate-{policy}"])
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories: one, or several seeds of one recipe.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; default: the first run's report/.")] = None,
+) -> None:
+    """Write the HTML report of one run, or of several seeds together. Missing stages are shown as missing."""
+    from psgpo.report.build import build_report
+
+    _say(f"report: {build_report(runs, out or runs[0] / 'report')}")
+
+
+@app.command()
+def problems(
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    operations: Annotated[str, typer.Option(help="Fewest-most operations, e.g. 6-9.")] = "1-8",
+    seed: Annotated[int, typer.Option(help="Seed of the benchmark.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Export to this JSON Lines file instead of printing.")] = None,
+) -> None:
+    """Print or export problems of the embedded benchmark."""
+    from psgpo.problems import save_problems_jsonl
+    from psgpo.problems.opchain import OpChain, OpChainSettings
+
+    low, dash, high = operations.partition("-")
+    if not low.isdigit() or (dash and not high.isdigit()):
+        raise UserError(f"--operations {operations!r}: write fewest-most, e.g. 6-9")
+    made = OpChain(OpChainSettings(seed=seed)).problems(split, count, (int(low), int(high or low)))
+    if out is not None:
+        _say(f"{save_problems_jsonl(out, made)} problems: {out}")
+        return
+    for problem in made:
+        tests = "\n".join(f"  solve({', '.join(map(repr, c.args))}) == {c.expected!r}" for c in problem.tests.calls)
+        sys.stdout.write(f"{problem.id}\n{problem.prompt}\n\n{problem.reference_solution}\n{tests}\n\n")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what confines untrusted programs on this machine, and what is missing."""
+    from psgpo.execution import doctor as checks
+
+    sys.stdout.write(checks.render(checks.report()) + "\n")
+
+
+@app.command(hidden=True)
+def stage(name: str, directory: Path) -> None:
+    """One stage of an existing run, in this process."""
+    opened = RunDirectory.open(directory)
+    with bars() as display:
+        run_stage(opened, name, StageProgress(opened.path, name, draw=display))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"psgpo {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+def _only(recipe: Path, overrides: list[str] | None, names: list[str]) -> None:
+    """Run the named stages; those they need must be done."""
+    directory = RunDirectory.create(load_recipe(recipe, overrides))
+    graph = stage_graph(directory.recipe)
+    for name in names:
+        if name not in graph:
+            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
+        missing = [need for need in graph[name].needs if need not in names and not directory.stage_done(need)]
+        if missing:
+            raise UserError(f"{name} needs {', '.join(missing)} first; run: psgpo run {recipe} --until {name}")
+    run_stages(directory, names)
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+
+
+def main() -> None:
+    """Entry point of the `psgpo` command."""
+    # A polite kill ends the stages too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with reported():
+        try:
+            app()
+        except StageError as error:
+            sys.exit(f"psgpo: {error}")
+
+
+if __name__ == "__main__":
+    main()
