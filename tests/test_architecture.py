@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "psgpo"
 ROOMS = [
-    ("errors", "jsonl", "records", "seeds", "config", "lines", "prompts"),
+    ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts"),
     ("problems",),
     ("execution",),
     ("models", "optimizers", "training"),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from psgpo.plain import from_json_value, to_json_value
 
 Json = dict[str, Any]
 
@@ -50,33 +52,134 @@ class CallTests:
     """Function-call tests: the trusted side compares what the untrusted function returns."""
 
     function: str
-    """Name of the entry point the program must define."""
+    """Name of the entry point the program must define; `Solution.name` for a method of a class without arguments."""
     calls: tuple[Call, ...]
     """At least one call; an empty list can never be passed."""
     comparator: str = "exact"
     """Name of the comparison, see `psgpo.execution.comparators`."""
+    tolerance: float = 0.0
+    """Absolute tolerance, for the comparators that use one."""
 
     def to_json(self) -> Json:
-        calls = [{"args": list(call.args), "expected": call.expected} for call in self.calls]
-        return {"kind": "calls", "function": self.function, "comparator": self.comparator, "calls": calls}
+        calls = [
+            {"args": [to_json_value(item) for item in call.args], "expected": to_json_value(call.expected)}
+            for call in self.calls
+        ]
+        record = {"kind": "calls", "function": self.function, "comparator": self.comparator, "calls": calls}
+        return record | ({"tolerance": self.tolerance} if self.tolerance else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CallTests:
-        if not isinstance(record, Mapping) or record.get("kind") != "calls":
-            raise ValueError("tests must be an object with kind 'calls', a function and calls")
         function = record["function"]
-        if not isinstance(function, str) or not function.isidentifier():
+        if not isinstance(function, str) or not all(part.isidentifier() for part in function.split(".")):
             raise ValueError(f"tests.function must be the name of a function, found {function!r}")
         calls = []
         for call in record["calls"]:
             if not isinstance(call["args"], list | tuple):
                 raise ValueError(f"a call's args must be a list, found {type(call['args']).__name__}")
             if not _is_finite((call["args"], call["expected"])):
-                raise ValueError("a call holds NaN or an infinity, which JSON has no word for; leave that test out")
-            calls.append(Call(args=tuple(call["args"]), expected=call["expected"]))
-        if not calls:
-            raise ValueError("the problem has no tests; a problem without tests cannot be graded, remove it")
-        return cls(function=function, calls=tuple(calls), comparator=record.get("comparator", "exact"))
+                raise ValueError('a call holds a bare NaN or infinity; write {"$float": "nan"}, "inf" or "-inf"')
+            args = tuple(map(from_json_value, call["args"]))
+            calls.append(Call(args=args, expected=from_json_value(call["expected"])))
+        _refuse_empty(calls)
+        tolerance = record.get("tolerance", 0.0)
+        return cls(
+            function=function, calls=tuple(calls), comparator=record.get("comparator", "exact"), tolerance=tolerance
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AssertTests:
+    """A trusted test script. It runs on the trusted side; the names of the program are proxies there.
+
+    `setup` runs once; then `checks` run in order in the same namespace, each also after one has failed. A check holds
+    when it raises nothing. Other names than `entry_point` that come from the program (its classes) stand in `objects`.
+    """
+
+    entry_point: str
+    """Name of the function the program must define."""
+    checks: tuple[str, ...]
+    """Python statements, each one test; at least one."""
+    setup: str = ""
+    """Python statements before the first check: imports, helpers, data. An error here fails every check."""
+    objects: tuple[str, ...] = ()
+    """Further names the program must define and the script uses, such as its classes."""
+
+    def to_json(self) -> Json:
+        record: Json = {"kind": "asserts", "entry_point": self.entry_point, "checks": list(self.checks)}
+        return record | ({"setup": self.setup} if self.setup else {}) | _unless_empty("objects", list(self.objects))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> AssertTests:
+        checks, objects = record["checks"], record.get("objects", ())
+        names = [record["entry_point"], *objects]
+        if not all(isinstance(name, str) and name.isidentifier() for name in names):
+            raise ValueError(f"tests.entry_point and tests.objects must be names, found {names!r}")
+        if not isinstance(checks, list) or not all(isinstance(check, str) for check in checks):
+            raise ValueError("tests.checks must be a list of Python statements")
+        _refuse_empty(checks)
+        return cls(entry_point=names[0], checks=tuple(checks), setup=record.get("setup", ""), objects=tuple(names[1:]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StdioCase:
+    """One hidden test of a whole program."""
+
+    stdin: str
+    expected: str
+    """What the program must write to standard output."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StdioTests:
+    """Tests of a program that reads standard input and writes standard output, run afresh for each case."""
+
+    cases: tuple[StdioCase, ...]
+    """At least one."""
+    comparator: str = "lines"
+    """Name of the comparison, see `psgpo.execution.comparators`."""
+
+    def to_json(self) -> Json:
+        cases = [{"stdin": case.stdin, "expected": case.expected} for case in self.cases]
+        return {"kind": "stdio", "comparator": self.comparator, "cases": cases}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> StdioTests:
+        cases = [StdioCase(stdin=case["stdin"], expected=case["expected"]) for case in record["cases"]]
+        if not all(isinstance(text, str) for case in cases for text in (case.stdin, case.expected)):
+            raise ValueError("a stdio case needs the texts 'stdin' and 'expected'")
+        _refuse_empty(cases)
+        return cls(cases=tuple(cases), comparator=record.get("comparator", "lines"))
+
+
+Tests = CallTests | AssertTests | StdioTests
+"""How a program is judged."""
+_TESTS: dict[str, type[CallTests] | type[AssertTests] | type[StdioTests]] = {
+    "calls": CallTests,
+    "asserts": AssertTests,
+    "stdio": StdioTests,
+}
+
+
+def tests_from_json(record: Mapping[str, Any]) -> Tests:
+    """The inverse of `to_json` of any kind of tests.
+
+    Raises:
+        ValueError, KeyError, TypeError: the record is malformed; the message says how.
+    """
+    kind = record.get("kind") if isinstance(record, Mapping) else None
+    if kind not in _TESTS:
+        raise ValueError(f"tests must be an object whose 'kind' is one of {', '.join(_TESTS)}")
+    return _TESTS[kind].from_json(record)
+
+
+def _refuse_empty(tests: Sequence[Any]) -> None:
+    if not tests:
+        raise ValueError("the problem has no tests; a problem without tests cannot be graded, remove it")
+
+
+def _unless_empty(name: str, value: Any) -> Json:
+    return {name: value} if value else {}
 
 
 def _is_finite(value: Any) -> bool:
@@ -94,7 +197,7 @@ class Problem:
     id: str
     prompt: str
     """What the program shall do, in words. Not yet wrapped for a model: see `Recipe.prompt_template`."""
-    tests: CallTests
+    tests: Tests
     source: str = ""
     """Which benchmark or file it comes from."""
     split: str = ""
@@ -102,7 +205,9 @@ class Problem:
     difficulty: int | None = None
     """For the embedded benchmark the number of operations; else the source's own scale."""
     starter_code: str = ""
-    """Code the program must begin with; empty for none."""
+    """Code that a completion continues (imports, signature, docstring); empty for none."""
+    preamble: str = ""
+    """Code that a whole program may rely on: the prompt's imports and helpers, put before it."""
     reference_solution: str | None = None
     metadata: Json = field(default_factory=dict)
     """Anything else the source knows (JSON values only)."""
@@ -124,7 +229,7 @@ class Problem:
             raise ValueError(f"problem {record['id']}: 'prompt' must be a string")
         values = dict(record)
         try:
-            values["tests"] = CallTests.from_json(record["tests"])
+            values["tests"] = tests_from_json(record["tests"])
         except (ValueError, TypeError) as error:
             raise ValueError(f"problem {record['id']}: {error}") from None
         return cls(**values)
@@ -139,6 +244,11 @@ class Verdict:
     tests_total: int
     first_failing: int | None = None
     """Index of the first test that did not hold; None when all held or none ran."""
+    outcomes: tuple[Status, ...] = ()
+    """One per test, in order; tests that never ran carry what ended the program."""
+    mode: str = ""
+    """How the tests reached the program: calls, asserts, asserts+objects (objects of the program's own classes were
+    used, by reference) or stdio."""
     detail: str = ""
     """One line for people: the exception's type and message, the limit that was hit."""
     cpu_seconds: float = 0.0
@@ -153,12 +263,19 @@ class Verdict:
     def passed(self) -> bool:
         return self.status is Status.PASSED
 
+    @property
+    def fraction(self) -> float:
+        """Share of the tests that held, in [0, 1]: partial credit."""
+        return self.tests_passed / self.tests_total if self.tests_total else 0.0
+
     def to_json(self) -> Json:
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"status": self.status.value}
+        record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return record | {"status": self.status.value, "outcomes": [outcome.value for outcome in self.outcomes]}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Verdict:
-        return cls(**(dict(record) | {"status": Status(record["status"])}))
+        outcomes = tuple(map(Status, record.get("outcomes", ())))
+        return cls(**(dict(record) | {"status": Status(record["status"]), "outcomes": outcomes}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

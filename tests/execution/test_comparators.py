@@ -47,5 +47,5 @@ NAN = math.nan
     ],
 )
 def test_comparators(expected: Any, actual: Any, exact: bool, equal: bool, close: bool) -> None:
-    found = tuple(COMPARATORS[name](expected, actual) for name in ("exact", "equal", "close"))
+    found = tuple(COMPARATORS[name](expected, actual, (), 0.0) for name in ("exact", "equal", "close"))
     assert found == (exact, equal, close)

@@ -1,7 +1,7 @@
 """How a returned value is compared with the expected one. Both are plain data of exact builtin types.
 
-A comparator runs on the trusted side and gets (expected, actual). To add one, write the function and list it in
-`COMPARATORS`; tests name it in their `comparator` field.
+A judge runs on the trusted side and gets (expected, actual, arguments, tolerance). To add one, write the function and
+list it in `COMPARATORS`; tests name it in their `comparator` field. Standard output is judged by `STDOUT_COMPARATORS`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-Comparator = Callable[[Any, Any], bool]
+Judge = Callable[[Any, Any, tuple[Any, ...], float], bool]
+"""(expected, actual, arguments of the call, absolute tolerance) -> whether the answer holds."""
 
 RELATIVE_TOLERANCE = 1e-6
 ABSOLUTE_TOLERANCE = 1e-6
@@ -71,4 +72,19 @@ def _close_numbers(expected: float, actual: float) -> bool:
     return difference <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * scale)
 
 
-COMPARATORS: dict[str, Comparator] = {"exact": exact, "equal": equal, "close": close}
+def _of_values(compare: Callable[[Any, Any], bool]) -> Judge:
+    """A judge that looks at the two values only."""
+    return lambda expected, actual, arguments, tolerance: compare(expected, actual)
+
+
+def lines(expected: str, actual: str) -> bool:
+    """Equal lines; white space at the end of a line and empty lines at the end of the text do not count."""
+    return _lines(expected) == _lines(actual)
+
+
+def _lines(text: str) -> list[str]:
+    return [line.rstrip() for line in text.rstrip().split("\n")]
+
+
+COMPARATORS: dict[str, Judge] = {"exact": _of_values(exact), "equal": _of_values(equal), "close": _of_values(close)}
+STDOUT_COMPARATORS: dict[str, Callable[[str, str], bool]] = {"exact": str.__eq__, "lines": lines}

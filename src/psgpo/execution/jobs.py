@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from psgpo.execution import channel
-from psgpo.execution.comparators import COMPARATORS, Comparator
+from psgpo.execution.comparators import COMPARATORS, Judge
 from psgpo.execution.session import EndedError, Reply, Session
 from psgpo.records import Status
 
@@ -34,7 +34,8 @@ def grade_calls(session: Session, header: Json, frames: list[bytes]) -> Result:
     """
     *request, expected_frame = frames
     expected = channel.decode(expected_frame)
-    compare = COMPARATORS[header["comparator"]]
+    judge = COMPARATORS[header["comparator"]]
+    arguments = channel.decode(request[-1])
     held = answered = 0
     failure: tuple[Status, str] | None = None
     first_failing: int | None = None
@@ -42,7 +43,7 @@ def grade_calls(session: Session, header: Json, frames: list[bytes]) -> Result:
     try:
         session.start(request)
         for index, want in enumerate(expected):
-            status, detail = _judge(session.reply(), want, compare)
+            status, detail = _judge(session.reply(), want, arguments[index], judge, header.get("tolerance", 0.0))
             answered += 1
             if status is None:
                 held += 1
@@ -67,7 +68,7 @@ def grade_calls(session: Session, header: Json, frames: list[bytes]) -> Result:
     return {"verdict": verdict, "stable": stable}, []
 
 
-def _judge(reply: Reply, want: Any, compare: Comparator) -> tuple[Status | None, str]:
+def _judge(reply: Reply, want: Any, arguments: list[Any], judge: Judge, tolerance: float) -> tuple[Status | None, str]:
     """None when the answer holds, else what is wrong with it."""
     if reply.value is None:
         return reply.status, reply.detail
@@ -78,7 +79,7 @@ def _judge(reply: Reply, want: Any, compare: Comparator) -> tuple[Status | None,
         return Status.OUTPUT_LIMIT, str(error)
     except channel.BadValueError as error:
         return Status.BAD_VALUE, str(error)
-    return (None, "") if compare(want, got) else (Status.WRONG_ANSWER, "")
+    return (None, "") if judge(want, got, tuple(arguments), tolerance) else (Status.WRONG_ANSWER, "")
 
 
 def _has_nan(value: Any) -> bool:

@@ -9,7 +9,7 @@ from psgpo.config import SamplingSettings
 from psgpo.errors import UserError
 from psgpo.lines import TokenText, extract_code
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import CallTests, Problem, Response, Status, Verdict
+from psgpo.records import Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
 
 if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 class Grader(Protocol):
     """The part of `psgpo.execution.Sandbox` that judging needs."""
 
-    def grade(self, items: Sequence[tuple[str, CallTests]], /) -> list[Verdict]: ...
+    def grade(self, items: Sequence[tuple[str, Tests]], /) -> list[Verdict]: ...
 
 
 def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list[Verdict]:
@@ -31,7 +31,7 @@ def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list
     Raises:
         UserError: the grader itself failed on a program (INFRASTRUCTURE), which is neither a pass nor a fail.
     """
-    unique: dict[tuple[str, str], tuple[str, CallTests]] = {}
+    unique: dict[tuple[str, str], tuple[str, Tests]] = {}
     for program, problem in items:
         unique.setdefault((problem.id, program), (program, problem.tests))
     verdicts = dict(zip(unique, grader.grade(list(unique.values())), strict=True))

@@ -42,7 +42,8 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
         def work(run: RunDirectory, progress: Progress) -> None:
             from psgpo.runs import work as module
 
-            getattr(module, function)(run, progress, *arguments)
+            with module.one_thread():
+                getattr(module, function)(run, progress, *arguments)
 
         graph[name] = Stage(name=name, needs=tuple(needs), work=work)
 

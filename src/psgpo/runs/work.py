@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ CHOOSING_SHARE = 0.15
 """Share of the PRM's training problems that choose the epoch to keep."""
 STRENGTH_PROBLEMS = 200
 """Training problems whose tests are tried on mutants."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one CPU thread: sums, hence results, then do not depend on the caller's setting or the load.
+
+    Stages use several cores by running side by side.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_problems(run: RunDirectory, progress: Progress) -> None:

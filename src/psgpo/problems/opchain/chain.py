@@ -10,7 +10,7 @@ from typing import Any
 from psgpo.errors import UserError
 from psgpo.problems.opchain.operation import HEADER, INDENT, Chain, Operation, StateType, Step
 from psgpo.problems.opchain.operations import BY_INPUT, OPERATIONS
-from psgpo.records import Problem
+from psgpo.records import Call, CallTests, Problem
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_ENDS = {"train": 70, "validation": 85, "test": 100}
@@ -132,6 +132,12 @@ def canonical_solution(chain: Chain) -> str:
     """The reference program."""
     lines = [HEADER, *(line for step in chain for line in step.correct()[0]), f"{INDENT}return x"]
     return "\n".join(lines) + "\n"
+
+
+def calls_of(problem: Problem) -> tuple[Call, ...]:
+    """The hidden calls of one of this benchmark's problems."""
+    assert isinstance(problem.tests, CallTests), f"problem {problem.id} is not of this benchmark"
+    return problem.tests.calls
 
 
 def chain_of(problem: Problem) -> Chain:

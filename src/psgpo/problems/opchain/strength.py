@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from psgpo.problems.opchain.chain import chain_of, draw_input, has_empty, states_of
+from psgpo.problems.opchain.chain import calls_of, chain_of, draw_input, has_empty, states_of
 from psgpo.problems.opchain.operation import Chain, Step, copy_state, runnable
 from psgpo.records import Json, Problem
 
@@ -206,7 +206,7 @@ def _reordered(chain: Sequence[Step]) -> Mutant:
 
 
 def _judge(problem: Problem, chain: Chain, mutant: Mutant, rng: random.Random) -> str:
-    if any(mutant(call.args[0]) != call.expected for call in problem.tests.calls):
+    if any(mutant(call.args[0]) != call.expected for call in calls_of(problem)):
         return "caught"
     for _ in range(_FRESH_INPUTS):
         states = states_of(chain, draw_input(rng, chain[0].operation.takes))
