@@ -31,7 +31,6 @@ the choice of problems and the sampling, not the training seed.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +39,7 @@ from typing import Any
 
 from psgpo.config import EvaluationSettings, SamplingSettings
 from psgpo.errors import UserError
+from psgpo.evaluation.job import check_job
 from psgpo.evaluation.summary import summarise
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, sample_responses
@@ -82,7 +82,7 @@ def evaluate_policy(
     started = time.perf_counter()
     out = Path(out_dir)
     drawn_settings = sampling.model_copy(update={"temperature": settings.temperature})
-    _check_job(out, _job(policy_dir, problems, settings, drawn_settings, prompt_template, seed))
+    check_job(out / "job.json", _job(policy_dir, problems, settings, drawn_settings, prompt_template, seed))
     rows = _kept_rows(out / "samples.jsonl", problems, settings)
     total = len(problems) * (settings.samples + settings.greedy)
     drawn = total - len(rows)
@@ -168,19 +168,6 @@ def _job(
         "seed": seed,
         "problems": sorted(ids),
     }
-
-
-def _check_job(out: Path, job: Json) -> None:
-    path = out / "job.json"
-    if not path.is_file():
-        write_json(path, job)
-        return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(key for key in job if there.get(key) != job[key])
-    if changed:
-        raise UserError(
-            f"{path}: holds another evaluation ({', '.join(changed)} differ); delete {out} or choose another folder"
-        )
 
 
 def _kept_rows(path: Path, problems: Sequence[Problem], settings: EvaluationSettings) -> list[Json]:

@@ -1,0 +1,62 @@
+"""What a folder of results was asked for: written once, compared ever after, and one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from psgpo.errors import UserError
+from psgpo.jsonl import write_json
+
+Json = dict[str, Any]
+
+
+def check_job(path: Path, job: Json) -> None:
+    """Write `job` to `path`; when one is there already, it must be the same.
+
+    Raises:
+        UserError: the folder holds results of another job; the message names the keys that differ.
+    """
+    job = json.loads(json.dumps(job))
+    if not path.is_file():
+        write_json(path, job)
+        return
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        changed = sorted(key for key in job.keys() | there.keys() if there.get(key) != job.get(key))
+    except (ValueError, AttributeError):
+        raise UserError(
+            f"{path}: not the file that psgpo wrote; delete {path.parent} or choose another folder"
+        ) from None
+    if changed:
+        raise UserError(
+            f"{path}: holds another evaluation ({', '.join(changed)} differ); delete {path.parent} or choose "
+            "another folder"
+        )
+
+
+@contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Make the folder and hold it, so that two commands do not write the same files.
+
+    Raises:
+        UserError: it cannot be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"{folder}: cannot be used as a folder ({error.strerror}); choose another with --out") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is writing here; wait for it or choose another --out") from None
+        yield
+    finally:
+        os.close(handle)
