@@ -18,12 +18,12 @@ HOSTILE: dict[str, tuple[str, set[str]]] = {
     ),
     "int subclass": (
         "class I(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\ndef f(x): return I(3)",
-        {"BAD_VALUE"},
+        {"WRONG_ANSWER"},
     ),
     "subclass inside": (
         "class S(str):\n    def __eq__(self, o): return True\n    __hash__ = str.__hash__\n"
         "def f(x): return [{S('a'): 1}]",
-        {"BAD_VALUE"},
+        {"WRONG_ANSWER"},
     ),
     "exit before the tests": ("import os\nos._exit(0)", {"NO_REPORT"}),
     "exit in a test": ("def f(x): raise SystemExit(0)", {"NO_REPORT"}),

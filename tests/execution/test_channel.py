@@ -73,7 +73,7 @@ class Text(str):
 
 
 @pytest.mark.parametrize(
-    "value", [Text("a"), [Text("a")], {Text("a"): 1}, object(), iter(()), 1j, bytearray(b"x"), range(3), "\ud800", len]
+    "value", [Text("a"), [Text("a")], {Text("a"): 1}, object(), iter(()), bytearray(b"x"), "\ud800", len]
 )
 def test_what_is_not_plain_data_is_refused(value: Any) -> None:
     with pytest.raises(BadValueError):

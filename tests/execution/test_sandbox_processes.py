@@ -74,7 +74,7 @@ def test_killing_the_owner_ends_everything(moment: str) -> None:
 def test_a_killed_tester_is_replaced_and_nobody_is_blamed() -> None:
     with Sandbox() as sandbox:
         sandbox.grade([(HONEST, squares())])
-        slot = sandbox._pool._slots[0]
+        slot = sandbox._dispatcher._pool._slots[0]
         assert slot is not None
         os.kill(slot._process.pid, signal.SIGKILL)
         verdict = sandbox.grade([(HONEST, squares())])[0]

@@ -161,7 +161,7 @@ def test_evaluate_gives_values_and_errors(sandbox: Sandbox) -> None:
 
 
 def test_user_mistakes_are_named(sandbox: Sandbox) -> None:
-    with pytest.raises(UserError, match="at least one call"):
+    with pytest.raises(UserError, match="at least one"):
         sandbox.grade([(HONEST, CallTests(function="f", calls=()))])
     with pytest.raises(UserError, match="unknown 'fuzzy'; known: exact"):
         sandbox.grade([(HONEST, suite([((1,), 1)], comparator="fuzzy"))])

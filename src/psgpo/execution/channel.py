@@ -6,6 +6,7 @@ key, the tag:
 
     {"t": [...]} tuple      {"s": [...]} set       {"f": [...]} frozenset    {"d": [[key, value], ...]} dict
     {"b": "hex"} bytes      {"i": "hex"} an int beyond 64 bits               {"n": "nan" | "inf" | "-inf"} float
+    {"c": [re, im]} complex {"r": [start, stop, step]} range                 {"h": number} a reference, see `Ref`
 
 The reader assumes that the writer is hostile: length, depth, number of nodes and digits are capped, strings must be
 valid Unicode, and a set or dict whose members were chosen to collide is refused before it is built. This file runs in
@@ -16,11 +17,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 MAX_BYTES = 2 << 20
-"""Longest encoded value, bytes."""
+"""Longest encoded value that an untrusted process may send, bytes."""
+TRUSTED_BYTES = 64 << 20
+"""Longest encoded value that tests may hold, bytes."""
 MAX_DEPTH = 100
 """Deepest nesting of containers; a cycle ends here too."""
 MAX_INT_BITS = 1 << 20
@@ -48,38 +51,57 @@ class TooLargeError(ValueError):
     """The value is plain data but exceeds a limit of the channel."""
 
 
-class _Budget:
-    """What is left of `MAX_BYTES` while one value is walked."""
+class Ref:
+    """Stands in a value for an object that stays where it is: the program's own, known to both sides by a number."""
 
-    __slots__ = ("left",)
+    __slots__ = ("number",)
 
-    def __init__(self) -> None:
-        self.left = MAX_BYTES
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+Foreign = Callable[[Any], Any]
+"""What to send instead of an object that is no plain data: plain data or a `Ref`, else it raises `BadValueError`."""
+
+
+def _refuse(value: Any) -> Any:
+    raise BadValueError(f"{type_name(type(value))} is not plain data")
+
+
+class _Packing:
+    """What is left of the limit while one value is walked, and what to do with foreign objects."""
+
+    __slots__ = ("foreign", "left", "limit")
+
+    def __init__(self, limit: int, foreign: Foreign) -> None:
+        self.left = self.limit = limit
+        self.foreign = foreign
 
     def spend(self, cost: int) -> None:
         self.left -= cost
         if self.left < 0:
-            raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+            raise TooLargeError(f"the value is larger than {self.limit} bytes")
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, limit: int = MAX_BYTES, foreign: Foreign = _refuse) -> bytes:
     """The value as tagged JSON (UTF-8).
 
     Raises:
-        BadValueError: it contains something else than exact builtin data types, a lone surrogate, or a cycle.
-        TooLargeError: it exceeds `MAX_BYTES` or `MAX_INT_BITS`.
+        BadValueError: it contains something else than exact builtin data types that `foreign` has no substitute for,
+            a lone surrogate, or a cycle.
+        TooLargeError: it exceeds `limit` bytes or `MAX_INT_BITS`.
     """
-    tree = _pack(value, 0, _Budget())
+    tree = _pack(value, 0, _Packing(limit, foreign))
     try:
         data = _dumps(tree).encode()
     except UnicodeEncodeError:
         raise BadValueError("a string contains a lone surrogate") from None
-    if len(data) > MAX_BYTES:
-        raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+    if len(data) > limit:
+        raise TooLargeError(f"the value is larger than {limit} bytes")
     return data
 
 
-def _pack(value: Any, depth: int, budget: _Budget) -> Any:
+def _pack(value: Any, depth: int, budget: _Packing) -> Any:
     kind = type(value)
     budget.spend(NODE_COST)
     if value is None or kind is bool:
@@ -105,7 +127,19 @@ def _pack(value: Any, depth: int, budget: _Budget) -> Any:
         return {"d": [[_pack(key, depth, budget), _pack(item, depth, budget)] for key, item in value.items()]}
     if kind is set or kind is frozenset:
         return {"s" if kind is set else "f": [_pack(item, depth, budget) for item in value]}
-    raise BadValueError(f"{_name(kind)} is not plain data")
+    if kind is complex:
+        return {"c": [_pack(value.real, depth, budget), _pack(value.imag, depth, budget)]}
+    if kind is range:
+        budget.spend(NODE_COST * _length(value))
+        return {"r": [_pack(item, depth, budget) for item in (value.start, value.stop, value.step)]}
+    if kind is Ref:
+        return {"h": value.number}
+    return _pack(budget.foreign(value), depth, budget)
+
+
+def _length(value: range) -> int:
+    """`len` without its limit: what a list of the range would hold, so that making one stays within bounds."""
+    return max(0, (value.stop - value.start + value.step - (1 if value.step > 0 else -1)) // value.step)
 
 
 def _pack_big_int(value: int) -> dict[str, str]:
@@ -114,34 +148,41 @@ def _pack_big_int(value: int) -> dict[str, str]:
     return {"i": format(value, "x")}
 
 
-def _name(kind: type) -> str:
+def type_name(kind: type) -> str:
     name = getattr(kind, "__name__", "?")
     return name[:80] if type(name) is str else "?"
 
 
-def decode(data: bytes, *, allow_nan: bool = True) -> Any:
+def decode(
+    data: bytes, *, allow_nan: bool = True, limit: int = MAX_BYTES, resolve: Callable[[int], Any] | None = None
+) -> Any:
     """The value that `data` describes, in bounded time and memory.
 
     Args:
         data: what `encode` returned, or what a hostile process claims it returned.
         allow_nan: False refuses a NaN anywhere in the value.
+        limit: longest `data`, bytes.
+        resolve: gives the object behind the number of a `Ref`; without it a reference is malformed. Raises
+            `BadValueError` for numbers it does not know.
 
     Raises:
         BadValueError: `data` is no well-formed value, or it contains a NaN that is not allowed.
         TooLargeError: it exceeds a limit, or its members would make a set or dict too slow to build.
     """
-    if len(data) > MAX_BYTES:
-        raise TooLargeError(f"the value is larger than {MAX_BYTES} bytes")
+    if len(data) > limit:
+        raise TooLargeError(f"the value is larger than {limit} bytes")
     try:
         tree = _loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise BadValueError(f"malformed reply ({type(error).__name__})") from None
-    return _Builder(allow_nan).build(tree, 0)
+    return _Builder(allow_nan, resolve, limit).build(tree, 0)
 
 
 class _Builder:
-    def __init__(self, allow_nan: bool) -> None:
+    def __init__(self, allow_nan: bool, resolve: Callable[[int], Any] | None, limit: int) -> None:
+        self.limit = limit
         self.allow_nan = allow_nan
+        self.resolve = resolve
         self.nodes = 0
 
     def build(self, tree: Any, depth: int) -> Any:
@@ -167,6 +208,8 @@ class _Builder:
         ((tag, content),) = tree.items()
         if tag in _SCALARS:
             return self._scalar(tag, content)
+        if tag in ("c", "r", "h"):
+            return self._special(tag, content)
         if tag not in _CONTAINERS or type(content) is not list:
             raise BadValueError("malformed reply (unknown tag)")
         before = self.nodes
@@ -179,6 +222,25 @@ class _Builder:
             return tuple(items)
         _refuse_collisions(items, self.nodes - before)
         return set(items) if tag == "s" else frozenset(items)
+
+    def _special(self, tag: str, content: Any) -> Any:
+        if tag == "h":
+            if self.resolve is None or type(content) is not int:
+                raise BadValueError("malformed reply (a reference where there can be none)")
+            return self.resolve(content)
+        kind, size = (float, 2) if tag == "c" else (int, 3)
+        if type(content) is not list or len(content) != size:
+            raise BadValueError("malformed reply (a complex number or range without its parts)")
+        parts = [self.build(part, MAX_DEPTH) for part in content]
+        if any(type(part) is not kind for part in parts):
+            raise BadValueError("malformed reply (a complex number or range of something else)")
+        if tag == "c":
+            return complex(*parts)
+        if parts[2] == 0:
+            raise BadValueError("malformed reply (a range without step)")
+        if _length(value := range(*parts)) * NODE_COST > self.limit:
+            raise TooLargeError("a range is too long")
+        return value
 
     def _pair(self, pair: Any, depth: int) -> tuple[Any, Any]:
         if type(pair) is not list or len(pair) != 2:

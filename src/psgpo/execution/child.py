@@ -1,21 +1,25 @@
-"""What runs in the untrusted process: load the program, call its function, answer with plain data.
+"""What runs in the untrusted process: load the program, do what the tester asks, answer with plain data.
 
 Nothing here is trusted by anybody: once the program is loaded it can rewrite all of it. It only makes honest programs
 fast and their failures well named. The process holds inputs and no expected values.
 
-Frames to the tester are JSON lists: ["ready"], then per call ["ok", value] or ["error", status, detail]. After
-["end", status, detail] no further call is answered; ["load", status, detail] says that none will be.
+The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready"], then
+per request ["ok", value] or ["error", status, detail, name of the exception]. After ["end", status, detail, name]
+nothing further is answered; ["load", ...] says that nothing will be; a whole program says ["done"].
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from psgpo.execution import channel
 
 READY = b'["ready"]'
+DONE = b'["done"]'
 MAX_DETAIL = 200
 """Longest error text, characters."""
 
@@ -24,50 +28,192 @@ _exit = os._exit
 
 
 def serve(fd: int) -> None:
-    """Answer one request on `fd` and end the process. The request is three frames: program, function, calls."""
+    """Answer one request on `fd` and end the process."""
     try:
         channel.write_frame(fd, READY)
-        program, function, calls = (channel.read_frame(fd) for _ in range(3))
-        target = _load(fd, program, function.decode())
-        if target is not None:
-            for arguments in channel.decode(calls):
-                _answer(fd, target, arguments)
+        KINDS[channel.read_frame(fd).decode()](fd)
     except BaseException as error:
-        _say(fd, "end", *_classify(error))
+        _say(fd, "end", error)
     finally:
         _exit(0)
 
 
-def _load(fd: int, program: bytes, function: str) -> Any:
-    """The function to call; None when the program has been reported as unusable."""
+def _serve_calls(fd: int) -> None:
+    """Frames: program, function, list of argument lists. All calls are known beforehand and answered in order."""
+    program, function, calls = (channel.read_frame(fd) for _ in range(3))
+    module = _load(fd, program, "solution")
+    target = None if module is None else _function(fd, module, function.decode())
+    if target is not None:
+        for arguments in channel.decode(calls, limit=channel.TRUSTED_BYTES):
+            try:
+                reply = b'["ok",' + channel.encode(target(*arguments), foreign=_base_value) + b"]"
+            except (SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:
+                _say(fd, "error", error)
+            else:
+                channel.write_frame(fd, reply)
+
+
+def _serve_requests(fd: int) -> None:
+    """Frames: program, list of names; then one frame per request, see `_REQUESTS`, each answered before the next."""
+    program, names = (channel.read_frame(fd) for _ in range(2))
+    module = _load(fd, program, "solution")
+    if module is None:
+        return
+    objects = []
+    for name in channel.decode(names):
+        if name not in module.__dict__:
+            _say(fd, "load", NameError(f"the program defines no {name!r}"))
+            return
+        objects.append(module.__dict__[name])
+
+    def foreign(value: Any) -> Any:
+        try:
+            return _base_value(value)
+        except channel.BadValueError:
+            objects.append(value)
+            return channel.Ref(len(objects) - 1)
+
+    while True:
+        request = channel.decode(channel.read_frame(fd), limit=channel.TRUSTED_BYTES, resolve=objects.__getitem__)
+        try:
+            result = _REQUESTS[request[0]](*request[1:])
+            reply = b'["ok",' + channel.encode(result, foreign=foreign) + b"]"
+        except (SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:
+            _say(fd, "error", error)
+        else:
+            channel.write_frame(fd, reply)
+
+
+def _call(target: Any, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+    return target(*arguments, **keywords)
+
+
+def _set_item(target: Any, key: Any, value: Any) -> None:
+    target[key] = value
+
+
+_REQUESTS: dict[str, Callable[..., Any]] = {
+    "call": _call,
+    "get": getattr,
+    "set": setattr,
+    "item": lambda target, key: target[key],
+    "set item": _set_item,
+    "list": list,
+    "len": len,
+    "str": str,
+    "repr": repr,
+}
+"""What the tester can do with an object of the program; the first argument is the object."""
+
+
+def _serve_script(fd: int) -> None:
+    """Frame: program. It runs as a script whose standard input and output are descriptors 0 and 1."""
+    program = channel.read_frame(fd)
+    sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
+    failure: BaseException | None = None
+    try:
+        if _load(fd, program, "__main__") is None:
+            return
+    except SystemExit:
+        pass  # a program's ordinary way to end
+    try:
+        _finish_script()
+    except BaseException as error:
+        failure = error
+    if failure is None:
+        channel.write_frame(fd, DONE)
+    else:
+        _say(fd, "end", failure)
+
+
+def _finish_script() -> None:
+    """What the interpreter does at the end of a script: wait for threads, run exit functions, flush."""
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    if "atexit" in sys.modules:
+        sys.modules["atexit"]._run_exitfuncs()
+    sys.stdout.flush()
+
+
+KINDS: dict[str, Callable[[int], None]] = {
+    "calls": _serve_calls,
+    "requests": _serve_requests,
+    "script": _serve_script,
+}
+
+
+def _load(fd: int, program: bytes, name: str) -> Any:
+    """Run the program as module `name`; None when it has been reported as unusable."""
     try:
         code = compile(program.decode(), "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, OverflowError, RecursionError) as error:
-        _say(fd, "load", "SYNTAX_ERROR", _describe(error))
+        _say(fd, "load", error, "SYNTAX_ERROR")
         return None
-    module = _ModuleType("solution")
-    sys.modules["solution"] = module  # dataclasses and typing look their module up
+    module = _ModuleType(name)
+    sys.modules[name] = module  # dataclasses and typing look their module up
     try:
         exec(code, module.__dict__)
-    except BaseException as error:
-        _say(fd, "load", *_classify(error))
+    except SystemExit:
+        if name == "__main__":
+            raise
+        _say(fd, "load", sys.exc_info()[1])
         return None
-    target = module.__dict__.get(function)
+    except BaseException as error:
+        if name == "__main__":
+            _flush()
+        _say(fd, "load", error)
+        return None
+    return module
+
+
+def _flush() -> None:
+    with contextlib.suppress(BaseException):
+        sys.stdout.flush()
+
+
+def _function(fd: int, module: Any, name: str) -> Any:
+    """The function to call, `name` or `Class.name`; None when it has been reported as missing."""
+    owner, _, method = name.rpartition(".")
+    try:
+        target = getattr(module.__dict__[owner](), method) if owner else module.__dict__[name]
+    except KeyError:
+        target = None
+    except BaseException as error:
+        _say(fd, "load", error)
+        return None
     if not callable(target):
-        _say(fd, "load", "RUNTIME_ERROR", f"NameError: the program defines no function {function!r}")
+        _say(fd, "load", NameError(f"the program defines no function {name!r}"))
         return None
     return target
 
 
-def _answer(fd: int, target: Any, arguments: tuple[Any, ...]) -> None:
-    try:
-        reply = b'["ok",' + channel.encode(target(*arguments)) + b"]"
-    except (SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:
-        _say(fd, "error", *_classify(error))
-        return
-    channel.write_frame(fd, reply)
+_BASES: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (int, int.__int__),
+    (str, str.__str__),
+    (float, float.__float__),
+    (tuple, lambda value: tuple(tuple.__iter__(value))),
+    (list, lambda value: list(list.__iter__(value))),
+    (dict, lambda value: dict(dict.items(value))),
+    (set, lambda value: set(set.__iter__(value))),
+    (frozenset, lambda value: frozenset(frozenset.__iter__(value))),
+)
+
+
+def _base_value(value: Any) -> Any:
+    """A Counter, named tuple or IntEnum as the dict, tuple or int that it is.
+
+    Raises:
+        BadValueError: the value is none of a builtin type.
+    """
+    kind = type(value)
+    for base, convert in _BASES:
+        if issubclass(kind, base):
+            return convert(value)
+    raise channel.BadValueError(f"{channel.type_name(kind)} is not plain data")
 
 
 def _classify(error: BaseException) -> tuple[str, str]:
@@ -92,6 +238,10 @@ def _describe(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def _say(fd: int, kind: str, status: str, detail: str) -> None:
-    text = detail[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode()
-    channel.write_frame(fd, channel.encode([kind, status, text]))
+def _say(fd: int, kind: str, error: BaseException | None, status: str = "") -> None:
+    assert error is not None
+    found, detail = _classify(error)
+    if status:
+        found, detail = status, _describe(error)
+    texts = [text[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode() for text in (detail, type(error).__name__)]
+    channel.write_frame(fd, channel.encode([kind, status or found, *texts]))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from psgpo.execution.oracles import ORACLES, STDOUT_ORACLES
+
 Judge = Callable[[Any, Any, tuple[Any, ...], float], bool]
 """(expected, actual, arguments of the call, absolute tolerance) -> whether the answer holds."""
 
@@ -86,5 +88,6 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
-COMPARATORS: dict[str, Judge] = {"exact": _of_values(exact), "equal": _of_values(equal), "close": _of_values(close)}
-STDOUT_COMPARATORS: dict[str, Callable[[str, str], bool]] = {"exact": str.__eq__, "lines": lines}
+_VALUES = {"exact": exact, "equal": equal, "close": close}
+COMPARATORS: dict[str, Judge] = {name: _of_values(compare) for name, compare in _VALUES.items()} | ORACLES
+STDOUT_COMPARATORS: dict[str, Callable[[str, str], bool]] = {"exact": str.__eq__, "lines": lines} | STDOUT_ORACLES

@@ -1,21 +1,30 @@
 """What a tester can do with a program. `KINDS` maps the kind of a job to the function that does it.
 
-A job function drives one `Session` and returns (header, frames) for the owner.
+A job function drives the program's processes and returns (header, frames) for the owner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psgpo.execution import channel
-from psgpo.execution.comparators import COMPARATORS, Judge
-from psgpo.execution.session import EndedError, Reply, Session
+from psgpo.execution import asserts, channel
+from psgpo.execution.comparators import COMPARATORS, STDOUT_COMPARATORS, Judge
+from psgpo.execution.session import EndedError, Reply, Session, Work
 from psgpo.records import Status
 
 Json = dict[str, Any]
 Result = tuple[Json, list[bytes]]
+Outcome = tuple[Status, str]
+
+SPARE_OUTPUT = 1 << 20
+"""Bytes that a script may write beyond twice the expected output."""
+_ALL_SEALS = 0xF
+_PASSED = (Status.PASSED, "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,53 +33,30 @@ class Kind:
 
     frames: int
     """Frames that follow the header."""
-    work: Callable[[Session, Json, list[bytes]], Result]
+    work: Callable[[Work, Json, list[bytes]], Result]
 
 
-def grade_calls(session: Session, header: Json, frames: list[bytes]) -> Result:
-    """Run every test, also after one failed; the first that does not hold names the status.
-
-    PASSED needs an answer that holds for each of at least one test.
-    """
+def grade_calls(work: Work, header: Json, frames: list[bytes]) -> Result:
+    """Call the program's function once per test; frames: program, function, calls, expected values."""
     *request, expected_frame = frames
-    expected = channel.decode(expected_frame)
+    expected = channel.decode(expected_frame, limit=channel.TRUSTED_BYTES)
+    arguments = channel.decode(request[-1], limit=channel.TRUSTED_BYTES)
     judge = COMPARATORS[header["comparator"]]
-    arguments = channel.decode(request[-1])
-    held = answered = 0
-    failure: tuple[Status, str] | None = None
-    first_failing: int | None = None
-    stable = True
-    try:
-        session.start(request)
-        for index, want in enumerate(expected):
-            status, detail = _judge(session.reply(), want, arguments[index], judge, header.get("tolerance", 0.0))
-            answered += 1
-            if status is None:
-                held += 1
-                continue
-            stable = stable and status is not Status.MEMORY
-            if failure is None:
-                failure, first_failing = (status, detail), index
-    except EndedError as end:
-        stable = stable and end.stable
-        if failure is None:
-            failure, first_failing = (end.status, end.detail), answered if end.loaded else None
-    if failure is None:
-        assert held == answered == len(expected) > 0
-        failure = (Status.PASSED, "")
-    verdict = {
-        "status": failure[0].value,
-        "detail": failure[1],
-        "tests_passed": held,
-        "tests_total": len(expected),
-        "first_failing": first_failing,
-    }
-    return {"verdict": verdict, "stable": stable}, []
+    outcomes: list[Outcome] = []
+    with Session(work) as session:
+        end = None
+        try:
+            session.start([b"calls", *request])
+            for given, want in zip(arguments, expected, strict=True):
+                outcomes.append(_judge(session.reply(), want, tuple(given), judge, header["tolerance"]))
+        except EndedError as error:
+            end = error
+    return _verdict(outcomes, end, len(expected), "calls"), []
 
 
-def _judge(reply: Reply, want: Any, arguments: list[Any], judge: Judge, tolerance: float) -> tuple[Status | None, str]:
-    """None when the answer holds, else what is wrong with it."""
+def _judge(reply: Reply, want: Any, arguments: tuple[Any, ...], judge: Judge, tolerance: float) -> Outcome:
     if reply.value is None:
+        assert reply.status is not None
         return reply.status, reply.detail
     allow_nan = b'"nan"' in reply.value and _has_nan(want)
     try:
@@ -79,31 +65,120 @@ def _judge(reply: Reply, want: Any, arguments: list[Any], judge: Judge, toleranc
         return Status.OUTPUT_LIMIT, str(error)
     except channel.BadValueError as error:
         return Status.BAD_VALUE, str(error)
-    return (None, "") if judge(want, got, tuple(arguments), tolerance) else (Status.WRONG_ANSWER, "")
+    return _PASSED if judge(want, got, arguments, tolerance) else (Status.WRONG_ANSWER, "")
 
 
 def _has_nan(value: Any) -> bool:
     if isinstance(value, float):
+        return value != value
+    if isinstance(value, complex):
         return value != value
     if isinstance(value, dict):
         return any(_has_nan(item) for pair in value.items() for item in pair)
     return isinstance(value, (list, tuple, set, frozenset)) and any(map(_has_nan, value))
 
 
-def evaluate(session: Session, header: Json, frames: list[bytes]) -> Result:
+def grade_asserts(work: Work, header: Json, frames: list[bytes]) -> Result:
+    """Run the test script here and the program there; frames: program, names, script (`asserts.compile_script`)."""
+    program, names, script = frames
+    with Session(work) as session:
+        link = asserts.Link(session, allow_nan=b"nan" in script)
+        end, outcomes = None, []
+        try:
+            session.start([b"requests", program, names])
+            outcomes = asserts.run_script(link, channel.decode(names), script)
+        except EndedError as error:
+            end = error
+    end = end or link.ended
+    if end is None and link.answers == 0 and all(status is Status.PASSED for status, _ in outcomes):
+        end, outcomes = EndedError(Status.NO_REPORT, "no check asked the program anything"), []
+    mode = "asserts+objects" if link.handles_used else "asserts"
+    header = _verdict(outcomes, end, header["tests"], mode)
+    return header | {"stable": header["stable"] and not link.unstable}, []
+
+
+def grade_stdio(work: Work, header: Json, frames: list[bytes]) -> Result:
+    """Run the program afresh for each case; frames: program, JSON list of [stdin, expected stdout]."""
+    program, packed = frames
+    cases = json.loads(packed)
+    judge = STDOUT_COMPARATORS[header["comparator"]]
+    outcomes: list[Outcome] = []
+    stable, end = True, None
+    for stdin, expected in cases:
+        if work.seconds_left <= 0:
+            end = EndedError(Status.TIMEOUT, "wall time limit", stable=False)
+            break
+        try:
+            written = _run_script(work, program, stdin.encode(), 2 * len(expected) + SPARE_OUTPUT)
+        except EndedError as error:
+            if error.status is Status.SYNTAX_ERROR:
+                end = error
+                break
+            outcomes.append((error.status, error.detail))
+            stable = stable and error.stable
+        else:
+            held = judge(expected, written.decode("utf-8", "replace"))
+            outcomes.append(_PASSED if held else (Status.WRONG_ANSWER, ""))
+    answer = _verdict(outcomes, end, len(cases), "stdio")
+    return answer | {"stable": answer["stable"] and stable}, []
+
+
+def _run_script(work: Work, program: bytes, stdin: bytes, limit: int) -> bytes:
+    """What the program writes to standard output."""
+    source = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(source), "wb") as stream:
+            stream.write(stdin)
+        os.lseek(source, 0, os.SEEK_SET)
+        fcntl.fcntl(source, fcntl.F_ADD_SEALS, _ALL_SEALS)
+        with Session(work, (source, writer)) as session:
+            session.start([b"script", program])
+            return session.output(reader, limit)
+    finally:
+        os.close(reader)
+
+
+def _verdict(outcomes: Sequence[Outcome], end: EndedError | None, total: int, mode: str) -> Json:
+    """What the owner needs for a `Verdict`.
+
+    The first test that does not hold names the status; tests that never ran carry what ended the program. PASSED needs
+    an answer that holds for each of at least one test.
+    """
+    rest = [(end.status, end.detail)] * (total - len(outcomes)) if end is not None else []
+    every = [*outcomes, *rest]
+    assert len(every) == total > 0
+    first = next((index for index, (status, _) in enumerate(every) if status is not Status.PASSED), None)
+    never_ran = end is not None and not end.loaded and not outcomes
+    status, detail = _PASSED if first is None else every[first]
+    verdict = {
+        "status": status.value,
+        "detail": detail,
+        "tests_passed": sum(status is Status.PASSED for status, _ in every),
+        "tests_total": total,
+        "first_failing": None if never_ran else first,
+        "outcomes": [status.value for status, _ in every],
+        "mode": mode,
+    }
+    memory = any(status is Status.MEMORY for status, _ in every)
+    return {"verdict": verdict, "stable": not memory and (end is None or end.stable)}
+
+
+def evaluate(work: Work, header: Json, frames: list[bytes]) -> Result:
     """Collect the value or the error of every call. Values are decoded here first, which makes that safe later."""
     errors: list[str | None] = []
     values: list[bytes] = []
-    try:
-        session.start(frames)
-        for _ in range(header["tests"]):
-            error, value = _checked(session.reply())
-            errors.append(error)
-            values.append(value)
-    except EndedError as end:
-        missing = header["tests"] - len(errors)
-        errors += [f"{end.status}: {end.detail}"] * missing
-        values += [b"null"] * missing
+    with Session(work) as session:
+        try:
+            session.start([b"calls", *frames])
+            for _ in range(header["tests"]):
+                error, value = _checked(session.reply())
+                errors.append(error)
+                values.append(value)
+        except EndedError as end:
+            missing = header["tests"] - len(errors)
+            errors += [f"{end.status}: {end.detail}"] * missing
+            values += [b"null"] * missing
     return {"errors": errors}, values
 
 
@@ -120,6 +195,8 @@ def _checked(reply: Reply) -> tuple[str | None, bytes]:
 
 
 KINDS: dict[str, Kind] = {
-    "calls": Kind(frames=4, work=grade_calls),  # program, function, calls, expected
+    "calls": Kind(frames=4, work=grade_calls),
+    "asserts": Kind(frames=3, work=grade_asserts),
+    "stdio": Kind(frames=2, work=grade_stdio),
     "evaluate": Kind(frames=3, work=evaluate),  # program, function, calls
 }

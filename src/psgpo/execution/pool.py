@@ -8,8 +8,10 @@ fault and ends as `SandboxError`.
 from __future__ import annotations
 
 import selectors
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from psgpo.errors import UserError
@@ -26,14 +28,33 @@ class SandboxError(RuntimeError):
     """The grader itself failed (status INFRASTRUCTURE): neither pass nor fail."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A job in a slot."""
+
+    tag: Any
+    job: Job
+    attempt: int
+
+
 class Pool:
-    """A fixed number of slots. Not thread-safe."""
+    """A fixed number of slots. Not thread-safe.
+
+    Args:
+        workers: how many.
+        limits: what one program may use.
+        required: the lowest rung that is good enough.
+        without: layers of confinement to leave off.
+    """
 
     def __init__(self, workers: int, limits: Limits, *, required: str, without: Sequence[str]) -> None:
         self._limits = limits
         self._required = required
         self._without = tuple(without)
         self._slots: list[Slot | None] = [None] * workers
+        self._running: dict[int, _Running] = {}
+        self._again: list[_Running] = []
+        self._selector = selectors.DefaultSelector()
         self.layers: dict[str, str] = {}
         """Layer of confinement -> empty when it is in force, else why not."""
         self.possible: tuple[str, ...] = ()
@@ -47,57 +68,74 @@ class Pool:
             self.close()
             raise
 
-    def run(self, jobs: Sequence[Job]) -> list[Answer]:
-        """The answers in the order of the jobs.
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or is to be tried again."""
+        return bool(self._running or self._again)
 
-        Raises:
-            SandboxError: a slot broke, and no program is to blame.
+    def watch(self, waker: socket.socket) -> None:
+        """Let `step` return when `waker` becomes readable."""
+        self._selector.register(waker, selectors.EVENT_READ, None)
+
+    def step(self, next_job: Callable[[], tuple[Any, Job] | None]) -> list[tuple[Any, Answer | Exception]]:
+        """Hand jobs to free slots, wait until something happens, and collect what is done.
+
+        Args:
+            next_job: gives a tag and a job, or None when there is none at the moment.
+
+        Returns:
+            For every job done, its tag and the answer, or the `SandboxError` or `UserError` that says why not.
         """
-        answers: list[Answer | None] = [None] * len(jobs)
-        waiting = [(index, 1) for index in reversed(range(len(jobs)))]
-        running: dict[int, tuple[int, int]] = {}
-        try:
-            with selectors.DefaultSelector() as selector:
-                while waiting or running:
-                    self._fill(jobs, waiting, running, selector)
-                    for place in self._ready(running, selector):
-                        selector.unregister(self._slot(place).socket)
-                        index, attempt = running.pop(place)
-                        answer = self._collect(place, jobs[index], attempt)
-                        if answer is None:
-                            waiting.append((index, attempt + 1))
-                        answers[index] = answer
-        except BaseException:
-            for place in running:  # their answers would be taken for those of later jobs
-                self._discard(place)
-            raise
-        return [answer for answer in answers if answer is not None]
+        done = self._fill(next_job)
+        if done:
+            return done
+        for place in self._ready():
+            self._selector.unregister(self._slot(place).socket)
+            running = self._running.pop(place)
+            try:
+                answer = self._collect(place, running)
+            except (SandboxError, UserError) as error:
+                done.append((running.tag, error))
+            else:
+                if answer is not None:
+                    done.append((running.tag, answer))
+        return done
 
-    def _fill(
-        self,
-        jobs: Sequence[Job],
-        waiting: list[tuple[int, int]],
-        running: dict[int, tuple[int, int]],
-        selector: selectors.BaseSelector,
-    ) -> None:
+    def _fill(self, next_job: Callable[[], tuple[Any, Job] | None]) -> list[tuple[Any, Answer | Exception]]:
+        failed: list[tuple[Any, Answer | Exception]] = []
         for place in range(len(self._slots)):
-            if waiting and place not in running:
+            if place in self._running:
+                continue
+            if self._again:
+                item = self._again.pop()
+            else:
+                found = next_job()
+                if found is None:
+                    break
+                item = _Running(*found, 1)
+            try:
                 slot = self._slot(place)
-                running[place] = waiting.pop()
-                selector.register(slot.socket, selectors.EVENT_READ, place)
-                try:
-                    slot.send(jobs[running[place][0]])
-                except SlotError:
-                    slot.deadline = 0.0  # collected at once, as broken
+            except (SandboxError, UserError) as error:
+                failed.append((item.tag, error))
+                continue
+            self._running[place] = item
+            self._selector.register(slot.socket, selectors.EVENT_READ, place)
+            try:
+                slot.send(item.job)
+            except SlotError:
+                slot.deadline = 0.0  # collected at once, as broken
+        return failed
 
-    def _ready(self, running: dict[int, tuple[int, int]], selector: selectors.BaseSelector) -> list[int]:
-        soonest = min(self._slot(place).deadline for place in running)
-        ready = {key.data for key, _ in selector.select(max(0.0, soonest - time.monotonic()))}
-        late = {place for place in running if self._slot(place).deadline <= time.monotonic()}
+    def _ready(self) -> list[int]:
+        soonest = min((self._slot(place).deadline for place in self._running), default=None)
+        timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
+        ready = {key.data for key, _ in self._selector.select(timeout) if key.data is not None}
+        late = {place for place in self._running if self._slot(place).deadline <= time.monotonic()}
         return sorted(ready | late)
 
-    def _collect(self, place: int, job: Job, attempt: int) -> Answer | None:
+    def _collect(self, place: int, running: _Running) -> Answer | None:
         """The slot's answer, or one that blames the program; None when the job shall be tried again."""
+        job = running.job
         try:
             header, frames = self._slot(place).receive()
             return header | {"confinement": self.confinement}, frames
@@ -105,7 +143,8 @@ class Pool:
             self._discard(place)
             if error.hung:
                 return self._blame(job, Status.TIMEOUT, "the returned value could not be compared in time")
-            if attempt < ATTEMPTS:
+            if running.attempt < ATTEMPTS:
+                self._again.append(_Running(running.tag, job, running.attempt + 1))
                 return None
             if error.delivered:
                 self._slot(place)  # raises when it is the machine that does not work
@@ -114,6 +153,7 @@ class Pool:
 
     def _blame(self, job: Job, status: Status, detail: str) -> Answer:
         verdict = {"status": status, "detail": detail, "tests_passed": 0, "tests_total": job.tests}
+        verdict |= {"outcomes": [status] * job.tests, "mode": job.kind}
         header: dict[str, Any] = {"verdict": verdict, "errors": [f"{status}: {detail}"] * job.tests, "stable": False}
         seconds = {"cpu_seconds": 0.0, "wall_seconds": self._limits.timeout}
         return header | seconds | {"confinement": self.confinement}, [b"null"] * job.tests
@@ -159,6 +199,7 @@ class Pool:
             if slot is not None:
                 slot.close()
             self._slots[place] = None
+        self._selector.close()
 
 
 def _self_test(slot: Slot) -> tuple[str, ...]:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from psgpo.execution import channel, zygote
-from psgpo.execution.child import MAX_DETAIL, READY
+from psgpo.execution.child import DONE, MAX_DETAIL, READY
 from psgpo.records import Status
 
 READY_LIMIT = 5.0
 """Seconds a fresh child may take until it is ready; longer is the grader's fault, not the program's."""
 WATCHDOG = 1.0
 """Seconds after the program's deadline at which the tester is killed."""
-MAX_TOTAL_BYTES = 4 << 20
+MAX_TOTAL_BYTES = 16 << 20
 """All replies of one program together."""
 SPARE_CPU_SECONDS = 1
 """The CPU limit is this much above the wall limit: a backstop should the tester die."""
@@ -61,6 +61,8 @@ class Reply:
     status: Status | None = None
     """What went wrong otherwise."""
     detail: str = ""
+    exception: str = ""
+    """Name of the exception's class, as the program's process gives it."""
 
 
 class Zygote:
@@ -89,30 +91,69 @@ class Zygote:
             raise InfrastructureError(f"the zygote cannot start: {self.layers['error']}", delivered=False)
 
 
-class Session:
-    """One program in one child."""
+class Work:
+    """One program's budget, over all the processes that it takes."""
 
-    def __init__(self, owner: socket.socket, slot: Zygote, *, timeout: float, memory_mb: int) -> None:
-        self._control = slot.control
-        self._timeout = timeout
+    def __init__(
+        self, owner: socket.socket, slot: Zygote, *, timeout: float, test_timeout: float | None, memory_mb: int
+    ) -> None:
+        self.owner = owner
+        self.control = slot.control
+        self.timeout = timeout
+        self.test_timeout = math.inf if test_timeout is None else test_timeout
+        self.memory_bytes = memory_mb << 20
+        self.cpu_seconds = 0.0
+        self.wall_seconds = 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the program's wall time."""
+        return self.timeout - self.wall_seconds
+
+
+class Session:
+    """One process of a program. A context manager: the process is gone at its end.
+
+    Args:
+        work: the budget it draws on.
+        streams: descriptors for standard input and output of a script; closed here once they are handed over.
+    """
+
+    def __init__(self, work: Work, streams: Sequence[int] = ()) -> None:
+        self._work = work
+        self._control = work.control
+        self._timeout = min(work.seconds_left, work.test_timeout) if streams else work.seconds_left
         self._channel, childs = socket.socketpair()
         self._buffer = bytearray()
         self._received = 0
         self._delivered = False
         self._exit: tuple[int, float] | None = None
-        self._owner_fd = owner.fileno()
+        self._overstayed = False
+        self._owner_fd = work.owner.fileno()
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
-        self._poll.register(owner, select.POLLHUP)
-        self._cpu_limit = math.ceil(timeout) + SPARE_CPU_SECONDS
-        self.started = time.monotonic()
-        self._deadline = self.started + READY_LIMIT
+        self._poll.register(work.owner, select.POLLHUP)
+        self._cpu_limit = math.ceil(self._timeout) + SPARE_CPU_SECONDS
+        self._started = time.monotonic()
+        self._deadline = self._end_at = self._started + READY_LIMIT
         with childs:
             try:
-                request = zygote.RUN_REQUEST.pack(self._cpu_limit, memory_mb << 20)
-                socket.send_fds(self._control, [request], [childs.fileno()])
+                request = zygote.RUN_REQUEST.pack(self._cpu_limit, work.memory_bytes)
+                socket.send_fds(self._control, [request], [childs.fileno(), *streams])
             except OSError as error:
                 raise InfrastructureError(f"the zygote is gone ({error})", delivered=False) from None
+            finally:
+                for stream in streams:
+                    os.close(stream)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._work.wall_seconds += time.monotonic() - self._started
+        self._work.cpu_seconds += self._end(zygote.END_NOW)[1]
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._channel.close()
 
     def start(self, frames: Sequence[bytes]) -> None:
         """Wait until the child is confined, then hand it the program. From here on every fault is the program's."""
@@ -123,17 +164,19 @@ class Session:
         if ready != READY:
             raise InfrastructureError("the program's process did not start: unexpected first frame", delivered=False)
         self._delivered = True
-        self.started = time.monotonic()
-        self._deadline = self.started + self._timeout
+        self._started = time.monotonic()
+        self._deadline = self._end_at = self._started + self._timeout
         signal.setitimer(signal.ITIMER_REAL, self._timeout + WATCHDOG)
-        self._channel.settimeout(self._timeout)
-        try:
-            self._channel.sendall(channel.join_frames(frames))
-        except TimeoutError:
-            raise EndedError(Status.TIMEOUT, "wall time limit", stable=False) from None
-        except OSError:
-            pass  # the process died while reading; the next reply says how
-        self._channel.settimeout(None)
+        self._send(frames)
+
+    def ask(self, frame: bytes) -> Reply:
+        """Send one request and wait for its answer.
+
+        Raises:
+            EndedError: there will be none.
+        """
+        self._send([frame])
+        return self.reply()
 
     def reply(self) -> Reply:
         """The answer to the next call.
@@ -141,12 +184,42 @@ class Session:
         Raises:
             EndedError: there will be none.
         """
+        self._deadline = min(self._end_at, time.monotonic() + self._work.test_timeout)
         frame = self._frame()
         if frame.startswith(b'["ok",') and frame.endswith(b"]"):
             return Reply(value=frame[6:-1])
+        return self._failure(frame)
+
+    def output(self, stream: int, limit: int) -> bytes:
+        """All that a script writes to `stream`, which ends when it does.
+
+        Raises:
+            EndedError: the script failed, was killed or wrote more than `limit` bytes.
+        """
+        written = bytearray()
+        waiter = select.poll()
+        waiter.register(stream, select.POLLIN)
+        waiter.register(self._work.owner, select.POLLHUP)
+        while True:
+            self._wait(waiter)
+            part = os.read(stream, 1 << 16)
+            if not part:
+                break
+            written += part
+            if len(written) > limit:
+                raise EndedError(Status.OUTPUT_LIMIT, f"the program wrote more than {limit} bytes")
         try:
-            kind, name, detail = channel.decode(frame)
-            status = Status(name)
+            if (frame := self._frame()) != DONE:
+                self._failure(frame)
+        except EndedError as end:
+            if end.status is not Status.NO_REPORT:  # leaving without a word is fine: the output speaks
+                raise
+        return bytes(written)
+
+    def _failure(self, frame: bytes) -> Reply:
+        try:
+            kind, word, detail, exception = channel.decode(frame)
+            status = Status(word)
         except (ValueError, TypeError):
             raise EndedError(Status.BAD_VALUE, "malformed reply") from None
         if status not in _CLAIMABLE or kind not in ("error", "end", "load"):
@@ -154,15 +227,18 @@ class Session:
         detail = _one_line(detail)
         if kind != "error":
             raise EndedError(status, detail, stable=status is not Status.MEMORY, loaded=kind == "end")
-        return Reply(status=status, detail=detail)
+        return Reply(status=status, detail=detail, exception=_one_line(exception))
 
-    def close(self) -> tuple[float, float]:
-        """End the program's process; its CPU and wall seconds."""
-        wall_seconds = time.monotonic() - self.started
-        _, cpu_seconds = self._end(zygote.END_NOW)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        self._channel.close()
-        return cpu_seconds, wall_seconds
+    def _send(self, frames: Sequence[bytes]) -> None:
+        left = self._end_at - time.monotonic()
+        self._channel.settimeout(max(left, 0.001))
+        try:
+            self._channel.sendall(channel.join_frames(frames))
+        except TimeoutError:
+            raise _out_of_time() from None
+        except OSError:
+            pass  # the process died while reading; the next reply says how
+        self._channel.settimeout(None)
 
     def _frame(self) -> bytes:
         size = int.from_bytes(self._take(channel.HEADER), "little")
@@ -173,12 +249,7 @@ class Session:
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            left = self._deadline - time.monotonic()
-            events = self._poll.poll(left * 1000) if left > 0 else []
-            if not events:
-                raise EndedError(Status.TIMEOUT, "wall time limit", stable=False)
-            if any(fd == self._owner_fd for fd, _ in events):
-                sys.exit(0)  # nobody waits for the answer any more
+            self._wait(self._poll)
             try:
                 part = self._channel.recv(1 << 16)
             except ConnectionError:
@@ -189,6 +260,14 @@ class Session:
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
+
+    def _wait(self, waiter: select.poll) -> None:
+        left = self._deadline - time.monotonic()
+        events = waiter.poll(left * 1000) if left > 0 else []
+        if not events:
+            raise _out_of_time()
+        if any(fd == self._owner_fd for fd, _ in events):
+            sys.exit(0)  # nobody waits for the answer any more
 
     def _end_of_channel(self) -> EndedError:
         """Say how the process ended, by its wait status."""
@@ -216,6 +295,10 @@ class Session:
             status, cpu_seconds, self._overstayed = zygote.END_REPLY.unpack(data)
             self._exit = (status, cpu_seconds)
         return self._exit
+
+
+def _out_of_time() -> EndedError:
+    return EndedError(Status.TIMEOUT, "wall time limit", stable=False)
 
 
 _CLAIMABLE = frozenset(Status) - {Status.PASSED, Status.WRONG_ANSWER, Status.INFRASTRUCTURE, Status.TIMEOUT}

@@ -44,7 +44,9 @@ class Limits:
     """What one program may use."""
 
     timeout: float
-    """Wall seconds for all calls of a program."""
+    """Wall seconds for all tests of a program."""
+    test_timeout: float | None = None
+    """Wall seconds for one test; None for no limit but the program's."""
     memory_mb: int
     """Address space, MiB."""
 
@@ -59,6 +61,7 @@ class Job:
     """How many calls it has to answer."""
     frames: tuple[bytes, ...]
     comparator: str = ""
+    tolerance: float = 0.0
 
 
 class Slot:
@@ -95,7 +98,8 @@ class Slot:
 
     def send(self, job: Job) -> None:
         """Hand over a job; the answer is fetched with `receive` once the socket is readable."""
-        header = {"kind": job.kind, "tests": job.tests, "comparator": job.comparator} | asdict(self._limits)
+        header = {name: getattr(job, name) for name in ("kind", "tests", "comparator", "tolerance")}
+        header |= asdict(self._limits)
         self.deadline = time.monotonic() + self._limits.timeout + REPLY_LIMIT
         self._delivered = False
         try:

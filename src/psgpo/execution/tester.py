@@ -20,9 +20,9 @@ from typing import Any
 
 from psgpo.execution import channel
 from psgpo.execution.jobs import KINDS
-from psgpo.execution.session import InfrastructureError, Session, Zygote
+from psgpo.execution.session import InfrastructureError, Work, Zygote
 
-MEMORY = 4 << 30
+MEMORY = 1 << 30
 """Address space of the tester, bytes: what a program returns must not eat the host."""
 ORPHAN_CHECK = 5000
 """Milliseconds between looks whether the owner still lives, should a copy of its socket outlive it."""
@@ -58,10 +58,11 @@ def _serve(owner: socket.socket, slot: Zygote) -> tuple[dict[str, Any], list[byt
     header = json.loads(channel.read_frame(owner.fileno()))
     kind = KINDS[header["kind"]]
     frames = [channel.read_frame(owner.fileno()) for _ in range(kind.frames)]
-    session = Session(owner, slot, timeout=header["timeout"], memory_mb=header["memory_mb"])
-    answer, values = kind.work(session, header, frames)
-    answer["cpu_seconds"], answer["wall_seconds"] = session.close()
-    return answer | {"frames": len(values)}, values
+    limits = {name: header[name] for name in ("timeout", "test_timeout", "memory_mb")}
+    work = Work(owner, slot, **limits)
+    answer, values = kind.work(work, header, frames)
+    seconds = {"cpu_seconds": work.cpu_seconds, "wall_seconds": work.wall_seconds}
+    return answer | seconds | {"frames": len(values)}, values
 
 
 def _send(owner: socket.socket, header: dict[str, Any], frames: list[bytes]) -> None:

@@ -3,7 +3,8 @@
 Control protocol with the tester, over one stream socket:
 
     zygote -> tester   one frame when ready: {layer: "" when it is in force, else why not}
-    tester -> zygote   RUN: `RUN_REQUEST` plus the child's end of a socket pair (SCM_RIGHTS); the child answers there
+    tester -> zygote   RUN: `RUN_REQUEST` plus descriptors (SCM_RIGHTS): the child's end of a socket pair, where the
+                       child answers, and for a script also its standard input and output
     tester -> zygote   END: one byte, `END_NOW` or `END_AFTER_EXIT`
     zygote -> tester   `END_REPLY` once the child and everything it started are gone
 """
@@ -171,23 +172,31 @@ def _warm_up() -> None:
     gc.freeze()
 
 
-def _receive(control: _socket.socket) -> tuple[int, int, int] | None:
-    size = array.array("i").itemsize
-    data, ancillary, _, _ = control.recvmsg(RUN_REQUEST.size, _socket.CMSG_LEN(size))
+def _receive(control: _socket.socket) -> tuple[array.array[int], int, int] | None:
+    descriptors = array.array("i")
+    data, ancillary, _, _ = control.recvmsg(RUN_REQUEST.size, _socket.CMSG_LEN(3 * descriptors.itemsize))
     if not data:
         return None
     (_, _, packed), *_ = ancillary
-    return (struct.unpack("i", packed[:size])[0], *RUN_REQUEST.unpack(data))
+    descriptors.frombytes(packed)
+    return (descriptors, *RUN_REQUEST.unpack(data))
 
 
-def _run_one(control: _socket.socket, confinement: Confinement, fd: int, cpu_seconds: int, memory_bytes: int) -> None:
+def _run_one(
+    control: _socket.socket,
+    confinement: Confinement,
+    descriptors: array.array[int],
+    cpu_seconds: int,
+    memory_bytes: int,
+) -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            _become_child(confinement, fd, cpu_seconds, memory_bytes)
+            _become_child(confinement, descriptors, cpu_seconds, memory_bytes)
         finally:
             os._exit(70)
-    os.close(fd)
+    for fd in descriptors:
+        os.close(fd)
     order = control.recv(1)
     overstayed = order == END_AFTER_EXIT and not _ends_by_itself(pid)
     os.kill(pid, signal.SIGKILL)
@@ -222,7 +231,7 @@ def _kill_descendants(pid: int, confinement: Confinement) -> None:
         pass
 
 
-def _become_child(confinement: Confinement, fd: int, cpu_seconds: int, memory_bytes: int) -> None:
+def _become_child(confinement: Confinement, descriptors: array.array[int], cpu_seconds: int, memory_bytes: int) -> None:
     os.setsid()
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     limits = [
@@ -238,7 +247,9 @@ def _become_child(confinement: Confinement, fd: int, cpu_seconds: int, memory_by
         resource.setrlimit(limit, (value, value))
     if confinement.ruleset is not None:
         confinement.ruleset.apply()
-    os.dup2(fd, CHILD_FD)
+    for target, fd in enumerate(descriptors[1:]):  # first, for one of them may have the channel's number
+        os.dup2(fd, target)
+    os.dup2(descriptors[0], CHILD_FD)
     os.set_inheritable(CHILD_FD, False)
     os.closerange(CHILD_FD + 1, OPEN_FILES + 64)
     if confinement.filter is not None:

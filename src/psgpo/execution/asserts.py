@@ -1,0 +1,203 @@
+"""Run a trusted test script against a program in another process.
+
+The script's names for the program's function and classes are proxies. A call sends plain data and gets plain data, or
+an exception, or a `Handle` on an object of the program's own class. A handle can be passed back, read, written, called,
+indexed and listed; each time the program answers with plain data that the script then judges. What would make the
+program's word the judgement (comparing a handle, asking its truth, hashing it) is an error.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType
+from typing import Any, NoReturn
+
+from psgpo.execution import channel
+from psgpo.execution.session import EndedError, Reply, Session
+from psgpo.records import Status
+
+
+class ProgramEndedError(BaseException):
+    """No further check can run. Not an `Exception`, so that a script's own handlers let it pass."""
+
+
+class ProgramError(Exception):
+    """An exception of the program that is none of the builtin ones."""
+
+
+class HandleError(Exception):
+    """The script used an object of the program in a way that would trust it."""
+
+
+class Link:
+    """What the script's proxies share: the program's process and what is known about it."""
+
+    def __init__(self, session: Session, *, allow_nan: bool) -> None:
+        self._session = session
+        self._allow_nan = allow_nan
+        self.ended: EndedError | None = None
+        """Set once the program has ended; every later request ends the check that makes it."""
+        self.answers = 0
+        """Requests that the program has answered with a value."""
+        self.handles_used = False
+        self.unstable = False
+        """True when the program ran out of memory: another time it may not."""
+
+    def request(self, operation: str, *content: Any) -> Any:
+        """Ask the program's process.
+
+        Raises:
+            ProgramEndedError: it will never answer again.
+            Exception: what the program raised, as the builtin exception of that name or as `ProgramError`.
+        """
+        if self.ended is not None:
+            raise ProgramEndedError
+        frame = channel.encode([operation, *content], limit=channel.TRUSTED_BYTES, foreign=_reference)
+        try:
+            reply = self._session.ask(frame)
+        except EndedError as end:
+            self.ended = end
+            raise ProgramEndedError from None
+        if reply.value is None:
+            self._raise(reply)
+        try:
+            value = channel.decode(reply.value, allow_nan=self._allow_nan, resolve=self._handle)
+        except channel.TooLargeError as error:
+            raise _marked(ProgramError(str(error)), Status.OUTPUT_LIMIT, str(error)) from None
+        except channel.BadValueError as error:
+            raise _marked(ProgramError(str(error)), Status.BAD_VALUE, str(error)) from None
+        self.answers += 1
+        return value
+
+    def _handle(self, number: int) -> Handle:
+        self.handles_used = True
+        return Handle(self, number)
+
+    def _raise(self, reply: Reply) -> NoReturn:
+        assert reply.status is not None
+        self.unstable = self.unstable or reply.status is Status.MEMORY
+        kind = getattr(builtins, reply.exception, None)
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            kind = ProgramError
+        try:
+            error = kind(reply.detail)
+        except TypeError:  # a few need more than a text
+            error = ProgramError(reply.detail)
+        raise _marked(error, reply.status, reply.detail)
+
+
+class Handle:
+    """An object that lives in the program's process."""
+
+    __slots__ = ("_link", "_number")
+
+    def __init__(self, link: Link, number: int) -> None:
+        object.__setattr__(self, "_link", link)
+        object.__setattr__(self, "_number", number)
+
+    def _ask(self, operation: str, *content: Any) -> Any:
+        return self._link.request(operation, channel.Ref(self._number), *content)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._ask("call", list(arguments), keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._ask("get", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("set", name, value)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("item", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._ask("set item", key, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_plain(self._ask("list"), list))
+
+    def __len__(self) -> int:
+        return int(_plain(self._ask("len"), int))
+
+    def __str__(self) -> str:
+        return str(_plain(self._ask("str"), str))
+
+    def __repr__(self) -> str:
+        return str(_plain(self._ask("repr"), str))
+
+    def _refuse(self, *_: object) -> NoReturn:
+        detail = "the test compares an object of the program's own class, whose word is no evidence"
+        raise _marked(HandleError(detail), Status.BAD_VALUE, detail)
+
+    __bool__ = __hash__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+def _plain(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise HandleError(f"the program answers with {type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
+def _reference(value: Any) -> channel.Ref:
+    if type(value) is Handle:
+        return channel.Ref(value._number)
+    raise channel.BadValueError(f"the test passes a {channel.type_name(type(value))}, which is not plain data")
+
+
+def _marked(error: Exception, status: Status, detail: str) -> Exception:
+    """Note on an exception that it is the program's, and how the verdict names it."""
+    error.psgpo_status = status, detail  # type: ignore[attr-defined]
+    return error
+
+
+@lru_cache(maxsize=1024)
+def compile_script(script: bytes) -> tuple[CodeType, tuple[CodeType, ...]]:
+    """Setup and checks, compiled once however many programs they judge. `script` is JSON: [setup, [check, ...]].
+
+    Raises:
+        SyntaxError: the tests are broken.
+    """
+    setup, checks = json.loads(script)
+    codes = tuple(compile(check, f"<check {index}>", "exec") for index, check in enumerate(checks))
+    return compile(setup, "<setup>", "exec"), codes
+
+
+Outcome = tuple[Status, str]
+
+
+def run_script(link: Link, names: list[str], script: bytes) -> list[Outcome]:
+    """One (status, detail) per check, in order; PASSED for those that hold."""
+    setup, checks = compile_script(script)
+    namespace: dict[str, Any] = {"__name__": "tests"}
+    namespace |= {name: Handle(link, number) for number, name in enumerate(names)}
+    if "random" in sys.modules:
+        sys.modules["random"].seed(0)  # a verdict must not depend on what was graded before
+    broken = _run(link, setup, namespace)
+    return [broken if broken[0] is not Status.PASSED else _run(link, check, namespace) for check in checks]
+
+
+def _run(link: Link, code: CodeType, namespace: dict[str, Any]) -> Outcome:
+    outcome = Status.PASSED, ""
+    try:
+        exec(code, namespace)
+    except BaseException as error:
+        outcome = _outcome(error)
+    if link.ended is not None:
+        return link.ended.status, link.ended.detail
+    return outcome
+
+
+def _outcome(error: BaseException) -> Outcome:
+    mark = getattr(error, "psgpo_status", None)
+    if mark is not None:
+        status, detail = mark
+        return status, detail
+    if isinstance(error, AssertionError):
+        return Status.WRONG_ANSWER, ""
+    if isinstance(error, NameError | ImportError | SyntaxError | channel.BadValueError | channel.TooLargeError):
+        return Status.WRONG_ANSWER, f"the test itself fails: {type(error).__name__}: {error}"[:200]
+    return Status.WRONG_ANSWER, f"{type(error).__name__} in the test: {error}"[:200]
