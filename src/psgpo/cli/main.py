@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
+from psgpo.cli.eval import evaluate_samples
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
+from psgpo.execution import SandboxError
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import StageError, run_stages
 from psgpo.runs.progress import StageProgress, bars
@@ -88,6 +90,9 @@ def evaluate(
 ) -> None:
     """Stage: pass@k of one policy on the test problems."""
     _only(recipe, overrides, [f"evaluate-{policy}"])
+
+
+app.command(name="eval")(evaluate_samples)
 
 
 @app.command()
@@ -178,7 +183,7 @@ def main() -> None:
     with reported():
         try:
             app()
-        except StageError as error:
+        except (StageError, SandboxError) as error:
             sys.exit(f"psgpo: {error}")
 
 

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 
 from psgpo.errors import UserError
 from psgpo.evaluation.samples import Sample
+from psgpo.execution import SandboxError
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.records import Problem, Status, Tests, Verdict
 
@@ -54,10 +55,6 @@ class StreamGrader(Protocol):
     def grade_iter(self, items: Iterable[tuple[str, Tests]], /) -> Iterator[tuple[int, Verdict]]:
         """(index of the item, verdict), as they come; closing the iterator cancels the rest."""
         ...
-
-
-class GradingError(RuntimeError):
-    """The grader itself failed. What was graded before is on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,7 +83,7 @@ def grade_samples(
 
     Raises:
         UserError: the file holds a row of a sample that is no longer what it was.
-        GradingError: a program could not be judged (INFRASTRUCTURE); errors the grader raises pass through.
+        SandboxError: the grader itself failed; the rows of what it graded before are on disk.
     """
     path = out / "results.jsonl"
     jobs = _jobs(samples, problems, program_of)
@@ -108,7 +105,7 @@ def grade_samples(
                 if progress:
                     progress(len(rows), total)
     if missing := [sample for sample in samples if _place(sample) not in rows]:
-        raise GradingError(f"{missing[0].origin}: the grader gave no verdict for this sample; run `psgpo doctor`")
+        raise SandboxError(f"{missing[0].origin}: the grader gave no verdict for this sample; run `psgpo doctor`")
     ordered = [rows[_place(sample)] for sample in samples]
     write_jsonl(path, ordered)
     return ordered
@@ -186,7 +183,7 @@ def _share_verdicts(jobs: Mapping[str, _Job], rows: dict[tuple[str, int], Json],
 
 def _refuse_infrastructure(job: _Job, verdict: Verdict) -> None:
     if verdict.status is Status.INFRASTRUCTURE:
-        raise GradingError(
+        raise SandboxError(
             f"{job.samples[0].origin}: could not be judged ({verdict.detail or 'no detail'}); run `psgpo doctor`, then "
             "the same command again: what is graded is kept"
         )

@@ -1,0 +1,215 @@
+"""Samples of a model for a benchmark: a file that `psgpo eval` grades like any other.
+
+`out/samples.jsonl`: task_id, sample_id (the index within the task), `completion` (prompt form `completion`) or
+`solution` (form `chat`), `finished` (the model ended by itself), `tokens`. `out/sampling.json` is what was asked for.
+
+A base model does not stop after the function. As in the HumanEval paper (Chen et al., arXiv 2107.03374, section 2.1) a
+completion ends where a line of new top-level code begins; what the model wrote after that is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from psgpo.errors import UserError
+from psgpo.evaluation.job import check_job
+from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from psgpo.prompts import encode_prompt
+from psgpo.records import Problem
+from psgpo.seeds import derive_seed
+
+if TYPE_CHECKING:  # torch is loaded only when something has to be drawn
+    from psgpo.sampling import Sampler
+
+Json = dict[str, Any]
+_NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
+_FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
+_EDGE = 1 << 20
+"""Bytes at both ends of a file of weights that go into the fingerprint."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DrawSettings:
+    """What decides the samples, beside the model and the benchmark."""
+
+    samples: int = 1
+    """Per task."""
+    temperature: float = 0.8
+    """0 is greedy."""
+    top_p: float = 0.95
+    max_new_tokens: int = 512
+    prompt: Literal["completion", "chat"] = "completion"
+    seed: int = 0
+
+
+class LoadedModel:
+    """A model that is loaded when it is first needed: a finished file of samples needs none."""
+
+    def __init__(self, folder: Path, *, batch_size: int, device: str) -> None:
+        self.folder = folder
+        self._batch_size = batch_size
+        self._device = device
+
+    def fingerprint(self) -> str:
+        """SHA-256 over names, sizes and both ends of the folder's files: other weights give another one."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.glob("*")):
+            if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
+                size = path.stat().st_size
+                digest.update(f"{path.name} {size}\n".encode())
+                with path.open("rb") as stream:
+                    digest.update(stream.read(_EDGE))
+                    stream.seek(max(0, size - _EDGE))
+                    digest.update(stream.read())
+        return digest.hexdigest()
+
+    def load(self) -> tuple[Sampler, Any, int | None]:
+        """(sampler, tokenizer, context length if the model has one)."""
+        from psgpo.models import load_policy
+        from psgpo.sampling import HFSampler
+
+        model, tokenizer = load_policy(self.folder, device=self._device)
+        context = getattr(model.config, "max_position_embeddings", None)
+        return HFSampler(model, tokenizer, batch_size=self._batch_size), tokenizer, context
+
+
+def draw_samples(
+    model: LoadedModel,
+    problems: Sequence[Problem],
+    settings: DrawSettings,
+    out: Path,
+    *,
+    prompt_of: Callable[[Problem], str],
+    benchmark: str,
+    chunk: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw what `out/samples.jsonl` does not hold yet and return its path.
+
+    The random numbers of a sample depend on the seed, its task and its index alone.
+
+    Args:
+        prompt_of: the task as text; in chat form the user's message.
+        chunk: samples between two writes.
+
+    Raises:
+        UserError: a setting makes no sense, the folder holds samples of another job, the tokenizer has no chat form,
+            or a prompt does not fit into the model's context.
+    """
+    _check(settings)
+    asked = "".join(f"{problem.id}\n{prompt_of(problem)}\n" for problem in problems)
+    prompts = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
+    job = {"model": model.fingerprint(), "benchmark": benchmark, "prompts": prompts, **asdict(settings)}
+    check_job(out / "sampling.json", job)
+    path = out / "samples.jsonl"
+    rows = _kept(path, problems, settings)
+    wanted = [(problem, index) for problem in problems for index in range(settings.samples)]
+    missing = [(problem, index) for problem, index in wanted if (problem.id, index) not in rows]
+    if missing:
+        with JsonlAppender(path) as stream:
+            for new in _drawn(model, missing, settings, prompt_of, chunk):
+                stream.append(*new)
+                rows |= {(row["task_id"], row["sample_id"]): row for row in new}
+                if progress:
+                    progress(len(rows), len(wanted))
+        write_jsonl(path, [rows[problem.id, index] for problem, index in wanted])
+    return path
+
+
+def end_of_function(text: str) -> str:
+    """The text up to where new top-level code begins after the first indented line; fenced text stays whole."""
+    body = _FIRST_INDENTED.search(text)
+    if text.lstrip().startswith("```") or body is None:
+        return text
+    end = _NEW_TOP_LEVEL.search(text, body.end())
+    return text if end is None else text[: end.start() + 1]
+
+
+def _check(settings: DrawSettings) -> None:
+    if settings.samples < 1 or settings.temperature < 0 or not 0 < settings.top_p <= 1 or settings.max_new_tokens < 1:
+        raise UserError("--samples and --max-new-tokens must be at least 1, --temperature at least 0, 0 < --top-p <= 1")
+    if settings.temperature == 0 and settings.samples > 1:
+        raise UserError(f"--temperature 0 draws the same sample {settings.samples} times; give --samples 1")
+
+
+def _kept(path: Path, problems: Sequence[Problem], settings: DrawSettings) -> dict[tuple[str, int], Json]:
+    """Rows of an interrupted call, by task and index."""
+    if not path.is_file():
+        return {}
+    known = {(problem.id, index) for problem in problems for index in range(settings.samples)}
+    rows = {(row["task_id"], row["sample_id"]): row for row in read_jsonl(path, dict, torn_tail_ok=True)}
+    if strange := next((place for place in rows if place not in known), None):
+        raise UserError(f"{path}: holds a sample of {strange[0]} that was not asked for; choose another --out")
+    return rows
+
+
+def _drawn(
+    model: LoadedModel,
+    missing: Sequence[tuple[Problem, int]],
+    settings: DrawSettings,
+    prompt_of: Callable[[Problem], str],
+    chunk: int,
+) -> Iterator[list[Json]]:
+    sampler, tokenizer, context = model.load()
+    prompts: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(missing), chunk):
+        batch = missing[start : start + chunk]
+        for problem, _ in batch:
+            if problem.id not in prompts:
+                prompts[problem.id] = _prompt_ids(tokenizer, prompt_of(problem), settings.prompt)
+        prefixes = [prompts[problem.id] for problem, _ in batch]
+        completions = sampler.sample(
+            prefixes,
+            seeds=[derive_seed(settings.seed, "eval", problem.id, index) for problem, index in batch],
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            max_new_tokens=[
+                _room(problem, prefix, settings.max_new_tokens, context)
+                for (problem, _), prefix in zip(batch, prefixes, strict=True)
+            ],
+        )
+        rows = []
+        for (problem, index), prefix, completion in zip(batch, prefixes, completions, strict=True):
+            text = _continuation(tokenizer, prefix, completion.token_ids)
+            if settings.prompt == "chat":
+                answer = {"solution": text}
+            else:
+                answer = {"completion": end_of_function(text) if problem.starter_code else text}
+            ending = {"finished": completion.finished, "tokens": len(completion.token_ids)}
+            rows.append({"task_id": problem.id, "sample_id": index, **answer, **ending})
+        yield rows
+
+
+def _prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
+    if form == "completion":
+        return encode_prompt(tokenizer, text)
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError("the model's tokenizer has no chat template; give --prompt completion")
+    written = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+    )
+    # The template writes the special tokens itself.
+    return tuple(int(token) for token in tokenizer(written, add_special_tokens=False)["input_ids"])
+
+
+def _room(problem: Problem, prefix: Sequence[int], limit: int, context: int | None) -> int:
+    if context is None:
+        return limit
+    if len(prefix) >= context:
+        raise UserError(
+            f"{problem.id}: its prompt of {len(prefix)} tokens fills the model's context of {context}; "
+            "use a model with a longer one"
+        )
+    return min(limit, context - len(prefix))
+
+
+def _continuation(tokenizer: Any, prefix: Sequence[int], ids: Sequence[int]) -> str:
+    """The text after the prompt. Decoded together with it: some tokenizers drop the space a text begins with."""
+    options: Json = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    before, whole = tokenizer.decode(list(prefix), **options), tokenizer.decode([*prefix, *ids], **options)
+    return str(whole[len(before) :] if whole.startswith(before) else tokenizer.decode(list(ids), **options))
