@@ -37,7 +37,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many t
 Workers = Annotated[int | None, typer.Option(min=1, help="Programs side by side; default: one per core.")]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for all tests of a program; default: the benchmark's.")]
 TestTimeout = Annotated[float | None, typer.Option(help="Seconds for one test; default: the benchmark's.")]
-Memory = Annotated[int | None, typer.Option(help="Address space of a program, MiB; default: 1024.")]
+Memory = Annotated[int | None, typer.Option(help="Address space of a program, MiB; default: the benchmark's.")]
 Cache = Annotated[Path | None, typer.Option(help="File that keeps verdicts for other runs.")]
 Require = Annotated[str | None, typer.Option(help="Refuse to run below this rung of confinement (psgpo doctor).")]
 Unconfined = Annotated[bool, typer.Option("--allow-unconfined", help="Run without confinement: trusted programs only.")]
@@ -124,13 +124,14 @@ def render(summary: Json, ks: Sequence[int], *, asked: bool = False) -> str:
         f"{summary['benchmark']}: {samples['total']} samples of {coverage['with_samples']} tasks ({each}); "
         f"the benchmark has {coverage['tasks']} tasks"
     ]
-    known = {entry["k"]: entry for entry in summary["pass_at_k"]}
-    for k in ks:
-        entry = known.get(k)
-        if entry is not None and entry["value"] is not None:
-            lines.append(f"pass@{k:<5} {entry['value']:.4f}   95 % {entry['low']:.4f} to {entry['high']:.4f}")
-        elif asked or entry is not None:
-            lines.append(f"pass@{k:<5} undefined: a task has only {fewest} samples")
+    for name, note in (("pass_at_k", ""), ("base_pass_at_k", "   original tests only")):
+        known = {entry["k"]: entry for entry in summary.get(name, ())}
+        for k in ks if known else ():
+            entry = known.get(k)
+            if entry is not None and entry["value"] is not None:
+                lines.append(f"pass@{k:<6} {entry['value']:.4f}   95 % {entry['low']:.4f} to {entry['high']:.4f}{note}")
+            elif asked or entry is not None:
+                lines.append(f"pass@{k:<6} undefined: a task has only {fewest} samples{note}")
     statuses = ", ".join(f"{name} {count}" for name, count in summary["statuses"].items())
     modes = ", ".join(f"{name or 'none'} {count}" for name, count in summary["modes"].items())
     rungs = ", ".join(f"{name or 'none'} {count}" for name, count in summary["confinement"].items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,28 +37,30 @@ class Limits:
     """Wall seconds for all tests of a program."""
     test_timeout: float | None = None
     """Wall seconds for one test; None for no limit of its own."""
-    memory_mb: int = 1024
+    memory_mb: int
     """Address space, MiB."""
 
 
-_PLUS = Limits(timeout=60.0, test_timeout=4.0)
-LIMITS: Mapping[str, Limits] = {
-    "humaneval": Limits(timeout=3.0),
-    "mbpp": Limits(timeout=3.0),
-    "mbpp-sanitized": Limits(timeout=3.0),
-    "humanevalplus": _PLUS,
-    "mbppplus": _PLUS,
-    "livecodebench": Limits(timeout=120.0, test_timeout=6.0),
+TEST_TIMEOUTS = {
+    "humaneval": 3.0,
+    "humanevalplus": 4.0,
+    "mbpp": 3.0,
+    "mbpp-sanitized": 3.0,
+    "mbppplus": 4.0,
+    "livecodebench": 6.0,
 }
-"""Defaults, after those of the benchmarks' own checkers; see docs/eval.md."""
-OTHER_LIMITS = Limits(timeout=10.0)
+"""Usual limits of one test, seconds, after those of the benchmarks' own checkers; see docs/eval.md."""
+OTHER_LIMITS = Limits(timeout=10.0, memory_mb=512)
 
 
 def limits_of(
     benchmark: str, *, timeout: float | None = None, test_timeout: float | None = None, memory_mb: int | None = None
 ) -> Limits:
     """The benchmark's usual limits, but for those that are given."""
-    usual = LIMITS.get(benchmark, OTHER_LIMITS)
+    known = BENCHMARKS.get(benchmark)
+    usual = OTHER_LIMITS
+    if known is not None:
+        usual = Limits(timeout=known.timeout, test_timeout=TEST_TIMEOUTS.get(benchmark), memory_mb=known.memory_mb)
     return Limits(
         timeout=usual.timeout if timeout is None else timeout,
         test_timeout=usual.test_timeout if test_timeout is None else test_timeout,
@@ -171,7 +173,9 @@ def _task_ids(request: EvalRequest, problems: list[Problem]) -> TaskIds:
 
 
 def _program(problem: Problem, sample: Sample) -> str:
-    return program_of(problem, **{sample.form: sample.text})
+    if sample.form == "completion":
+        return program_of(problem, completion=sample.text)
+    return program_of(problem, solution=sample.text)
 
 
 def _draw(

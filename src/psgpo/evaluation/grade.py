@@ -7,6 +7,7 @@ the command runs and in the order of the samples file when it has ended:
     sample_id             the file's own name of the sample, when it has one
     status                see docs/sandbox.md; only PASSED is a success
     tests_passed, tests_total
+    base_status           humanevalplus, mbppplus: the status by the original benchmark's tests alone
     first_failing         index of the first test that did not hold; null when all held or none ran
     seconds, cpu_seconds  wall time of grading, CPU time of the program's process
     mode                  how the tests reached the program: calls, asserts, asserts+objects, stdio
@@ -63,6 +64,8 @@ class _Job:
 
     program: str
     tests: Tests
+    base_tests: int | None
+    """How many of the tests, from the first, are those of the original benchmark (HumanEval+, MBPP+)."""
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -99,7 +102,8 @@ def grade_samples(
             for number, verdict in verdicts:
                 job = pending[keys[number]]
                 _refuse_infrastructure(job, verdict)
-                new = [_row(sample, keys[number], _verdict_fields(verdict)) for sample in job.samples]
+                fields = _verdict_fields(verdict, job.base_tests)
+                new = [_row(sample, keys[number], fields) for sample in job.samples]
                 stream.append(*new)
                 rows |= {_place(row): row for row in new}
                 if progress:
@@ -132,7 +136,8 @@ def _jobs(samples: Sequence[Sample], problems: Mapping[str, Problem], program_of
         program = program_of(problem, sample)
         content = f"{problem.id}\n{digests[problem.id]}\n".encode() + program.encode("utf-8", "surrogatepass")
         key = hashlib.sha256(content).hexdigest()
-        jobs.setdefault(key, _Job(program=program, tests=problem.tests)).samples.append(sample)
+        job = _Job(program=program, tests=problem.tests, base_tests=problem.metadata.get("base_tests"))
+        jobs.setdefault(key, job).samples.append(sample)
     return jobs
 
 
@@ -175,7 +180,7 @@ def _share_verdicts(jobs: Mapping[str, _Job], rows: dict[tuple[str, int], Json],
         known = next((rows[_place(sample)] for sample in job.samples if _place(sample) in rows), None)
         if known is None:
             continue
-        fields = {name: known[name] for name in _VERDICT_KEYS}
+        fields = {name: known[name] for name in (*_VERDICT_KEYS, "base_status") if name in known}
         new = [_row(sample, key, fields) for sample in job.samples if _place(sample) not in rows]
         stream.append(*new)
         rows |= {_place(row): row for row in new}
@@ -198,7 +203,11 @@ def _row(sample: Sample, key: str, fields: Json) -> Json:
     return {"task_id": sample.task_id, "index": sample.index, **named, **fields, "sha256": key}
 
 
-def _verdict_fields(verdict: Verdict) -> Json:
+def _verdict_fields(verdict: Verdict, base_tests: int | None) -> Json:
+    base = {}
+    if base_tests is not None:
+        failed = (outcome for outcome in verdict.outcomes[:base_tests] if outcome is not Status.PASSED)
+        base = {"base_status": next(failed, Status.PASSED if verdict.outcomes else verdict.status).value}
     return {
         "status": verdict.status.value,
         "tests_passed": verdict.tests_passed,
@@ -210,4 +219,5 @@ def _verdict_fields(verdict: Verdict) -> Json:
         # The text of an exception is the program's own; what UTF-8 cannot hold must not stop the writer.
         "detail": verdict.detail.encode("utf-8", "replace").decode(),
         "confinement": verdict.confinement,
+        **base,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,13 +29,8 @@ def summarise_grades(
     for row in sorted(rows, key=lambda row: row["index"]):
         grouped.setdefault(row["task_id"], []).append(row)
     grouped = {task: grouped[task] for task in tasks if task in grouped}
-    results = {task: [row["status"] == "PASSED" for row in group] for task, group in grouped.items()}
     sizes = [len(group) for group in grouped.values()]
-    fewest, most = min(sizes, default=0), max(sizes, default=0)
-    curve = []
-    for k in range(1, most + 1):
-        estimate = mean_pass_at_k(results, k, resamples=resamples, seed=seed)
-        curve.append({"k": k} | estimate.to_json() | {"tasks_with_k": sum(size >= k for size in sizes)})
+    curve = functools.partial(_curve, grouped, resamples=resamples, seed=seed)
     shares = [
         sum(row["tests_passed"] / max(row["tests_total"], 1) for row in group) / len(group)
         for group in grouped.values()
@@ -42,13 +38,29 @@ def summarise_grades(
     missing = [task for task in tasks if task not in grouped]
     return {
         "coverage": {"tasks": len(tasks), "with_samples": len(grouped), "missing": missing},
-        "samples": {"total": len(rows), "fewest_per_task": fewest, "most_per_task": most},
-        "pass_at_k": curve,
+        "samples": {
+            "total": len(rows),
+            "fewest_per_task": min(sizes, default=0),
+            "most_per_task": max(sizes, default=0),
+        },
+        "pass_at_k": curve("status"),
+        **({"base_pass_at_k": curve("base_status")} if rows and all("base_status" in row for row in rows) else {}),
         "tests_passed": bootstrap_mean(shares, resamples=resamples, seed=seed).to_json(),
         "statuses": _counts(rows, "status"),
         "modes": _counts(rows, "mode"),
         "confinement": _counts(rows, "confinement"),
     }
+
+
+def _curve(grouped: Mapping[str, Sequence[Mapping[str, Any]]], key: str, *, resamples: int, seed: int) -> list[Json]:
+    results = {task: [row[key] == "PASSED" for row in group] for task, group in grouped.items()}
+    sizes = [len(group) for group in grouped.values()]
+    return [
+        {"k": k}
+        | mean_pass_at_k(results, k, resamples=resamples, seed=seed).to_json()
+        | {"tasks_with_k": sum(size >= k for size in sizes)}
+        for k in range(1, max(sizes, default=0) + 1)
+    ]
 
 
 def _counts(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, int]:
