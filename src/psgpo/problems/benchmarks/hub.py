@@ -1,0 +1,53 @@
+"""Rows from the Hugging Face Hub, where the optional package `datasets` is installed and the Hub can be reached."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from psgpo.errors import UserError
+from psgpo.problems.benchmarks.reading import Json
+from psgpo.problems.benchmarks.rows import Row, converting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubSource:
+    """Where a benchmark lies on the Hub."""
+
+    path: str
+    """First argument of `datasets.load_dataset`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Its keyword arguments. Without a `split`, the rows of all splits are read."""
+    convert: Callable[[Json], Json] | None = None
+    """From the Hub's row to a row of the benchmark's data file, where they differ."""
+
+    @property
+    def name(self) -> str:
+        return str(self.options.get("data_files", self.path))
+
+
+def hub_rows(benchmark: str, source: HubSource, file_hint: str) -> Iterator[Row]:
+    """Yield (place, row) of the benchmark's data set.
+
+    Raises:
+        UserError: `datasets` is missing, or the data set cannot be loaded; names the file to get instead.
+    """
+    advice = f"get {file_hint} and give it with --data"
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        raise UserError(
+            f"{benchmark}: no data file given, and the package datasets is not installed; {advice}"
+        ) from None
+    try:
+        loaded = datasets.load_dataset(source.path, **source.options)
+        parts = loaded.values() if hasattr(loaded, "values") else [loaded]
+        rows = [dict(row) for part in parts for row in part]
+    except Exception as error:  # offline, renamed, another version: `datasets` raises anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{benchmark}: {source.name} cannot be loaded from the Hub ({reason}); {advice}") from None
+    for index, row in enumerate(rows):
+        place = f"{source.name}[{index}]"
+        yield place, converting((place, row), source.convert) if source.convert else row
