@@ -47,7 +47,7 @@ FIRST_UID = 1_879_048_192
 NOBODY = 65534
 PRELOADED = (
     "bisect", "collections", "copy", "dataclasses", "datetime", "enum", "fractions", "functools", "heapq", "itertools",
-    "math", "operator", "random", "re", "string", "typing",
+    "math", "operator", "re", "string", "typing",
 )  # fmt: skip
 """What programs import most: loaded once here instead of in every child."""
 
@@ -61,14 +61,15 @@ class Confinement:
         self.refusals = dict.fromkeys(without, "switched off")
         self._try("namespaces", lambda: namespaces.enter(readable))
         self._try("landlock", lambda: _confine(landlock.Ruleset(readable).apply))
-        self._try("seccomp", lambda: _confine(seccomp.Filter().install))
+        self._try("seccomp", lambda: _confine(_filter_calls))
         if self.in_force("namespaces"):
             namespaces.enter(readable)
             _become_first_process()
         else:
             os.chdir("/")
-        self.ruleset = landlock.Ruleset(readable) if self.in_force("landlock") else None
-        self.filter = seccomp.Filter() if self.in_force("seccomp") else None
+        self._ruleset = landlock.Ruleset(readable) if self.in_force("landlock") else None
+        self.fence = seccomp.Filter(seccomp.fence_program) if self.in_force("seccomp") else None
+        """To be installed in each child."""
         self.user_alone = self._leave_root(user, readable)
         libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
@@ -76,6 +77,15 @@ class Confinement:
 
     def in_force(self, layer: str) -> bool:
         return not self.refusals[layer]
+
+    def seal(self) -> None:
+        """Confine the zygote itself, and so every child to come. It opens no file and starts no program any more."""
+        for limit, value in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, OPEN_FILES), (resource.RLIMIT_CORE, 0)):
+            resource.setrlimit(limit, (value, value))
+        if self._ruleset is not None:
+            self._ruleset.apply()
+        if self.fence is not None:
+            seccomp.Filter(seccomp.zygote_program).install()
 
     def _try(self, layer: str, action: Callable[[], None]) -> None:
         if layer not in self.refusals:
@@ -100,6 +110,11 @@ class Confinement:
 def _confine(apply: Callable[[], None]) -> None:
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
     apply()
+
+
+def _filter_calls() -> None:
+    for program in (seccomp.zygote_program, seccomp.fence_program):
+        seccomp.Filter(program).install()
 
 
 def _become_user(user: int, readable: Readable) -> None:
@@ -148,6 +163,7 @@ def main(arguments: list[str]) -> None:
     try:
         confinement = Confinement(arguments[1:])
         _warm_up()
+        confinement.seal()
     except Exception as error:
         channel.write_frame(control.fileno(), channel.encode({"error": f"{type(error).__name__}: {error}"}))
         raise
@@ -158,6 +174,9 @@ def main(arguments: list[str]) -> None:
 
 def _warm_up() -> None:
     """Load and touch what a child will use, so that it is shared memory there, then hide the sandbox's own modules."""
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
+    __import__("random")  # without its new seed in every child, which costs time and makes verdicts a matter of luck
+    os.register_at_fork = register
     for name in PRELOADED:
         __import__(name)
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in an interpreter with `site`
@@ -232,27 +251,20 @@ def _kill_descendants(pid: int, confinement: Confinement) -> None:
 
 
 def _become_child(confinement: Confinement, descriptors: array.array[int], cpu_seconds: int, memory_bytes: int) -> None:
-    os.setsid()
-    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    limits = [
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, OPEN_FILES),
-        (resource.RLIMIT_CORE, 0),
-    ]
+    if confinement.fence is None:
+        os.setsid()  # a group to be killed
+    if not confinement.in_force("namespaces"):  # where a namespace ends with its first process, so does the child
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
     if confinement.user_alone:
-        limits.append((resource.RLIMIT_NPROC, PROCESSES))
-    for limit, value in limits:
-        resource.setrlimit(limit, (value, value))
-    if confinement.ruleset is not None:
-        confinement.ruleset.apply()
+        resource.setrlimit(resource.RLIMIT_NPROC, (PROCESSES, PROCESSES))
     for target, fd in enumerate(descriptors[1:]):  # first, for one of them may have the channel's number
         os.dup2(fd, target)
     os.dup2(descriptors[0], CHILD_FD)
     os.set_inheritable(CHILD_FD, False)
     os.closerange(CHILD_FD + 1, OPEN_FILES + 64)
-    if confinement.filter is not None:
-        confinement.filter.install()
+    if confinement.fence is not None:
+        confinement.fence.install()
     gc.enable()
     child.serve(CHILD_FD)

@@ -2,8 +2,12 @@
 
 Refused are above all new processes, exec, network, signals to anybody, ptrace, shared memory, keyrings, and every call
 that could change a file: opening for writing is refused here too, so that the filter alone already protects the host's
-files. Threads are allowed. The program is a binary decision tree over the call's number: the kernel evaluates a filter
-for every number once when it is installed, which a linear list makes slow.
+files. Threads are allowed.
+
+It comes in two parts, because installing a large filter takes longer than many a program: the large one is installed
+once in the zygote and leaves it what it needs to start and end children; the fence, a few instructions, is installed in
+each child and takes that away again. The large one is a binary decision tree over the call's number: the kernel
+evaluates a filter for every number once when it is installed, which a linear list makes slow.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from collections.abc import Callable
 
 from psgpo.execution.confinement import libc
 
@@ -26,6 +31,7 @@ _FIRST_UNKNOWN = 450
 """Numbers from here on are newer than this list: ENOSYS makes libc fall back to what it knows."""
 
 _O_WRITING = 0o3 | 0o100 | 0o1000  # access mode, O_CREAT, O_TRUNC
+_PRCTL_THREAD_NAME = (15, 16)
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 
@@ -70,7 +76,7 @@ _SIMPLE: dict[str, tuple[int | None, int | None]] = {
     "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 _CHECKED: dict[str, tuple[int | None, int | None]] = {
-    "open": (2, None), "openat": (257, 56), "clone": (56, 220), "fcntl": (72, 25), "ioctl": (16, 29),
+    "open": (2, None), "openat": (257, 56), "clone": (56, 220), "kill": (62, 129), "recvmsg": (47, 212), "fcntl": (72, 25), "ioctl": (16, 29),
     "prctl": (157, 167), "prlimit64": (302, 261), "socketpair": (53, 199), "clone3": (435, 435), "openat2": (437, 437),
 }  # fmt: skip
 
@@ -100,10 +106,12 @@ def _checks() -> dict[str, list[Instruction]]:
     return {
         "open": _masked(1, _O_WRITING, 0, _EACCES),
         "openat": _masked(2, _O_WRITING, 0, _EACCES),
-        "clone": _masked(0, _CLONE_THREAD | _CLONE_NEW, _CLONE_THREAD),
+        "clone": _masked(0, _CLONE_NEW, 0),  # fenced
+        "kill": [_answer(_ALLOW)],  # fenced
+        "recvmsg": [_answer(_ALLOW)],  # fenced
         "fcntl": _one_of(1, (0, 1, 2, 3, 4, 1030)),  # duplicate, descriptor flags, status flags
         "ioctl": _one_of(1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),  # is it a terminal, non-blocking, exec
-        "prctl": _one_of(0, (15, 16)),  # thread name
+        "prctl": _one_of(0, (libc.PR_SET_PDEATHSIG, *_PRCTL_THREAD_NAME, libc.PR_SET_SECCOMP)),  # fenced
         "prlimit64": _masked(0, 0xFFFFFFFF, 0),  # of oneself
         "socketpair": [*stream_pair, _answer(_ALLOW), _answer(_ERRNO | _EPERM)],  # a local pair, as asyncio needs it
         "clone3": [_answer(_ERRNO | _ENOSYS)],  # its flags are behind a pointer; libc falls back to clone
@@ -111,8 +119,29 @@ def _checks() -> dict[str, list[Instruction]]:
     }
 
 
-def filter_program(machine: str) -> bytes:
-    """The BPF program for one architecture (`os.uname().machine`).
+def fence_program(machine: str) -> bytes:
+    """What a child may not do though its zygote may: new processes, signals, receiving descriptors, process settings.
+
+    Raises:
+        KeyError: an architecture this list does not know.
+    """
+    column = list(_ARCHITECTURE).index(machine) if machine in _ARCHITECTURE else -1
+    start: list[Instruction] = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, _ARCHITECTURE[machine]), _answer(_KILL), (_LOAD, 0, 0, 0)]
+    blocks = {
+        "clone": _masked(0, _CLONE_THREAD, _CLONE_THREAD),
+        "prctl": _one_of(0, _PRCTL_THREAD_NAME),
+        "kill": [_answer(_ERRNO | _EPERM)],
+        "recvmsg": [_answer(_ERRNO | _EPERM)],
+    }
+    for name, block in blocks.items():
+        number = _CHECKED[name][column]
+        assert number is not None
+        start += [(_JEQ, 0, len(block), number), *block]
+    return _pack([*start, _answer(_ALLOW)])
+
+
+def zygote_program(machine: str) -> bytes:
+    """The large filter for one architecture (`os.uname().machine`).
 
     Raises:
         KeyError: an architecture this list does not know.
@@ -129,7 +158,11 @@ def filter_program(machine: str) -> bytes:
             blocks[number] = checks[name]
     tree = _decide(_intervals(blocks))
     start: list[Instruction] = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, architecture), _answer(_KILL), (_LOAD, 0, 0, 0)]
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in [*start, *tree])
+    return _pack([*start, *tree])
+
+
+def _pack(instructions: list[Instruction]) -> bytes:
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
 
 
 def _intervals(blocks: dict[int, list[Instruction]]) -> list[tuple[int, list[Instruction]]]:
@@ -157,10 +190,14 @@ class _Program(ctypes.Structure):
 
 
 class Filter:
-    """The compiled filter, ready to be installed after a fork."""
+    """A filter ready to be installed, after a fork too.
 
-    def __init__(self) -> None:
-        code = filter_program(os.uname().machine)
+    Args:
+        program: `zygote_program` or `fence_program`.
+    """
+
+    def __init__(self, program: Callable[[str], bytes]) -> None:
+        code = program(os.uname().machine)
         self._code = ctypes.create_string_buffer(code, len(code))
         self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
         self._pointer = ctypes.byref(self._program)
