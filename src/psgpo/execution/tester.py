@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> None:
             _send(owner, *_serve(owner, slot))
     except InfrastructureError as error:
         _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
-    except EOFError:
-        pass
+    except (EOFError, ConnectionResetError):
+        pass  # the owner is gone; with an answer unread, its socket says so by a reset
 
 
 def _wait_for_work(owner: socket.socket, parent: int) -> None:
