@@ -3,7 +3,7 @@
 Nothing here is trusted by anybody: once the program is loaded it can rewrite all of it. It only makes honest programs
 fast and their failures well named. The process holds inputs and no expected values.
 
-The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready"], then
+The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready", time], then
 per request ["ok", value] or ["error", status, detail, name of the exception]. After ["end", status, detail, name]
 nothing further is answered; ["load", ...] says that nothing will be; a whole program says ["done"].
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from psgpo.execution import channel
 
-READY = b'["ready"]'
+READY = "ready"
 DONE = b'["done"]'
 MAX_DETAIL = 200
 """Longest error text, characters."""
@@ -30,7 +31,7 @@ _exit = os._exit
 def serve(fd: int) -> None:
     """Answer one request on `fd` and end the process."""
     try:
-        channel.write_frame(fd, READY)
+        channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
         KINDS[channel.read_frame(fd).decode()](fd)
     except BaseException as error:
         _say(fd, "end", error)

@@ -43,7 +43,7 @@ def grade_calls(work: Work, header: Json, frames: list[bytes]) -> Result:
     arguments = channel.decode(request[-1], limit=channel.TRUSTED_BYTES)
     judge = COMPARATORS[header["comparator"]]
     outcomes: list[Outcome] = []
-    with Session(work) as session:
+    with Session(work, patient=True) as session:
         end = None
         try:
             session.start([b"calls", *request])
@@ -127,6 +127,7 @@ def _run_script(work: Work, program: bytes, stdin: bytes, limit: int) -> bytes:
     """What the program writes to standard output."""
     source = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reader, False)
     try:
         with os.fdopen(os.dup(source), "wb") as stream:
             stream.write(stdin)
@@ -168,7 +169,7 @@ def evaluate(work: Work, header: Json, frames: list[bytes]) -> Result:
     """Collect the value or the error of every call. Values are decoded here first, which makes that safe later."""
     errors: list[str | None] = []
     values: list[bytes] = []
-    with Session(work) as session:
+    with Session(work, patient=True) as session:
         try:
             session.start([b"calls", *frames])
             for _ in range(header["tests"]):

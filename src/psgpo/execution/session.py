@@ -22,6 +22,10 @@ READY_LIMIT = 5.0
 """Seconds a fresh child may take until it is ready; longer is the grader's fault, not the program's."""
 WATCHDOG = 1.0
 """Seconds after the program's deadline at which the tester is killed."""
+PATIENCE = 0.005
+"""Seconds between looks at what a program has sent, see `_Waiter`."""
+MUCH = 1 << 15
+"""Bytes at once after which a waiter is patient no more; half of what a pipe holds."""
 MAX_TOTAL_BYTES = 16 << 20
 """All replies of one program together."""
 SPARE_CPU_SECONDS = 1
@@ -117,25 +121,24 @@ class Session:
     Args:
         work: the budget it draws on.
         streams: descriptors for standard input and output of a script; closed here once they are handed over.
+        patient: the program needs nothing but what it gets at the start.
     """
 
-    def __init__(self, work: Work, streams: Sequence[int] = ()) -> None:
+    def __init__(self, work: Work, streams: Sequence[int] = (), *, patient: bool = False) -> None:
         self._work = work
         self._control = work.control
         self._timeout = min(work.seconds_left, work.test_timeout) if streams else work.seconds_left
         self._channel, childs = socket.socketpair()
         self._buffer = bytearray()
         self._received = 0
-        self._delivered = False
+        self._ready = False
+        self._waiter = _Waiter(self._channel, work.owner, patient=patient)
         self._exit: tuple[int, float] | None = None
         self._overstayed = False
-        self._owner_fd = work.owner.fileno()
-        self._poll = select.poll()
-        self._poll.register(self._channel, select.POLLIN)
-        self._poll.register(work.owner, select.POLLHUP)
         self._cpu_limit = math.ceil(self._timeout) + SPARE_CPU_SECONDS
         self._started = time.monotonic()
         self._deadline = self._end_at = self._started + READY_LIMIT
+        signal.setitimer(signal.ITIMER_REAL, READY_LIMIT + self._timeout + WATCHDOG)
         with childs:
             try:
                 request = zygote.RUN_REQUEST.pack(self._cpu_limit, work.memory_bytes)
@@ -156,17 +159,7 @@ class Session:
         self._channel.close()
 
     def start(self, frames: Sequence[bytes]) -> None:
-        """Wait until the child is confined, then hand it the program. From here on every fault is the program's."""
-        try:
-            ready = self._frame()
-        except EndedError as end:
-            raise InfrastructureError(f"the program's process did not start: {end}", delivered=False) from None
-        if ready != READY:
-            raise InfrastructureError("the program's process did not start: unexpected first frame", delivered=False)
-        self._delivered = True
-        self._started = time.monotonic()
-        self._deadline = self._end_at = self._started + self._timeout
-        signal.setitimer(signal.ITIMER_REAL, self._timeout + WATCHDOG)
+        """Hand over the program. The child reads it when it is confined; the program's time begins then."""
         self._send(frames)
 
     def ask(self, frame: bytes) -> Reply:
@@ -184,7 +177,8 @@ class Session:
         Raises:
             EndedError: there will be none.
         """
-        self._deadline = min(self._end_at, time.monotonic() + self._work.test_timeout)
+        if self._ready:
+            self._deadline = min(self._end_at, time.monotonic() + self._work.test_timeout)
         frame = self._frame()
         if frame.startswith(b'["ok",') and frame.endswith(b"]"):
             return Reply(value=frame[6:-1])
@@ -196,15 +190,18 @@ class Session:
         Raises:
             EndedError: the script failed, was killed or wrote more than `limit` bytes.
         """
+        self._greet()
         written = bytearray()
-        waiter = select.poll()
-        waiter.register(stream, select.POLLIN)
-        waiter.register(self._work.owner, select.POLLHUP)
+        waiter = _Waiter(stream, self._work.owner)
         while True:
-            self._wait(waiter)
-            part = os.read(stream, 1 << 16)
+            try:
+                part = os.read(stream, 1 << 16)
+            except BlockingIOError:
+                waiter.wait(self._deadline)
+                continue
             if not part:
                 break
+            waiter.note(len(part))
             written += part
             if len(written) > limit:
                 raise EndedError(Status.OUTPUT_LIMIT, f"the program wrote more than {limit} bytes")
@@ -230,7 +227,7 @@ class Session:
         return Reply(status=status, detail=detail, exception=_one_line(exception))
 
     def _send(self, frames: Sequence[bytes]) -> None:
-        left = self._end_at - time.monotonic()
+        left = self._end_at - time.monotonic() + (0 if self._ready else self._timeout)
         self._channel.settimeout(max(left, 0.001))
         try:
             self._channel.sendall(channel.join_frames(frames))
@@ -240,7 +237,27 @@ class Session:
             pass  # the process died while reading; the next reply says how
         self._channel.settimeout(None)
 
+    def _greet(self) -> None:
+        """Wait until the child is confined. From here on every fault is the program's."""
+        if self._ready:
+            return
+        try:
+            frame = self._next_frame()
+            word, since = channel.decode(frame)
+        except (EndedError, channel.BadValueError, TypeError) as error:
+            raise InfrastructureError(f"the program's process did not start: {error}", delivered=False) from None
+        assert word == READY
+        self._ready = True
+        self._started = since
+        self._end_at = since + self._timeout
+        self._deadline = min(self._end_at, since + self._work.test_timeout)
+        signal.setitimer(signal.ITIMER_REAL, max(0.0, self._end_at - time.monotonic()) + WATCHDOG)
+
     def _frame(self) -> bytes:
+        self._greet()
+        return self._next_frame()
+
+    def _next_frame(self) -> bytes:
         size = int.from_bytes(self._take(channel.HEADER), "little")
         self._received += size
         if size > channel.MAX_BYTES + channel.ENVELOPE or self._received > MAX_TOTAL_BYTES:
@@ -249,25 +266,20 @@ class Session:
 
     def _take(self, size: int) -> bytes:
         while len(self._buffer) < size:
-            self._wait(self._poll)
             try:
-                part = self._channel.recv(1 << 16)
+                part = self._channel.recv(1 << 16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._waiter.wait(self._deadline)
+                continue
             except ConnectionError:
                 part = b""
             if not part:
                 raise self._end_of_channel()
+            self._waiter.note(len(part))
             self._buffer += part
         data = bytes(self._buffer[:size])
         del self._buffer[:size]
         return data
-
-    def _wait(self, waiter: select.poll) -> None:
-        left = self._deadline - time.monotonic()
-        events = waiter.poll(left * 1000) if left > 0 else []
-        if not events:
-            raise _out_of_time()
-        if any(fd == self._owner_fd for fd, _ in events):
-            sys.exit(0)  # nobody waits for the answer any more
 
     def _end_of_channel(self) -> EndedError:
         """Say how the process ended, by its wait status."""
@@ -289,12 +301,52 @@ class Session:
                 self._control.sendall(order)
                 data = self._control.recv(zygote.END_REPLY.size, socket.MSG_WAITALL)
             except OSError as error:
-                raise InfrastructureError(f"the zygote hangs ({error})", delivered=self._delivered) from None
+                raise InfrastructureError(f"the zygote hangs ({error})", delivered=self._ready) from None
             if len(data) != zygote.END_REPLY.size:
-                raise InfrastructureError("the zygote died", delivered=self._delivered)
+                raise InfrastructureError("the zygote died", delivered=self._ready)
             status, cpu_seconds, self._overstayed = zygote.END_REPLY.unpack(data)
             self._exit = (status, cpu_seconds)
         return self._exit
+
+
+class _Waiter:
+    """Waits for a stream of the program's process, patiently if possible.
+
+    Waking up for every small answer costs more than the answer. A patient waiter sleeps until the other side has closed
+    the stream, and looks every few milliseconds what has come meanwhile.
+
+    Args:
+        stream: what to wait for.
+        owner: its end ends the tester, for nobody waits for the answer any more.
+        patient: False for a dialogue, where the program waits for this side too.
+    """
+
+    def __init__(self, stream: socket.socket | int, owner: socket.socket, *, patient: bool = True) -> None:
+        self._stream = stream
+        self._owner_fd = owner.fileno()
+        self._poll = select.poll()
+        self._poll.register(stream, 0 if patient else select.POLLIN)
+        self._poll.register(owner, select.POLLHUP)
+        self._patience = PATIENCE if patient else math.inf
+
+    def note(self, size: int) -> None:
+        """Learn how much came at once: one who writes much must not wait for room."""
+        if size > MUCH and self._patience < math.inf:
+            self._poll.modify(self._stream, select.POLLIN)
+            self._patience = math.inf
+
+    def wait(self, deadline: float) -> None:
+        """Return when there may be something to read.
+
+        Raises:
+            EndedError: the deadline (time.monotonic) has come.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise EndedError(Status.TIMEOUT, "wall time limit", stable=False)
+        events = self._poll.poll(1000 * min(left, self._patience))
+        if any(fd == self._owner_fd for fd, _ in events):
+            sys.exit(0)
 
 
 def _out_of_time() -> EndedError:
