@@ -306,6 +306,7 @@ def test_a_model_is_sampled_then_graded(world: tuple[Path, Path], tmp_path: Path
     graded = read(tmp_path / "out" / "results.jsonl")
     assert [(row["task_id"], row["status"]) for row in graded[:2]] == [("double", "PASSED")] * 2
     first = timeless(tmp_path / "out")
+    assert (first[1]["sampling"]["temperature"], first[1]["sampling"]["samples"]) == (0.2, 2)
     assert psgpo(*command).returncode == 0
     assert timeless(tmp_path / "out") == first
     assert "(samples differ)" in one_line(psgpo(*command[:-5], 3, *command[-4:]))
