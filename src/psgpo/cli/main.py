@@ -185,6 +185,10 @@ def main() -> None:
             app()
         except (StageError, SandboxError) as error:
             sys.exit(f"psgpo: {error}")
+        except SystemExit as ending:
+            if ending.code != 130:
+                raise
+            raise KeyboardInterrupt from None  # typer ends a Ctrl-C without a word
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def run_eval(
             "data": None if request.data is None else str(request.data),
             "filters": request.filters,
             "samples_file": str(path),
+            "sampling": None if isinstance(source, Path) else {"model": str(source[0].folder), **asdict(source[1])},
             "samples_left_out": left_out,
             **summarise_grades(rows, [problem.id for problem in problems]),
             "limits": asdict(request.limits),

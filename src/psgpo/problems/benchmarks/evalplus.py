@@ -13,10 +13,11 @@ from itertools import islice
 from typing import Any
 
 from psgpo.problems.benchmarks.evalplus_inputs import mbpp_arguments
+from psgpo.problems.benchmarks.mbpp import entry_point_of
 from psgpo.problems.benchmarks.reading import Json
 from psgpo.problems.benchmarks.references import Evaluate, Reference, reference_outputs
-from psgpo.problems.benchmarks.rows import Row, converting, id_number, split_of
-from psgpo.problems.benchmarks.scripts import read_stub
+from psgpo.problems.benchmarks.rows import Row, converting, id_number, split_of, text_of
+from psgpo.problems.benchmarks.scripts import parse, read_stub
 from psgpo.records import AssertTests, Call, CallTests, Problem, Tests
 
 BATCH = 64
@@ -74,9 +75,9 @@ class _Task:
     def __init__(self, row: Json, *, mbpp: bool) -> None:
         self.mbpp = mbpp
         self.number = id_number(row["task_id"])
-        self.prompt: str = row["prompt"]
-        self.entry_point: str = row["entry_point"]
-        self.solution = self.prompt + row["canonical_solution"]
+        self.prompt = text_of(row, "prompt")
+        self.entry_point = text_of(row, "entry_point")
+        self.solution = self.prompt + text_of(row, "canonical_solution")
         base, plus = (self._calls(row[key]) for key in ("base_input", "plus_input"))
         self.base_tests = len(base)
         self.calls = [*base, *plus]
@@ -156,19 +157,20 @@ def from_hub(row: Json) -> Json:
     """
     constants = {"inf": math.inf, "nan": math.nan}
     found: dict[str, Any] = {"atol": 0.0}
-    for node in ast.walk(ast.parse(row["test"])):
+    for node in ast.walk(parse(row["test"])):
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["inputs"]:
             found["inputs"] = _literal(node.value, constants)
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "assertion" and len(node.args) == 3:
             found["atol"] = _literal(node.args[2], constants)
     if "inputs" not in found:
         raise ValueError("the test script holds no list named inputs; get the release file and give it with --data")
-    entry_point = row.get("entry_point") or _called(row["test_list"])
-    return {
+    if "entry_point" in row:
+        task = {key: row[key] for key in ("prompt", "entry_point", "canonical_solution")}
+    else:
+        entry_point = entry_point_of(row["code"], row["test_list"])
+        task = {"prompt": _docstring(row), "entry_point": entry_point, "canonical_solution": row["code"]}
+    return task | {
         "task_id": row["task_id"],
-        "prompt": row["prompt"] if "entry_point" in row else _docstring(row),
-        "entry_point": entry_point,
-        "canonical_solution": row.get("canonical_solution", row.get("code")),
         "base_input": [],
         "plus_input": [tuple(arguments) for arguments in found["inputs"]],
         "atol": found["atol"],
@@ -189,12 +191,6 @@ def _literal(node: ast.expr, constants: dict[str, float]) -> Any:
         keys = [_literal(key, constants) for key in node.keys if key is not None]
         return dict(zip(keys, (_literal(value, constants) for value in node.values), strict=True))
     return ast.literal_eval(node)
-
-
-def _called(tests: Sequence[str]) -> str:
-    from psgpo.problems.benchmarks.mbpp import entry_point_of
-
-    return entry_point_of("", tests)
 
 
 def _docstring(row: Json) -> str:

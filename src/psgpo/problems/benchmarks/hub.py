@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from psgpo.errors import UserError
@@ -43,11 +44,10 @@ def hub_rows(benchmark: str, source: HubSource, file_hint: str) -> Iterator[Row]
         ) from None
     try:
         loaded = datasets.load_dataset(source.path, **source.options)
-        parts = loaded.values() if hasattr(loaded, "values") else [loaded]
-        rows = [dict(row) for part in parts for row in part]
     except Exception as error:  # offline, renamed, another version: `datasets` raises anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{benchmark}: {source.name} cannot be loaded from the Hub ({reason}); {advice}") from None
-    for index, row in enumerate(rows):
+    rows = chain.from_iterable(loaded.values() if isinstance(loaded, dict) else [loaded])
+    for index, row in enumerate(map(dict, rows)):
         place = f"{source.name}[{index}]"
         yield place, converting((place, row), source.convert) if source.convert else row

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from psgpo.problems.benchmarks.reading import Json
 from psgpo.problems.benchmarks.references import Evaluate
-from psgpo.problems.benchmarks.rows import Row, converting, id_number
-from psgpo.problems.benchmarks.scripts import names_used, read_stub, split_checks
+from psgpo.problems.benchmarks.rows import Row, converting, id_number, text_of
+from psgpo.problems.benchmarks.scripts import names_used, parse, read_stub, split_checks
 from psgpo.records import AssertTests, Problem
 
 
@@ -18,17 +18,17 @@ def convert_humaneval(rows: Iterable[Row], evaluate: Evaluate | None) -> Iterato
 
 
 def _problem(row: Json) -> Problem:
-    prompt, entry_point = row["prompt"], row["entry_point"]
+    prompt, entry_point = text_of(row, "prompt"), text_of(row, "entry_point")
     stub = read_stub(prompt, entry_point)
     return Problem(
         id=f"HumanEval/{id_number(row['task_id'])}",
         prompt=prompt,
-        tests=_tests(row["test"], entry_point, stub.preamble, stub.helpers),
+        tests=_tests(text_of(row, "test"), entry_point, stub.preamble, stub.helpers),
         source="humaneval",
         split="test",
         starter_code=prompt,
         preamble=stub.preamble,
-        reference_solution=prompt + row["canonical_solution"],
+        reference_solution=prompt + text_of(row, "canonical_solution"),
     )
 
 
@@ -38,7 +38,7 @@ def _tests(script: str, entry_point: str, preamble: str, helpers: frozenset[str]
     Helpers of the prompt that the script calls (`poly`, `encode_cyclic`, `encode_shift`) are part of the trusted setup:
     a program that defines them differently changes nothing.
     """
-    tree = ast.parse(script)
+    tree = parse(script)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "check"]
     if not functions or not functions[-1].args.args:
         raise ValueError("the test script defines no function check(candidate)")

@@ -17,7 +17,7 @@ from typing import Any
 
 from psgpo.problems.benchmarks.reading import Json
 from psgpo.problems.benchmarks.references import Evaluate
-from psgpo.problems.benchmarks.rows import Row, converting
+from psgpo.problems.benchmarks.rows import Row, converting, text_of
 from psgpo.records import Call, CallTests, Problem, StdioCase, StdioTests, Tests
 
 PLATFORMS = ("leetcode", "codeforces", "atcoder")
@@ -50,7 +50,7 @@ def convert_livecodebench(rows: Iterable[Row], evaluate: Evaluate | None) -> Ite
 
 
 def _problem(row: Json) -> Problem:
-    content, starter = row["question_content"], row.get("starter_code") or ""
+    content, starter = text_of(row, "question_content"), row.get("starter_code") or ""
     metadata = row.get("metadata") or {}
     if isinstance(metadata, str):
         metadata = json.loads(metadata)

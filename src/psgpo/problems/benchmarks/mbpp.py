@@ -7,38 +7,36 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from psgpo.problems.benchmarks.reading import Json
 from psgpo.problems.benchmarks.references import Evaluate
-from psgpo.problems.benchmarks.rows import Row, converting, id_number, split_of
-from psgpo.problems.benchmarks.scripts import classes, imports_for, names_used, top_level_names
+from psgpo.problems.benchmarks.rows import Row, converting, id_number, split_of, text_of
+from psgpo.problems.benchmarks.scripts import classes, imports_for, names_used, parse, top_level_names
 from psgpo.records import AssertTests, Problem
 
 
 def convert_mbpp(rows: Iterable[Row], evaluate: Evaluate | None) -> Iterator[Problem]:
     """Problems of the full MBPP; see `load_benchmark` for the errors."""
-    return (converting(row, lambda record: _problem(record, record["text"], "mbpp")) for row in rows)
+    return (converting(row, lambda record: _problem(record, text_of(record, "text"), "mbpp")) for row in rows)
 
 
 def convert_sanitized(rows: Iterable[Row], evaluate: Evaluate | None) -> Iterator[Problem]:
     """Problems of the sanitized MBPP; see `load_benchmark` for the errors."""
-    return (converting(row, lambda record: _problem(record, record["prompt"], "mbpp-sanitized")) for row in rows)
+    return (
+        converting(row, lambda record: _problem(record, text_of(record, "prompt"), "mbpp-sanitized")) for row in rows
+    )
 
 
 def _problem(row: Json, text: str, source: str) -> Problem:
-    code, tests = row["code"].replace("\r\n", "\n"), [test.strip() for test in row["test_list"]]
+    code, tests = text_of(row, "code").replace("\r\n", "\n"), [test.strip() for test in row["test_list"]]
     number = id_number(row["task_id"])
     setup = "\n".join([*row.get("test_imports", ()), row.get("test_setup_code", "")]).replace("\r\n", "\n").strip()
-    entry_point = entry_point_of(code, tests)
     script = [setup, *tests]
-    used = names_used(script)
-    if entry_point not in used:
-        raise ValueError(f"the tests never call {entry_point!r}")
     return Problem(
         id=f"Mbpp/{number}",
         prompt=paper_prompt(text, tests),
         tests=AssertTests(
-            entry_point=entry_point,
+            entry_point=entry_point_of(code, tests),
             checks=tuple(tests),
             setup=imports_for(script) + setup,
-            objects=tuple(sorted(classes(code) & used)),
+            objects=tuple(sorted(classes(code) & names_used(script))),
         ),
         source=source,
         split=split_of(number),
@@ -50,22 +48,19 @@ def _problem(row: Json, text: str, source: str) -> Problem:
 def entry_point_of(code: str, tests: Sequence[str]) -> str:
     """The function that the asserts are about: the first they call that the reference solution defines.
 
-    Without a reference solution, the first that is called and is no builtin.
-
     Raises:
         ValueError: there is none.
     """
-    called = [name for test in tests for name in _called(test)]
     defined = top_level_names(code) - classes(code)
-    builtin = {"set", "sorted", "tuple", "list", "len", "round", "abs", "str", "int", "float", "math"}
-    for name in called:
-        if name in defined or (not code and name not in builtin):
-            return name
+    for test in tests:
+        for name in _called(test):
+            if name in defined:
+                return name
     raise ValueError(f"the tests call no function that the solution defines; it defines {sorted(defined)}")
 
 
 def _called(test: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(test)):
+    for node in ast.walk(parse(test)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             yield node.func.id
 

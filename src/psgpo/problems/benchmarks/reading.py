@@ -90,7 +90,8 @@ def _parse(path: Path, first_line: int, text: bytes) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         where = f"{path}:{first_line + error.lineno - 1}"
-        hint = "the file looks cut off; get it again" if error.pos >= len(text.rstrip()) - 1 else "repair this line"
+        complete = text.rstrip().endswith((b"}", b"]"))
+        hint = "repair or delete this line" if complete else "the file looks cut off; get it again"
         raise UserError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); {hint}") from None
     except (UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}:{first_line}: not valid JSON ({error}); is this the right file?") from None

@@ -71,6 +71,7 @@ _ALL = (
         file_hint="HumanEvalPlus.jsonl.gz of github.com/evalplus/humanevalplus_release",
         convert=evalplus.convert_humanevalplus,
         hub=HubSource(path="evalplus/humanevalplus", options={"split": "test"}, convert=evalplus.from_hub),
+        timeout=60.0,
     ),
     Benchmark(
         name="mbpp",
@@ -97,6 +98,7 @@ _ALL = (
         file_hint="MbppPlus.jsonl.gz of github.com/evalplus/mbppplus_release",
         convert=evalplus.convert_mbppplus,
         hub=HubSource(path="evalplus/mbppplus", options={"split": "test"}, convert=evalplus.from_hub),
+        timeout=60.0,
         filters=frozenset({"split"}),
     ),
     Benchmark(
@@ -161,7 +163,7 @@ def _wanted_rows(benchmark: Benchmark, path: Path | None, filters: Filters, limi
 
     def passing() -> Iterator[Row]:
         for place, row in rows:
-            task = benchmark.canonical_id(row.get("task_id", row.get("question_id")))
+            task = benchmark.canonical_id(row.get("task_id", row.get("question_id", f"row {len(seen)}")))
             if task in seen:
                 raise UserError(f"{place}: the task {task} was on an earlier line too; remove one of them")
             seen.add(task)

@@ -34,6 +34,19 @@ def converting(row: Row, convert: Callable[[Json], T]) -> T:
         raise UserError(f"{place}: {' '.join(str(error).split())}") from None
 
 
+def text_of(row: Json, key: str) -> str:
+    """The text under a key.
+
+    Raises:
+        KeyError: the key is missing.
+        ValueError: it holds something else.
+    """
+    value = row[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key!r} must be a text, found {type(value).__name__}")
+    return value
+
+
 def id_number(raw: Any) -> int:
     """The number in a task id such as 2, "2" or "Mbpp/2".
 

@@ -5,11 +5,23 @@ from __future__ import annotations
 import ast
 import builtins
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _Definition = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _Import = (ast.Import, ast.ImportFrom)
+
+
+def parse(code: str) -> ast.Module:
+    """The syntax tree, without the warnings that Python has about old benchmark code (`"\\d"`).
+
+    Raises:
+        SyntaxError: it is not Python.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(code)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,9 +41,9 @@ def read_stub(prompt: str, entry_point: str) -> Stub:
         SyntaxError: it is not Python, even with a body for its last function.
     """
     try:
-        body = ast.parse(prompt).body
+        body = parse(prompt).body
     except SyntaxError:
-        body = ast.parse(prompt + "\n    pass\n").body
+        body = parse(prompt + "\n    pass\n").body
     preamble: list[str] = []
     helpers: set[str] = set()
     for statement in body:
@@ -69,13 +81,13 @@ def split_checks(statements: Sequence[ast.stmt]) -> list[str]:
 
 def names_used(code: Iterable[str]) -> set[str]:
     """Every name that the code reads or writes."""
-    return {node.id for part in code for node in ast.walk(ast.parse(part)) if isinstance(node, ast.Name)}
+    return {node.id for part in code for node in ast.walk(parse(part)) if isinstance(node, ast.Name)}
 
 
 def top_level_names(code: str) -> set[str]:
     """Names that the code defines or assigns at its top level."""
     names: set[str] = set()
-    for statement in ast.parse(code).body:
+    for statement in parse(code).body:
         if isinstance(statement, _Definition):
             names.add(statement.name)
         elif isinstance(statement, ast.Assign):
@@ -87,7 +99,7 @@ def top_level_names(code: str) -> set[str]:
 
 def classes(code: str) -> set[str]:
     """Names of the classes that the code defines at its top level."""
-    return {statement.name for statement in ast.parse(code).body if isinstance(statement, ast.ClassDef)}
+    return {statement.name for statement in parse(code).body if isinstance(statement, ast.ClassDef)}
 
 
 def imports_for(code: Sequence[str]) -> str:
@@ -95,7 +107,7 @@ def imports_for(code: Sequence[str]) -> str:
     bound = {
         node.id
         for part in code
-        for node in ast.walk(ast.parse(part))
+        for node in ast.walk(parse(part))
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
     modules = (names_used(code) - bound - set(dir(builtins))) & sys.stdlib_module_names
