@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import builtins
 import json
+import marshal
 import sys
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
 from typing import Any, NoReturn
 
 from psgpo.execution import channel
+from psgpo.execution.foresight import known_calls
 from psgpo.execution.session import EndedError, Reply, Session
 from psgpo.records import Status
 
@@ -39,6 +43,7 @@ class Link:
     def __init__(self, session: Session, *, allow_nan: bool) -> None:
         self._session = session
         self._allow_nan = allow_nan
+        self._read = 0
         self.ended: EndedError | None = None
         """Set once the program has ended; every later request ends the check that makes it."""
         self.answers = 0
@@ -46,6 +51,20 @@ class Link:
         self.handles_used = False
         self.unstable = False
         """True when the program ran out of memory: another time it may not."""
+
+    def recorded(self, index: int) -> Any:
+        """The answer to call `index` of those that were sent at the start; see `request` for the errors."""
+        while True:
+            if self.ended is not None:
+                raise ProgramEndedError
+            try:
+                reply = self._session.reply()
+            except EndedError as end:
+                self.ended = end
+                raise ProgramEndedError from None
+            self._read += 1
+            if self._read > index:  # a check that failed before its call has left its answer unread
+                return self._value(reply)
 
     def request(self, operation: str, *content: Any) -> Any:
         """Ask the program's process.
@@ -62,6 +81,9 @@ class Link:
         except EndedError as end:
             self.ended = end
             raise ProgramEndedError from None
+        return self._value(reply)
+
+    def _value(self, reply: Reply) -> Any:
         if reply.value is None:
             self._raise(reply)
         try:
@@ -154,30 +176,69 @@ def _marked(error: Exception, status: Status, detail: str) -> Exception:
     return error
 
 
-@lru_cache(maxsize=1024)
-def compile_script(script: bytes) -> tuple[CodeType, tuple[CodeType, ...]]:
-    """Setup and checks, compiled once however many programs they judge. `script` is JSON: [setup, [check, ...]].
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """A test script ready to run."""
 
-    Raises:
-        SyntaxError: the tests are broken.
+    names: tuple[str, ...]
+    """What the program defines: the entry point, then its classes."""
+    setup: CodeType
+    checks: tuple[CodeType, ...]
+    request: bytes | None
+    """All calls of the program at once (`encoding.encode_calls`), one per check, when they are known beforehand."""
+    allow_nan: bool
+    """Whether the script speaks of NaN at all; a program's NaN is refused otherwise."""
+
+
+@lru_cache(maxsize=1024)
+def compile_script(packed: bytes, names: bytes) -> Script:
+    """Compile setup and checks, once however many programs they judge.
+
+    Args:
+        packed: JSON, [setup, [check, ...]].
+        names: list of what the program defines (`channel.encode`).
     """
-    setup, checks = json.loads(script)
-    codes = tuple(compile(check, f"<check {index}>", "exec") for index, check in enumerate(checks))
-    return compile(setup, "<setup>", "exec"), codes
+    setup, checks = json.loads(packed)
+    known = channel.decode(names)
+    calls = known_calls(setup, checks, known[0]) if len(known) == 1 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about old escapes and `is` with a literal: the tests are what they are
+        return Script(
+            names=tuple(known),
+            setup=compile(setup, "<setup>", "exec"),
+            checks=tuple(compile(check, f"<check {index}>", "exec") for index, check in enumerate(checks)),
+            request=None if calls is None else marshal.dumps((known[0], calls), 2),
+            allow_nan=b"nan" in packed,
+        )
 
 
 Outcome = tuple[Status, str]
 
 
-def run_script(link: Link, names: list[str], script: bytes) -> list[Outcome]:
-    """One (status, detail) per check, in order; PASSED for those that hold."""
-    setup, checks = compile_script(script)
+def run_script(link: Link, script: Script, *, known: bool) -> list[Outcome]:
+    """One (status, detail) per check, in order; PASSED for those that hold.
+
+    Args:
+        link: the program.
+        script: what to run.
+        known: the program has `script.request` and answers its calls; else it answers one request at a time.
+    """
     namespace: dict[str, Any] = {"__name__": "tests"}
-    namespace |= {name: Handle(link, number) for number, name in enumerate(names)}
+    current = 0
+
+    def answer(*_: Any) -> Any:
+        return link.recorded(current)
+
+    namespace |= {name: answer if known else Handle(link, number) for number, name in enumerate(script.names)}
     if "random" in sys.modules:
         sys.modules["random"].seed(0)  # a verdict must not depend on what was graded before
-    broken = _run(link, setup, namespace)
-    return [broken if broken[0] is not Status.PASSED else _run(link, check, namespace) for check in checks]
+    broken = _run(link, script.setup, namespace)
+    if broken[0] is not Status.PASSED:
+        return [broken] * len(script.checks)
+    outcomes = []
+    for current, check in enumerate(script.checks):  # noqa: B007 - `answer` reads it
+        outcomes.append(_run(link, check, namespace))
+    return outcomes
 
 
 def _run(link: Link, code: CodeType, namespace: dict[str, Any]) -> Outcome:

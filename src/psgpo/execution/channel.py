@@ -6,7 +6,8 @@ key, the tag:
 
     {"t": [...]} tuple      {"s": [...]} set       {"f": [...]} frozenset    {"d": [[key, value], ...]} dict
     {"b": "hex"} bytes      {"i": "hex"} an int beyond 64 bits               {"n": "nan" | "inf" | "-inf"} float
-    {"c": [re, im]} complex {"r": [start, stop, step]} range                 {"h": number} a reference, see `Ref`
+    {"c": [re, im]} complex {"r": [start, stop, step]} range                 {"y": "int"} a builtin data type
+    {"h": number} a reference, see `Ref`
 
 The reader assumes that the writer is hostile: length, depth, number of nodes and digits are capped, strings must be
 valid Unicode, and a set or dict whose members were chosen to collide is refused before it is built. This file runs in
@@ -132,6 +133,8 @@ def _pack(value: Any, depth: int, budget: _Packing) -> Any:
     if kind is range:
         budget.spend(NODE_COST * _length(value))
         return {"r": [_pack(item, depth, budget) for item in (value.start, value.stop, value.step)]}
+    if kind is type and _TYPES.get(value.__name__) is value:
+        return {"y": value.__name__}
     if kind is Ref:
         return {"h": value.number}
     return _pack(budget.foreign(value), depth, budget)
@@ -208,7 +211,7 @@ class _Builder:
         ((tag, content),) = tree.items()
         if tag in _SCALARS:
             return self._scalar(tag, content)
-        if tag in ("c", "r", "h"):
+        if tag in ("c", "r", "y", "h"):
             return self._special(tag, content)
         if tag not in _CONTAINERS or type(content) is not list:
             raise BadValueError("malformed reply (unknown tag)")
@@ -228,6 +231,10 @@ class _Builder:
             if self.resolve is None or type(content) is not int:
                 raise BadValueError("malformed reply (a reference where there can be none)")
             return self.resolve(content)
+        if tag == "y":
+            if type(content) is not str or content not in _TYPES:
+                raise BadValueError("malformed reply (unknown type)")
+            return _TYPES[content]
         kind, size = (float, 2) if tag == "c" else (int, 3)
         if type(content) is not list or len(content) != size:
             raise BadValueError("malformed reply (a complex number or range without its parts)")
@@ -268,6 +275,10 @@ class _Builder:
             raise BadValueError("malformed reply (not hexadecimal)") from None
 
 
+_TYPES = {
+    kind.__name__: kind
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, type(None))
+}
 _SCALARS = ("n", "b", "i")
 _CONTAINERS = ("t", "s", "f", "d")
 
@@ -311,21 +322,30 @@ def join_frames(frames: Iterable[bytes]) -> bytes:
     return b"".join(part for frame in frames for part in (len(frame).to_bytes(HEADER, "little"), frame))
 
 
-def read_frame(fd: int) -> bytes:
-    """Read one frame that a *trusted* process wrote to a blocking descriptor.
+class FrameReader:
+    """Reads frames that a *trusted* process writes to a blocking descriptor, several with one system call."""
 
-    Raises:
-        EOFError: the other side closed the descriptor.
-    """
-    return _read_exactly(fd, int.from_bytes(_read_exactly(fd, HEADER), "little"))
+    __slots__ = ("_buffer", "_fd")
 
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
 
-def _read_exactly(fd: int, size: int) -> bytes:
-    parts = []
-    while size:
-        part = os.read(fd, min(size, 1 << 20))
-        if not part:
-            raise EOFError("the other side closed the channel")
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)
+    def frame(self) -> bytes:
+        """The next frame.
+
+        Raises:
+            EOFError: the other side closed the descriptor.
+        """
+        size = HEADER + int.from_bytes(self._first(HEADER), "little")
+        frame = self._first(size)[HEADER:]
+        del self._buffer[:size]
+        return frame
+
+    def _first(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            part = os.read(self._fd, max(1 << 16, size - len(self._buffer)))
+            if not part:
+                raise EOFError("the other side closed the channel")
+            self._buffer += part
+        return bytes(self._buffer[:size])

@@ -3,14 +3,16 @@
 Nothing here is trusted by anybody: once the program is loaded it can rewrite all of it. It only makes honest programs
 fast and their failures well named. The process holds inputs and no expected values.
 
-The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready", time], then
-per request ["ok", value] or ["error", status, detail, name of the exception]. After ["end", status, detail, name]
+The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready", time],
+then per request ["ok", value] or ["error", status, detail, name of the exception]. After ["end", status, detail, name]
 nothing further is answered; ["load", ...] says that nothing will be; a whole program says ["done"].
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import marshal
 import os
 import sys
 import time
@@ -26,28 +28,38 @@ MAX_DETAIL = 200
 
 _ModuleType = type(sys)
 _exit = os._exit
+_dumps = json.JSONEncoder(check_circular=False).encode
+_SIMPLE = (bool, type(None))
+"""What needs no walk to be sent, besides small integers."""
 
 
 def serve(fd: int) -> None:
     """Answer one request on `fd` and end the process."""
     try:
         channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
-        KINDS[channel.read_frame(fd).decode()](fd)
+        reader = channel.FrameReader(fd)
+        KINDS[reader.frame().decode()](fd, reader)
     except BaseException as error:
         _say(fd, "end", error)
     finally:
         _exit(0)
 
 
-def _serve_calls(fd: int) -> None:
-    """Frames: program, function, list of argument lists. All calls are known beforehand and answered in order."""
-    program, function, calls = (channel.read_frame(fd) for _ in range(3))
+def _serve_calls(fd: int, reader: channel.FrameReader) -> None:
+    """Frames: function and lists of arguments (see `encoding.encode_calls`), program. All calls are known beforehand
+    and answered in order."""
+    request, program = reader.frame(), reader.frame()
+    function, calls = marshal.loads(request)  # written by a trusted process
     module = _load(fd, program, "solution")
-    target = None if module is None else _function(fd, module, function.decode())
+    target = None if module is None else _function(fd, module, function)
     if target is not None:
-        for arguments in channel.decode(calls, limit=channel.TRUSTED_BYTES):
+        for arguments in calls:
             try:
-                reply = b'["ok",' + channel.encode(target(*arguments), foreign=_base_value) + b"]"
+                result = target(*arguments)
+                if type(result) in _SIMPLE or (type(result) is int and -(2**63) <= result < 2**63):
+                    reply = b'["ok",%b]' % _dumps(result).encode()
+                else:
+                    reply = b'["ok",%b]' % channel.encode(result, foreign=_base_value)
             except (SystemExit, GeneratorExit):
                 raise
             except BaseException as error:
@@ -56,9 +68,9 @@ def _serve_calls(fd: int) -> None:
                 channel.write_frame(fd, reply)
 
 
-def _serve_requests(fd: int) -> None:
-    """Frames: program, list of names; then one frame per request, see `_REQUESTS`, each answered before the next."""
-    program, names = (channel.read_frame(fd) for _ in range(2))
+def _serve_requests(fd: int, reader: channel.FrameReader) -> None:
+    """Frames: list of names, program; then one frame per request, see `_REQUESTS`, each answered before the next."""
+    names, program = reader.frame(), reader.frame()
     module = _load(fd, program, "solution")
     if module is None:
         return
@@ -77,10 +89,10 @@ def _serve_requests(fd: int) -> None:
             return channel.Ref(len(objects) - 1)
 
     while True:
-        request = channel.decode(channel.read_frame(fd), limit=channel.TRUSTED_BYTES, resolve=objects.__getitem__)
+        request = channel.decode(reader.frame(), limit=channel.TRUSTED_BYTES, resolve=objects.__getitem__)
         try:
             result = _REQUESTS[request[0]](*request[1:])
-            reply = b'["ok",' + channel.encode(result, foreign=foreign) + b"]"
+            reply = b'["ok",%b]' % channel.encode(result, foreign=foreign)
         except (SystemExit, GeneratorExit):
             raise
         except BaseException as error:
@@ -111,9 +123,9 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
 """What the tester can do with an object of the program; the first argument is the object."""
 
 
-def _serve_script(fd: int) -> None:
+def _serve_script(fd: int, reader: channel.FrameReader) -> None:
     """Frame: program. It runs as a script whose standard input and output are descriptors 0 and 1."""
-    program = channel.read_frame(fd)
+    program = reader.frame()
     sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
     failure: BaseException | None = None
     try:
@@ -140,7 +152,7 @@ def _finish_script() -> None:
     sys.stdout.flush()
 
 
-KINDS: dict[str, Callable[[int], None]] = {
+KINDS: dict[str, Callable[[int, channel.FrameReader], None]] = {
     "calls": _serve_calls,
     "requests": _serve_requests,
     "script": _serve_script,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import marshal
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,16 +38,16 @@ class Kind:
 
 
 def grade_calls(work: Work, header: Json, frames: list[bytes]) -> Result:
-    """Call the program's function once per test; frames: program, function, calls, expected values."""
-    *request, expected_frame = frames
-    expected = channel.decode(expected_frame, limit=channel.TRUSTED_BYTES)
-    arguments = channel.decode(request[-1], limit=channel.TRUSTED_BYTES)
+    """Call the program's function once per test; frames: program, calls, expected values (`encoding`)."""
+    program, request, packed = frames
+    expected = marshal.loads(packed)
+    _, arguments = marshal.loads(request)
     judge = COMPARATORS[header["comparator"]]
     outcomes: list[Outcome] = []
     with Session(work, patient=True) as session:
         end = None
         try:
-            session.start([b"calls", *request])
+            session.start([b"calls", request, program])
             for given, want in zip(arguments, expected, strict=True):
                 outcomes.append(_judge(session.reply(), want, tuple(given), judge, header["tolerance"]))
         except EndedError as error:
@@ -80,21 +81,31 @@ def _has_nan(value: Any) -> bool:
 
 def grade_asserts(work: Work, header: Json, frames: list[bytes]) -> Result:
     """Run the test script here and the program there; frames: program, names, script (`asserts.compile_script`)."""
-    program, names, script = frames
-    with Session(work) as session:
-        link = asserts.Link(session, allow_nan=b"nan" in script)
+    program, names, packed = frames
+    script = asserts.compile_script(packed, names)
+    if script.request is not None:
+        answer = _run_asserts(work, script, [b"calls", script.request, program], header["tests"], known=True)
+        if Status.BAD_VALUE not in answer["verdict"]["outcomes"]:
+            return answer, []
+        # What the program returned may be an object that the script knows how to question.
+    return _run_asserts(work, script, [b"requests", names, program], header["tests"], known=False), []
+
+
+def _run_asserts(work: Work, script: asserts.Script, frames: list[bytes], tests: int, *, known: bool) -> Json:
+    with Session(work, patient=known) as session:
+        link = asserts.Link(session, allow_nan=script.allow_nan)
         end, outcomes = None, []
         try:
-            session.start([b"requests", program, names])
-            outcomes = asserts.run_script(link, channel.decode(names), script)
+            session.start(frames)
+            outcomes = asserts.run_script(link, script, known=known)
         except EndedError as error:
             end = error
     end = end or link.ended
     if end is None and link.answers == 0 and all(status is Status.PASSED for status, _ in outcomes):
         end, outcomes = EndedError(Status.NO_REPORT, "no check asked the program anything"), []
     mode = "asserts+objects" if link.handles_used else "asserts"
-    header = _verdict(outcomes, end, header["tests"], mode)
-    return header | {"stable": header["stable"] and not link.unstable}, []
+    answer = _verdict(outcomes, end, tests, mode)
+    return answer | {"stable": answer["stable"] and not link.unstable}
 
 
 def grade_stdio(work: Work, header: Json, frames: list[bytes]) -> Result:
@@ -167,11 +178,12 @@ def _verdict(outcomes: Sequence[Outcome], end: EndedError | None, total: int, mo
 
 def evaluate(work: Work, header: Json, frames: list[bytes]) -> Result:
     """Collect the value or the error of every call. Values are decoded here first, which makes that safe later."""
+    program, request = frames
     errors: list[str | None] = []
     values: list[bytes] = []
     with Session(work, patient=True) as session:
         try:
-            session.start([b"calls", *frames])
+            session.start([b"calls", request, program])
             for _ in range(header["tests"]):
                 error, value = _checked(session.reply())
                 errors.append(error)
@@ -196,8 +208,8 @@ def _checked(reply: Reply) -> tuple[str | None, bytes]:
 
 
 KINDS: dict[str, Kind] = {
-    "calls": Kind(frames=4, work=grade_calls),
+    "calls": Kind(frames=3, work=grade_calls),
     "asserts": Kind(frames=3, work=grade_asserts),
     "stdio": Kind(frames=2, work=grade_stdio),
-    "evaluate": Kind(frames=3, work=evaluate),  # program, function, calls
+    "evaluate": Kind(frames=2, work=evaluate),  # program, calls
 }

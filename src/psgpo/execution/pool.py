@@ -17,6 +17,7 @@ from typing import Any
 from psgpo.errors import UserError
 from psgpo.execution import channel, selftest
 from psgpo.execution.confinement import ladder
+from psgpo.execution.encoding import encode_calls
 from psgpo.execution.slot import Answer, Job, Limits, Slot, SlotError
 from psgpo.records import Status
 
@@ -203,8 +204,7 @@ class Pool:
 
 
 def _self_test(slot: Slot) -> tuple[str, ...]:
-    calls = channel.encode([[name] for name in selftest.ATTEMPTS])
-    frames = (selftest.PROGRAM.encode(), selftest.FUNCTION.encode(), calls)
+    frames = (selftest.PROGRAM.encode(), encode_calls(selftest.FUNCTION, [[name] for name in selftest.ATTEMPTS]))
     try:
         slot.send(Job(kind="evaluate", tests=len(selftest.ATTEMPTS), frames=frames))
         header, values = slot.receive()

@@ -169,7 +169,7 @@ class Sandbox:
         return Task(job=encoded.job(data), key=self._key(encoded.kind, data, encoded), read=_verdict)
 
     def _evaluation(self, program: str, function: str, calls: Sequence[tuple[Any, ...]]) -> Task:
-        frames = (program_bytes(program), function.encode(), encode_calls(function, calls))
+        frames = (program_bytes(program), encode_calls(function, calls))
         job = Job(kind="evaluate", tests=len(calls), frames=frames)
         return Task(job=job, key=verdict_key([b"evaluate", *frames]), read=_outcomes)
 

@@ -88,7 +88,7 @@ class Zygote:
         )
         theirs.close()
         try:
-            self.layers: dict[str, str] = channel.decode(channel.read_frame(self.control.fileno()))
+            self.layers: dict[str, str] = channel.decode(channel.FrameReader(self.control.fileno()).frame())
         except (EOFError, ConnectionError):
             raise InfrastructureError("the zygote died while starting", delivered=False) from None
         if "error" in self.layers:

@@ -33,13 +33,14 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     owner = socket.socket(fileno=int(arguments[0]))
+    reader = channel.FrameReader(owner.fileno())
     parent = os.getppid()
     try:
         slot = Zygote(arguments[1:])
         _send(owner, {"layers": slot.layers}, [])
         while True:
             _wait_for_work(owner, parent)
-            _send(owner, *_serve(owner, slot))
+            _send(owner, *_serve(owner, reader, slot))
     except InfrastructureError as error:
         _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
     except (EOFError, ConnectionResetError):
@@ -54,10 +55,10 @@ def _wait_for_work(owner: socket.socket, parent: int) -> None:
             sys.exit(0)
 
 
-def _serve(owner: socket.socket, slot: Zygote) -> tuple[dict[str, Any], list[bytes]]:
-    header = json.loads(channel.read_frame(owner.fileno()))
+def _serve(owner: socket.socket, reader: channel.FrameReader, slot: Zygote) -> tuple[dict[str, Any], list[bytes]]:
+    header = json.loads(reader.frame())
     kind = KINDS[header["kind"]]
-    frames = [channel.read_frame(owner.fileno()) for _ in range(kind.frames)]
+    frames = [reader.frame() for _ in range(kind.frames)]
     limits = {name: header[name] for name in ("timeout", "test_timeout", "memory_mb")}
     work = Work(owner, slot, **limits)
     answer, values = kind.work(work, header, frames)

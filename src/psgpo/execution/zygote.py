@@ -22,7 +22,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from psgpo.execution import channel, child
@@ -80,7 +80,11 @@ class Confinement:
 
     def seal(self) -> None:
         """Confine the zygote itself, and so every child to come. It opens no file and starts no program any more."""
-        for limit, value in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_NOFILE, OPEN_FILES), (resource.RLIMIT_CORE, 0)):
+        for limit, value in (
+            (resource.RLIMIT_FSIZE, 0),
+            (resource.RLIMIT_NOFILE, OPEN_FILES),
+            (resource.RLIMIT_CORE, 0),
+        ):
             resource.setrlimit(limit, (value, value))
         if self._ruleset is not None:
             self._ruleset.apply()
@@ -174,7 +178,7 @@ def main(arguments: list[str]) -> None:
 
 def _warm_up() -> None:
     """Load and touch what a child will use, so that it is shared memory there, then hide the sandbox's own modules."""
-    register, os.register_at_fork = os.register_at_fork, lambda **_: None  # type: ignore[assignment]
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
     __import__("random")  # without its new seed in every child, which costs time and makes verdicts a matter of luck
     os.register_at_fork = register
     for name in PRELOADED:
@@ -189,6 +193,32 @@ def _warm_up() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
+    _LARDER.extend(_use_up_pools())
+
+
+_LARDER: list[object] = []
+"""Keeps full what `_use_up_pools` filled."""
+_POOL_BYTES, _POOL_HEADER, _LARGEST_SMALL = 16 << 10, 48, 512
+"""CPython's allocator for small objects; where it differs, filling its pools does neither good nor harm."""
+
+
+def _use_up_pools() -> Iterator[object]:
+    """Fill the small-object pools that are in use.
+
+    A child's first object of each size then opens a fresh pool, one zeroed page, instead of writing to a pool that it
+    shares with the zygote, whose page the kernel would have to copy.
+    """
+    for size in range(_POOL_HEADER, _LARGEST_SMALL + 1, 16):
+        fresh = 0
+        for _ in range(4 * _POOL_BYTES // size):
+            block = bytes(size - sys.getsizeof(b""))
+            fresh += id(block) % _POOL_BYTES == _POOL_HEADER
+            if fresh == 3:
+                break  # the first block of a pool, given back: the pool is free and will be taken next
+            yield block
+    for _ in range(3000):
+        yield object()
+        yield float(_)
 
 
 def _receive(control: _socket.socket) -> tuple[array.array[int], int, int] | None:

@@ -76,7 +76,8 @@ _SIMPLE: dict[str, tuple[int | None, int | None]] = {
     "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
 _CHECKED: dict[str, tuple[int | None, int | None]] = {
-    "open": (2, None), "openat": (257, 56), "clone": (56, 220), "kill": (62, 129), "recvmsg": (47, 212), "fcntl": (72, 25), "ioctl": (16, 29),
+    "open": (2, None), "openat": (257, 56), "clone": (56, 220), "kill": (62, 129), "recvmsg": (47, 212),
+    "fcntl": (72, 25), "ioctl": (16, 29),
     "prctl": (157, 167), "prlimit64": (302, 261), "socketpair": (53, 199), "clone3": (435, 435), "openat2": (437, 437),
 }  # fmt: skip
 
@@ -126,7 +127,12 @@ def fence_program(machine: str) -> bytes:
         KeyError: an architecture this list does not know.
     """
     column = list(_ARCHITECTURE).index(machine) if machine in _ARCHITECTURE else -1
-    start: list[Instruction] = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, _ARCHITECTURE[machine]), _answer(_KILL), (_LOAD, 0, 0, 0)]
+    start: list[Instruction] = [
+        (_LOAD, 0, 0, 4),
+        (_JEQ, 1, 0, _ARCHITECTURE[machine]),
+        _answer(_KILL),
+        (_LOAD, 0, 0, 0),
+    ]
     blocks = {
         "clone": _masked(0, _CLONE_THREAD, _CLONE_THREAD),
         "prctl": _one_of(0, _PRCTL_THREAD_NAME),
