@@ -310,3 +310,8 @@ def test_a_model_is_sampled_then_graded(world: tuple[Path, Path], tmp_path: Path
     assert psgpo(*command).returncode == 0
     assert timeless(tmp_path / "out") == first
     assert "(samples differ)" in one_line(psgpo(*command[:-5], 3, *command[-4:]))
+
+
+def test_grading_a_file_loads_no_torch() -> None:
+    code = "import sys, psgpo.cli.main, psgpo.evaluation.benchmark; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

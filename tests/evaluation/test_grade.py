@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -186,6 +187,27 @@ def test_a_grader_that_says_nothing_is_no_pass(tmp_path: Path) -> None:
 
     with pytest.raises(SandboxError, match="no verdict"):
         grade("a:good", tmp_path, Silent())
+
+
+def test_the_original_tests_of_a_plus_benchmark_have_a_status_of_their_own(tmp_path: Path) -> None:
+    class Halves(ScriptedGrader):
+        def verdict(self, program: str) -> Verdict:
+            wrong, right = Status.WRONG_ANSWER, Status.PASSED
+            outcomes = (right, right, wrong) if "base" in program else (right, Status.TIMEOUT, Status.TIMEOUT)
+            return Verdict(status=wrong, tests_passed=1, tests_total=3, outcomes=outcomes)
+
+    plus = dataclasses.replace(problem("a"), metadata={"base_tests": 2})
+    rows = grade("a:base a:none", tmp_path, Halves(), problems={"a": plus})
+    assert [(row["status"], row["base_status"]) for row in rows] == [
+        ("WRONG_ANSWER", "PASSED"),
+        ("WRONG_ANSWER", "TIMEOUT"),
+    ]
+    # A copy of a graded program gets both.
+    rows = grade("a:base a:none a:base", tmp_path, ScriptedGrader(), problems={"a": plus})
+    assert rows[2]["base_status"] == "PASSED"
+    summary = summarise_grades(rows, ["a"])
+    assert (summary["pass_at_k"][0]["value"], summary["base_pass_at_k"][0]["value"]) == (0.0, pytest.approx(2 / 3))
+    assert "base_pass_at_k" not in summarise_grades(rows_of(a="1"), ["a"])
 
 
 def rows_of(**results: str) -> list[dict[str, Any]]:
