@@ -37,6 +37,9 @@ class HandleError(Exception):
     """The script used an object of the program in a way that would trust it."""
 
 
+_END_OF_ITERATION = (StopIteration, StopAsyncIteration)
+
+
 class Link:
     """What the script's proxies share: the program's process and what is known about it."""
 
@@ -103,7 +106,8 @@ class Link:
         assert reply.status is not None
         self.unstable = self.unstable or reply.status is Status.MEMORY
         kind = getattr(builtins, reply.exception, None)
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        # The end of an iteration would silently end one of the script's own loops.
+        if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, _END_OF_ITERATION):
             kind = ProgramError
         try:
             error = kind(reply.detail)

@@ -106,6 +106,8 @@ class Confinement:
                 self.refusals["uid"] = _trial(functools.partial(_become_user, user, readable))
                 if self.in_force("uid"):
                     _become_user(user, readable)
+                    if user == NOBODY:
+                        self.refusals["uid"] = "only as nobody, whose processes are not the program's alone"
                     return user != NOBODY
         libc.drop_capabilities()
         return False

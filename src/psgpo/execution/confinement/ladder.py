@@ -26,8 +26,8 @@ RUNGS: tuple[tuple[str, frozenset[str]], ...] = (
 )
 """Strongest first: a name and the layers it needs."""
 
-LOWEST_CONFINED = "landlock"
-"""Below this rung a sandbox starts only when the user says so."""
+LOWEST_CONFINED = "landlock+uid"
+"""Below this rung a sandbox starts only when the user says so: a program could start processes without end."""
 
 _NAMES = [name for name, _ in RUNGS]
 
