@@ -156,16 +156,16 @@ def livecodebench(expected: Any, actual: Any, arguments: tuple[Any, ...], tolera
         tolerance > 0
         and type(expected) in (int, float)
         and type(actual) in (int, float)
-        and _within(float(expected), actual, tolerance)
+        and _within(expected, actual, tolerance)
     )
 
 
-def _within(expected: float, actual: Any, tolerance: float) -> bool:
+def _within(expected: Any, actual: Any, tolerance: float) -> bool:
     try:
-        distance = abs(float(actual) - expected)
+        wanted, found = float(expected), float(actual)
     except (OverflowError, ValueError):
         return False
-    return math.isfinite(expected) and distance <= tolerance * max(1.0, abs(expected))
+    return math.isfinite(wanted) and abs(found - wanted) <= tolerance * max(1.0, abs(wanted))
 
 
 def livecodebench_stdout(expected: str, actual: str, tolerance: float = 0.0) -> bool:
@@ -187,7 +187,7 @@ def _same_line(expected: str, actual: str, tolerance: float) -> bool:
     try:
         for word, other in zip(words, others, strict=True):
             want, got = Decimal(word), Decimal(other)
-            if want != got and not (tolerance > 0 and _within(float(want), got, tolerance)):
+            if want != got and not (tolerance > 0 and _within(want, got, tolerance)):
                 return False
     except (ArithmeticError, ValueError):
         return False

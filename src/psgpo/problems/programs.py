@@ -1,7 +1,7 @@
 """From a problem to the prompt of a model, and from the model's answer to the program that is graded.
 
 Text that is a program stays as it is; only prose around fenced blocks is taken off. Nothing here parses or runs what a
-model wrote: hostile text costs a scan, see `psgpo.lines` for the fences.
+model wrote: hostile text costs a scan. A single block is the one that `psgpo.lines` finds.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from psgpo.lines import code_span
 from psgpo.records import AssertTests, CallTests, Problem, StdioTests
 
-_FENCE = re.compile(r"^([ \t]*)(?:```+|~~~+)[ \t]*([^\s`]*)", re.MULTILINE)
+_FENCE = re.compile(r"^([ \t]*)(```+|~~~+)([^\n]*)", re.MULTILINE)
 _TRIPLE_QUOTE = re.compile(r"\"\"\"|'''")
 _INDENTED = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*[ \t]+[^\s#]")
 """The first line that is neither empty nor a comment is indented: the text continues a function."""
@@ -168,19 +167,22 @@ def _inside_string(text: str, offset: int) -> bool:
 
 
 def _blocks(text: str) -> list[_Block]:
-    """The fenced blocks in order; one that is never closed runs to the end."""
+    """The fenced blocks in order, by the rules of `psgpo.lines.code_span`; one that is never closed runs to the end."""
     blocks: list[_Block] = []
-    offset = 0
-    while (fence := _FENCE.search(text, offset)) is not None:
-        rest = text[fence.start() :]
-        start, end = code_span(rest)
-        indent = len(fence.group(1).expandtabs(4))
-        blocks.append(_Block(code=_unindented(rest[start:end], indent), tag=fence.group(2).lower()))
-        closing = rest.find("\n", end)
-        if closing < 0:
-            break
-        offset = fence.start() + closing + 1
-    return blocks
+    opening: re.Match[str] | None = None
+    for fence in _FENCE.finditer(text):
+        if opening is None:
+            opening = fence
+        elif fence.group(2)[0] == opening.group(2)[0] and not fence.group(3).strip().strip(fence.group(2)[0]):
+            blocks.append(_block(text, opening, fence.start()))
+            opening = None
+    return blocks if opening is None else [*blocks, _block(text, opening, len(text))]
+
+
+def _block(text: str, opening: re.Match[str], end: int) -> _Block:
+    code = text[min(opening.end() + 1, end) : end]
+    words = opening.group(3).lower().split()
+    return _Block(code=_unindented(code, len(opening.group(1))), tag=words[0] if words else "")
 
 
 def _unindented(code: str, indent: int) -> str:
@@ -191,6 +193,11 @@ def _unindented(code: str, indent: int) -> str:
 def _cut_at_closing_fence(completion: str) -> str:
     """A completion that goes on inside the prompt's own block ends at the fence that closes it."""
     fence = _FENCE.search(completion)
-    if fence is None or fence.group(2) or not _INDENTED.match(completion) or _inside_string(completion, fence.start()):
+    if (
+        fence is None
+        or fence.group(3).strip()
+        or not _INDENTED.match(completion)
+        or _inside_string(completion, fence.start())
+    ):
         return completion
     return completion[: fence.start()]
