@@ -104,6 +104,10 @@ def test_broken_json_is_named_with_its_line(tmp_path: Path) -> None:
     assert f"{array}[1]: expected a JSON object, found int" in refusal("mbpp-sanitized", array)
     path.write_text("17\n")
     assert f"{path}:1: expected a JSON object, found int" in refusal("humaneval", path)
+    path.write_text(f'{{"n": {"9" * 5000}}}\n')
+    assert f"{path}:1: not valid JSON (Exceeds the limit" in refusal("humaneval", path)
+    path.write_text("[" * 100_000 + "\n")
+    assert f"{path}:1: not valid JSON" in refusal("humaneval", path)
     path.write_bytes(b"\xff\xfe\n")
     assert f"{path}:1: not valid JSON" in refusal("humaneval", path)
 

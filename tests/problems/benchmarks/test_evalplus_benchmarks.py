@@ -169,10 +169,15 @@ def test_a_reference_that_fails_is_named(tmp_path: Path) -> None:
         load_one("humanevalplus", HUMANEVAL_PLUS | {"base_input": [], "plus_input": []}, tmp_path)
 
 
-def mbppplus_part(folder: Path, slow: bool) -> list[Problem]:
+def mbppplus_rows() -> list[dict[str, Any]]:
     with gzip.open(data_file("mbppplus.jsonl.gz"), "rt") as stream:
         rows = [json.loads(line) for line in stream]
     assert len(rows) == 399
+    return rows
+
+
+def mbppplus_part(folder: Path, slow: bool) -> list[Problem]:
+    rows = mbppplus_rows()
     path = write_jsonl(folder / "d.jsonl", [row for row in rows if (row["task_id"] in SLOW) == slow])
     with Sandbox(workers=1, timeout=30.0) as sandbox:
         return load_benchmark("mbppplus", path, evaluate=sandbox.evaluate_many)
@@ -185,6 +190,9 @@ def test_all_mbpp_plus_references_pass(tmp_path: Path) -> None:
     with_objects = {p.id for p, verdict in zip(problems, verdicts, strict=True) if verdict.mode == "asserts+objects"}
     assert with_objects == {"Mbpp/737", "Mbpp/787", "Mbpp/794"}
     assert len(problems) == 399 - len(SLOW)
+    rows = {row["task_id"]: len(row["base_input"]) + len(row["plus_input"]) for row in mbppplus_rows()}
+    left_out = {p.id: rows[p.id] - verdict.tests_total for p, verdict in zip(problems, verdicts, strict=True)}
+    assert {name: count for name, count in left_out.items() if count} == {"Mbpp/255": 5, "Mbpp/630": 2}
 
 
 @pytest.mark.slow
@@ -196,8 +204,7 @@ def test_slow_mbpp_plus_references_pass(tmp_path: Path) -> None:
 
 def test_mbpp_plus_inputs_meet_the_contracts() -> None:
     """The data's own assertions about types prove that tuples, sets and complex numbers came back."""
-    with gzip.open(data_file("mbppplus.jsonl.gz"), "rt") as stream:
-        rows = [json.loads(line) for line in stream]
+    rows = mbppplus_rows()
     items = [(_contract(row), "contract", _calls(row)) for row in rows]
     with Sandbox(workers=1, timeout=30.0) as sandbox:
         answers = sandbox.evaluate_many(items)

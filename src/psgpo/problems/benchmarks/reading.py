@@ -93,5 +93,5 @@ def _parse(path: Path, first_line: int, text: bytes) -> Any:
         complete = text.rstrip().endswith((b"}", b"]"))
         hint = "repair or delete this line" if complete else "the file looks cut off; get it again"
         raise UserError(f"{where}: not valid JSON ({error.msg} at column {error.colno}); {hint}") from None
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, or a number of thousands of digits
         raise UserError(f"{path}:{first_line}: not valid JSON ({error}); is this the right file?") from None
