@@ -106,4 +106,97 @@ HOSTILE: dict[str, tuple[str, set[str]]] = {
         _FRAME + "def f(x):\n    send(frame(['ok', 'sq:%d' % (x * x)]))\n    return 'sq:%d' % (x * x)",
         {"WRONG_ANSWER"},
     ),
+    "answers before it is asked": (
+        _FRAME + "for _ in range(20): send(frame(['ok', 'hidden:']))\ndef f(x): return 'late'",
+        {"WRONG_ANSWER"},
+    ),
+    "a thread answers": (
+        _FRAME + "import threading, time\ndef f(x):\n"
+        "    threading.Thread(target=send, args=(frame(['ok', 'hidden:']) * 9,)).start()\n    time.sleep(0.1)",
+        {"WRONG_ANSWER"},
+    ),
+    "two values in one frame": (_FRAME + 'def f(x): send(frame(b\'["ok",1],["ok",2]\'))', {"BAD_VALUE"}),
+    "empty frame": (_FRAME + "def f(x): send(frame(b''))", {"BAD_VALUE"}),
+    "half a frame": (_FRAME + "import os\ndef f(x):\n    send(frame(['ok', 1])[:-2])\n    os._exit(0)", {"NO_REPORT"}),
+    "says it is done": (_FRAME + "def f(x): send(frame(['done']))", {"BAD_VALUE"}),
+    "says ready again": (_FRAME + "def f(x): send(frame(['ready']))", {"BAD_VALUE"}),
+    "a status that is a list": (_FRAME + "def f(x): send(frame(['error', ['PASSED'], {}, {}]))", {"BAD_VALUE"}),
+    "claims PASSED at the end": (_FRAME + "def f(x): send(frame(['end', 'PASSED', '', '']))", {"BAD_VALUE"}),
+    "blames the grader": (_FRAME + "def f(x): send(frame(['end', 'INFRASTRUCTURE', '', '']))", {"BAD_VALUE"}),
+    "claims WRONG_ANSWER": (_FRAME + "def f(x): send(frame(['error', 'WRONG_ANSWER', '', '']))", {"BAD_VALUE"}),
+    "two tags": (_FRAME + "def f(x): send(frame(['ok', {'t': [], 's': []}]))", {"BAD_VALUE"}),
+    "range without step": (_FRAME + "def f(x): send(frame(['ok', {'r': [0, 9, 0]}]))", {"BAD_VALUE"}),
+    "range of texts": (_FRAME + "def f(x): send(frame(['ok', {'r': ['0', '9', '1']}]))", {"BAD_VALUE"}),
+    "complex of texts": (_FRAME + "def f(x): send(frame(['ok', {'c': ['1', '2']}]))", {"BAD_VALUE"}),
+    "range without end": ("def f(x): return range(10 ** 30)", {"OUTPUT_LIMIT"}),
+    "complex NaN": ("def f(x): return complex('nanj')", {"BAD_VALUE"}),
+    "gigantic string": ("def f(x): return 'x' * (1 << 25)", {"OUTPUT_LIMIT"}),
+    "deep nesting": (
+        "def f(x):\n    a = []\n    for _ in range(10 ** 5): a = [a]\n    return a",
+        {"BAD_VALUE"},
+    ),
+    "rewrites the code that encodes": (
+        "import sys\nframe = sys._getframe()\nwhile frame:\n    channel = frame.f_globals.get('channel')\n"
+        "    if channel: channel.encode = lambda *a, **k: b'true'\n    frame = frame.f_back\ndef f(x): return 0",
+        {"WRONG_ANSWER"},
+    ),
+    "replaces os.write": ("import os\nos.write = lambda fd, data: len(data)\ndef f(x): return 1", {"NO_REPORT"}),
+    "patches sys.modules": (
+        "import sys\nsys.modules.clear()\nimport builtins\nbuiltins.__import__ = None\ndef f(x): return 1",
+        {"WRONG_ANSWER", "RUNTIME_ERROR", "NO_REPORT"},
+    ),
+    "searches its memory for the secret": (
+        "import gc\ndef f(x):\n    want = 'hid' + 'den:'\n    for thing in gc.get_objects():\n"
+        "        for text in gc.get_referents(thing):\n"
+        "            if type(text) is bytes: text = text.decode('latin1')\n"
+        "            if type(text) is str and want in text and want + '\\'' not in text:\n"
+        "                found = text[text.index(want):][:24]\n                return found + str(x)",
+        {"WRONG_ANSWER"},
+    ),
+    "looks for tokens in its environment": (
+        "import os, posix\ndef f(x):\n    names = [*os.environ, *map(bytes.decode, posix.environ)]\n"
+        "    if any('TOKEN' in name for name in names): os._exit(0)",
+        {"WRONG_ANSWER"},
+    ),
+    "imports the grader": ("import psgpo.execution\ndef f(x): pass", {"RUNTIME_ERROR"}),
+    "stack overflow": (
+        "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n"
+        "    def __getattr__(self, name): return getattr(self, 'x' + name)\ndef f(x): return A().a",
+        {"CRASHED", "MEMORY", "RUNTIME_ERROR"},
+    ),
+    "a timer kills it": (
+        "import signal\ndef f(x):\n    signal.setitimer(signal.ITIMER_REAL, 0.05)\n    while True: pass",
+        {"CRASHED"},
+    ),
+    "a timer interrupts everything": (
+        "import signal\ndef stop(*_): raise KeyboardInterrupt\nsignal.signal(signal.SIGALRM, stop)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.02, 0.001)\ndef f(x):\n    while True: pass",
+        {"RUNTIME_ERROR", "NO_REPORT"},
+    ),
+    "kills itself": ("import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGKILL)", {"RUNTIME_ERROR"}),
+    "aborts": ("import os\ndef f(x): os.abort()", {"CRASHED"}),
+    "maps a terabyte": ("import mmap\ndef f(x): mmap.mmap(-1, 1 << 40)", {"RUNTIME_ERROR", "MEMORY"}),
+    "a file in memory": ("import os\ndef f(x): os.memfd_create('x')", {"RUNTIME_ERROR"}),
+    "many descriptors": ("import os\ndef f(x):\n    while True: os.dup(3)", {"RUNTIME_ERROR"}),
+    "makes folders": ("import os\ndef f(x): os.makedirs('HOME/a/b')", {"RUNTIME_ERROR"}),
+    "makes links": ("import os\ndef f(x): os.symlink('/etc/passwd', 'HOME/link')", {"RUNTIME_ERROR"}),
+    "changes rights": ("import os\ndef f(x): os.chmod('HOME/.bashrc', 0o777)", {"RUNTIME_ERROR"}),
+    "becomes root": ("import os\ndef f(x): os.setuid(0)", {"RUNTIME_ERROR"}),
+    "strange system calls": (
+        "import ctypes, os\nlibc = ctypes.CDLL(None)\ndef f(x):\n"
+        "    # ptrace, mount, unshare, keyctl, perf, bpf, userfaultfd, io_uring, process_vm_readv, vfork, kcmp\n"
+        "    for number in (101, 165, 272, 250, 298, 321, 323, 425, 310, 58, 312):\n"
+        "        if libc.syscall(number, 0, 0, 0, 0, 0) >= 0: os._exit(0)",
+        {"WRONG_ANSWER"},
+    ),
+    "sleeping daemon thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "def f(x): return x",
+        {"WRONG_ANSWER"},
+    ),
+    "an object that lies about its class": (
+        "class A:\n    __class__ = str\n    def __eq__(self, o): return True\n    def __len__(self): return 25\n"
+        "def f(x): return A()",
+        {"BAD_VALUE"},
+    ),
 }

@@ -2,109 +2,124 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from execution_world import HONEST, ROOT, run_script
+from hostile_objects import HOSTILE_OBJECTS
 from hostile_programs import HOSTILE
+from hostile_scripts import HOSTILE_SCRIPTS
+from jail import Answer, Attack, grade_in_jail
+from test_exploits import EXPECTED, HONEST_IN, INPUTS, KINDS, SCRIPT_END, SECRET
 
-EXPLOITS = Path(os.environ.get("PSGPO_EXPLOITS", ROOT.parent / "shared" / "exploits"))
-HARM = Path("/tmp/harm")
-HANGING_EXPLOITS = {"c_loop_pow", "regex_backtrack", "sigalrm_ignore", "sigmask_all"}
-HANGING = {name for name, (_, allowed) in HOSTILE.items() if allowed == {"TIMEOUT"}} | HANGING_EXPLOITS
+from psgpo.records import AssertTests, Tests
 
-JAIL = """
-secret = "hidden:0123456789abcdef:"
-hidden = CallTests(function="f", calls=tuple(Call(args=(x,), expected=secret + str(x)) for x in (3, 7, 11)))
-floats = CallTests(function="f", comparator="close", calls=(Call(args=(1,), expected=[0.25, 0.5, 7.0]),))
-squares = CallTests(function="f", calls=tuple(Call(args=(x,), expected="sq:%d" % (x * x)) for x in (3, 7, 11)))
-suites = {"default": hidden, "floatlist": floats, "winnable": squares}
-answers = {}
-for timeout in (0.5, 10.0):  # a short leash for those that hang, a long one for the rest: the machine may be busy
-    with Sandbox(timeout=timeout, memory_mb=96, without=given["without"], allow_unconfined=True) as sandbox:
-        rung = sandbox.confinement
-        for name, variant, program in given["programs"]:
-            if (name in given["hanging"]) == (timeout < 1):
-                verdict = sandbox.grade([(program, suites[variant])])[0]
-                after = sandbox.grade([(given["honest"], squares)])[0]
-                answers[name] = [verdict.status, verdict.tests_passed, verdict.detail, after.status]
-json.dump({"answers": answers, "left": wait_until_alone(), "rung": rung}, sys.stdout)
-"""
-
-
-def _jail(programs: list[tuple[str, str, str]], home: Path, without: tuple[str, ...] = ()) -> dict[str, list[Any]]:
-    """Grade in a process of its own with a home to lose; check that nothing outside changed and nobody is left."""
-    home.mkdir()
-    (home / ".bashrc").write_text("# mine\n")
-    made_harm = not HARM.exists()
-    HARM.mkdir(exist_ok=True)
-    HARM.chmod(0o777)
-    before = (sorted(os.listdir(HARM)), sorted(os.listdir("/dev/shm")))
-    try:
-        given = {"programs": programs, "honest": HONEST, "without": list(without), "hanging": sorted(HANGING)}
-        result = run_script(JAIL, given=given, env={"HOME": str(home), "API_TOKEN": "secret"})
-        assert (sorted(os.listdir(HARM)), sorted(os.listdir("/dev/shm"))) == before
-    finally:
-        if made_harm:
-            for path in HARM.iterdir():
-                path.unlink()
-            HARM.rmdir()
-    assert result["left"] == []
-    assert [path.name for path in home.iterdir()] == [".bashrc"]
-    assert (home / ".bashrc").read_text() == "# mine\n"
-    unharmed = {name for name, (*_, after) in result["answers"].items() if after == "PASSED"}
-    assert unharmed == set(result["answers"])
-    return result["answers"]
-
-
-def test_hostile_programs_are_refused_with_the_right_name(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    programs = [(name, "default", program.replace("HOME", str(home))) for name, (program, _) in HOSTILE.items()]
-    answers = _jail(programs, home)
-    wrong = {name: answers[name] for name, (_, allowed) in HOSTILE.items() if answers[name][0] not in allowed}
-    assert wrong == {}
-    assert all(answers[name][1] == 0 for name in HOSTILE)
-
-
+Programs = dict[str, tuple[str, set[str]]]
+PROGRAMS: dict[str, Programs] = {"calls": HOSTILE, "asserts": HOSTILE_OBJECTS, "stdio": HOSTILE_SCRIPTS}
+"""Kind of test -> what is written to fool it."""
 READS_FILES = {"reads home", "reads the owner's environment"}
+"""Refused by namespaces and Landlock alone."""
+
+USES = AssertTests(
+    entry_point="f",
+    setup=f"import copy\nsecrets = {{x: {SECRET!r} + str(x) for x in {INPUTS}}}",
+    checks=(
+        "assert f(3) == secrets[3]",
+        "assert not f(3) != secrets[3]",
+        "assert secrets[3] == f(3)",
+        "assert f(3) in (secrets[3],)",
+        "assert {f(3): 1} == {secrets[3]: 1}",
+        "assert f(x=3) == f(3) == secrets[3]",
+        "got = [f(x) for x in secrets]\nassert got == list(secrets.values())",
+        "for x, want in secrets.items():\n    assert f(x) == want",
+        "assert all(map(lambda x: f(x) == secrets[x], secrets))",
+        "for got, want in zip(map(f, secrets), secrets.values()):\n    assert got == want",
+        "assert not list(filter(lambda x: f(x) != secrets[x], secrets))",
+        "assert sorted(f(3)) == sorted(secrets[3])",
+        "assert set(f(3)) == set(secrets[3])",
+        "assert secrets[3] in f(3)",
+        "assert [*f(3)] == [*secrets[3]]",
+        "assert f(3)[-9:] == secrets[3][-9:]",
+        "assert str(f(3)) == secrets[3]",
+        "assert f'{f(3)}' == secrets[3]",
+        "assert ''.join(f(3)) == secrets[3]",
+        "assert copy.deepcopy(f(3)) == secrets[3]",
+        "assert max(f(3), secrets[3]) == min(f(3), secrets[3])",
+        "if f(3) != secrets[3]: raise AssertionError",
+        "try:\n    assert f(3) == secrets[3]\nfinally:\n    pass",
+        "assert f(3).startswith(secrets[3])",
+    ),
+)
+"""Every way in which a test script may look at an answer; only the right one makes any of them hold."""
 
 
+def grade(
+    programs: Programs, kind: str, home: Path, *, without: tuple[str, ...] = (), end: str = ""
+) -> dict[str, Answer]:
+    """Grade programs, each followed by `end`, with tests of one kind, whose expected values are secret."""
+    suites: dict[str, Tests] = {"secret": USES if kind == "asserts" else KINDS[kind](EXPECTED["default"])}
+    attacks = []
+    for name, (program, allowed) in programs.items():
+        text = program.replace("HOME", str(home)) + end
+        attacks.append(Attack(name=name, program=text, suite="secret", hangs="TIMEOUT" in allowed))
+    return grade_in_jail(attacks, suites, HONEST_IN, home, without=without)
+
+
+@pytest.mark.parametrize("kind", list(PROGRAMS))
+def test_hostile_programs_are_refused_with_the_right_name(kind: str, tmp_path: Path) -> None:
+    answers = grade(PROGRAMS[kind], kind, tmp_path / "home")
+    wrong = {
+        name: answers[name] for name, (_, allowed) in PROGRAMS[kind].items() if answers[name].status not in allowed
+    }
+    assert wrong == {}
+    assert {name for name, answer in answers.items() if answer.tests_passed} == set()
+
+
+STUCK = {
+    "asserts": {"replaces os.write"},
+    "stdio": {"closed channel", "floods the channel", "colliding set", "colliding dict of tuples", "digits of death"},
+}
+"""Those that wait for ever in a kind of test that they were not written for."""
+
+
+@pytest.mark.parametrize("kind", list(STUCK))
+def test_what_fools_no_call_fools_no_other_kind(kind: str, tmp_path: Path) -> None:
+    stuck = STUCK[kind] | {"value that unfolds"}
+    programs = {
+        name: (program, allowed | ({"TIMEOUT"} if name in stuck else set()))
+        for name, (program, allowed) in HOSTILE.items()
+    }
+    answers = grade(programs, kind, tmp_path / "home", end=SCRIPT_END if kind == "stdio" else "")
+    assert {name for name, answer in answers.items() if answer.status == "PASSED" or answer.tests_passed} == set()
+
+
+@pytest.mark.parametrize("kind", list(PROGRAMS))
 @pytest.mark.parametrize(
     "without", [("namespaces",), ("namespaces", "landlock")], ids=["no-namespaces", "seccomp-only"]
 )
-def test_lower_rungs_protect_the_host_too(tmp_path: Path, without: tuple[str, ...]) -> None:
-    home = tmp_path / "home"
-    names = set(HOSTILE) - HANGING - (READS_FILES if "landlock" in without else set())
-    programs = [(name, "default", HOSTILE[name][0].replace("HOME", str(home))) for name in sorted(names)]
-    answers = _jail(programs, home, without)
-    assert {name: answers[name] for name in names if answers[name][0] not in HOSTILE[name][1]} == {}
+def test_lower_rungs_protect_the_host_too(kind: str, without: tuple[str, ...], tmp_path: Path) -> None:
+    programs = {
+        name: each
+        for name, each in PROGRAMS[kind].items()
+        if "TIMEOUT" not in each[1] and not ("landlock" in without and name in READS_FILES)
+    }
+    answers = grade(programs, kind, tmp_path / "home", without=without)
+    wrong = {name: answers[name] for name, (_, allowed) in programs.items() if answers[name].status not in allowed}
+    assert wrong == {}
 
 
 def test_a_hostile_answer_that_is_right_still_counts_only_once(tmp_path: Path) -> None:
-    twice = HOSTILE["answers twice"][0]
-    home = tmp_path / "home"
-    answers = _jail([("twice", "winnable", twice)], home)
-    assert answers["twice"][:2] == ["WRONG_ANSWER", 1]
+    attack = Attack(name="twice", program=HOSTILE["answers twice"][0], suite="winnable")
+    suites: dict[str, Tests] = {"winnable": KINDS["calls"](EXPECTED["winnable"])}
+    answer = grade_in_jail([attack], suites, HONEST_IN, tmp_path / "home")["twice"]
+    assert (answer.status, answer.tests_passed) == ("WRONG_ANSWER", 1)
 
 
-def test_known_exploits_are_refused_and_honest_controls_are_not(tmp_path: Path) -> None:
-    if not EXPLOITS.is_dir():
-        pytest.skip(f"no exploit collection at {EXPLOITS}; set PSGPO_EXPLOITS (the suite's own programs still run)")
-    programs = []
-    for path in sorted(EXPLOITS.glob("*.py")):
-        text = path.read_text()
-        variant = re.search(r"^# variant: (\w+)", text, re.M)
-        assert variant is not None, path
-        if variant[1] != "stdio":
-            programs.append((path.stem, variant[1], text))
-    assert len(programs) >= 30
-    answers = _jail(programs, tmp_path / "home")
-    passed = {name for name, (status, *_) in answers.items() if status == "PASSED"}
-    assert passed == {"zz_honest_right"}
-    assert {name for name, (status, *_) in answers.items() if status == "INFRASTRUCTURE"} == set()
-    assert answers["zz_honest_wrong"][0] == "WRONG_ANSWER"
-    assert {answers[name][0] for name in HANGING_EXPLOITS} == {"TIMEOUT"}
-    assert answers["memory_bomb"][0] == "MEMORY"
+def test_the_jail_notices_what_an_unconfined_program_does(tmp_path: Path) -> None:
+    """Without any layer the program does write; a test above that could not fail would be worth nothing."""
+    program = "import os\nos.close(os.open('/dev/shm/psgpo-jail', os.O_CREAT | os.O_WRONLY))\ndef f(x): return ''"
+    attack = Attack(name="writes", program=program, suite="secret")
+    suites: dict[str, Tests] = {"secret": KINDS["calls"](EXPECTED["default"])}
+    everything = ("namespaces", "landlock", "seccomp", "uid")
+    with pytest.raises(AssertionError, match="psgpo-jail"):
+        grade_in_jail([attack], suites, HONEST_IN, tmp_path / "home", without=everything)
+    Path("/dev/shm/psgpo-jail").unlink(missing_ok=True)
