@@ -18,7 +18,7 @@ from psgpo.execution.slot import Job
 from psgpo.records import AssertTests, CallTests, StdioTests, Tests
 
 WITHOUT_SHARING = 2
-"""Version of the marshal format in which an object that occurs twice arrives as two: programs change their arguments."""
+"""Version of the marshal format in which what occurs twice arrives as two: programs change their arguments."""
 REMEMBERED = 4096
 """Encoded tests kept, the least recently used ones go first."""
 
