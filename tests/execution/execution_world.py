@@ -64,7 +64,13 @@ from psgpo.records import CallTests, Call
 
 
 def run_script(
-    body: str, *, given: Any = None, env: dict[str, str] | None = None, python: str = sys.executable, **how: Any
+    body: str,
+    *,
+    given: Any = None,
+    env: dict[str, str] | None = None,
+    python: str = sys.executable,
+    timeout: float = 240,
+    **how: Any,
 ) -> Any:
     """Run PRELUDE and `body` in a process of its own; `given` is its input, and what it prints as JSON comes back."""
     script = PRELUDE + "\ngiven = json.load(sys.stdin)\n" + body
@@ -75,7 +81,7 @@ def run_script(
         capture_output=True,
         text=True,
         env=environment | (env or {}),
-        timeout=240,
+        timeout=timeout,
         cwd="/",
         **how,
     )
