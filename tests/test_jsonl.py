@@ -64,7 +64,7 @@ def test_write_replaces_only_when_complete(tmp_path: Path) -> None:
             '{"kind": "calls", "function": "f", "calls": [{"args": "abc", "expected": 1}]}',
             "args must be a list, found str",
         ),
-        ('{"kind": "calls", "function": "f", "calls": [{"args": [], "expected": Infinity}]}', "NaN or an infinity"),
+        ('{"kind": "calls", "function": "f", "calls": [{"args": [], "expected": Infinity}]}', "NaN or infinity"),
     ],
 )
 def test_odd_tests_are_refused(tmp_path: Path, tests: str, words: str) -> None:

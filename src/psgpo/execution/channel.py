@@ -133,8 +133,8 @@ def _pack(value: Any, depth: int, budget: _Packing) -> Any:
     if kind is range:
         budget.spend(NODE_COST * _length(value))
         return {"r": [_pack(item, depth, budget) for item in (value.start, value.stop, value.step)]}
-    if kind is type and _TYPES.get(value.__name__) is value:
-        return {"y": value.__name__}
+    if kind is type and value in _TYPE_NAMES:
+        return {"y": _TYPE_NAMES[value]}
     if kind is Ref:
         return {"h": value.number}
     return _pack(budget.foreign(value), depth, budget)
@@ -275,10 +275,10 @@ class _Builder:
             raise BadValueError("malformed reply (not hexadecimal)") from None
 
 
-_TYPES = {
-    kind.__name__: kind
-    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range, type(None))
+_TYPE_NAMES: dict[Any, str] = {
+    kind: kind.__name__ for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range)
 }
+_TYPES = {name: kind for kind, name in _TYPE_NAMES.items()}
 _SCALARS = ("n", "b", "i")
 _CONTAINERS = ("t", "s", "f", "d")
 
