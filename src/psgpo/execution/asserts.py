@@ -37,7 +37,8 @@ class HandleError(Exception):
     """The script used an object of the program in a way that would trust it."""
 
 
-_END_OF_ITERATION = (StopIteration, StopAsyncIteration)
+_NOT_RAISED_HERE = (StopIteration, StopAsyncIteration, ExceptionGroup)
+"""The end of an iteration would silently end one of the script's own loops; a group needs members."""
 
 
 class Link:
@@ -50,15 +51,19 @@ class Link:
         self.ended: EndedError | None = None
         """Set once the program has ended; every later request ends the check that makes it."""
         self.answers = 0
-        """Requests that the program has answered with a value."""
+        """Requests that the program has answered, be it by an exception."""
+        self.surprised = False
+        """True when a check made another call than the one foreseen: nothing of this run counts."""
         self.handles_used = False
         self.unstable = False
         """True when the program ran out of memory: another time it may not."""
 
     def recorded(self, index: int) -> Any:
         """The answer to call `index` of those that were sent at the start; see `request` for the errors."""
+        if self._read > index:
+            self.surprised = True
         while True:
-            if self.ended is not None:
+            if self.ended is not None or self.surprised:
                 raise ProgramEndedError
             try:
                 reply = self._session.reply()
@@ -87,6 +92,7 @@ class Link:
         return self._value(reply)
 
     def _value(self, reply: Reply) -> Any:
+        self.answers += 1
         if reply.value is None:
             self._raise(reply)
         try:
@@ -95,7 +101,6 @@ class Link:
             raise _marked(ProgramError(str(error)), Status.OUTPUT_LIMIT, str(error)) from None
         except channel.BadValueError as error:
             raise _marked(ProgramError(str(error)), Status.BAD_VALUE, str(error)) from None
-        self.answers += 1
         return value
 
     def _handle(self, number: int) -> Handle:
@@ -106,13 +111,13 @@ class Link:
         assert reply.status is not None
         self.unstable = self.unstable or reply.status is Status.MEMORY
         kind = getattr(builtins, reply.exception, None)
-        # The end of an iteration would silently end one of the script's own loops.
-        if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, _END_OF_ITERATION):
+        if not (isinstance(kind, type) and issubclass(kind, Exception)) or issubclass(kind, _NOT_RAISED_HERE):
             kind = ProgramError
+        text = reply.detail.partition(": ")[2]  # after the name of the class
         try:
-            error = kind(reply.detail)
+            error = kind(text)
         except TypeError:  # a few need more than a text
-            error = ProgramError(reply.detail)
+            error = kind.__new__(kind, text)
         raise _marked(error, reply.status, reply.detail)
 
 
@@ -132,6 +137,8 @@ class Handle:
         return self._ask("call", list(arguments), keywords)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__bases__":
+            self._refuse()  # `issubclass` would believe it
         return self._ask("get", name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -145,6 +152,9 @@ class Handle:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(_plain(self._ask("list"), list))
+
+    def __next__(self) -> Any:
+        return self._ask("next")
 
     def __len__(self) -> int:
         return int(_plain(self._ask("len"), int))
@@ -251,6 +261,8 @@ def _run(link: Link, code: CodeType, namespace: dict[str, Any]) -> Outcome:
         exec(code, namespace)
     except BaseException as error:
         outcome = _outcome(error)
+    if link.surprised:
+        return Status.BAD_VALUE, "the test calls the program in a way that was not foreseen"  # and so is run again
     if link.ended is not None:
         return link.ended.status, link.ended.detail
     return outcome

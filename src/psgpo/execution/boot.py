@@ -24,7 +24,9 @@ def main() -> None:
         from psgpo.execution.zygote import main as run
     else:
         raise SystemExit(f"unknown role {role!r}")
-    run(sys.argv[2:])
+    arguments = sys.argv[2:]
+    sys.argv[1:] = []  # a script that looks whether it was given a file finds none
+    run(arguments)
 
 
 if __name__ == "__main__":

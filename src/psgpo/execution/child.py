@@ -4,8 +4,8 @@ Nothing here is trusted by anybody: once the program is loaded it can rewrite al
 fast and their failures well named. The process holds inputs and no expected values.
 
 The first frame names the kind of work; `KINDS` says what follows. Frames to the tester are JSON lists: ["ready", time],
-then per request ["ok", value] or ["error", status, detail, name of the exception]. After ["end", status, detail, name]
-nothing further is answered; ["load", ...] says that nothing will be; a whole program says ["done"].
+then per request ["ok", value] or ["error", status, detail, name of a builtin exception]. After ["end", status, detail,
+name] nothing further is answered; ["load", ...] says that nothing will be; a whole program says ["done"].
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
     "item": lambda target, key: target[key],
     "set item": _set_item,
     "list": list,
+    "next": next,
     "len": len,
     "str": str,
     "repr": repr,
@@ -242,6 +243,11 @@ def _classify(error: BaseException) -> tuple[str, str]:
     return "RUNTIME_ERROR", _describe(error)
 
 
+def _builtin_name(error: BaseException) -> str:
+    """The exception's own class or the nearest builtin one that it derives from: what a test can catch it as."""
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "builtins")
+
+
 def _describe(error: BaseException) -> str:
     name = type(error).__name__
     try:
@@ -256,5 +262,5 @@ def _say(fd: int, kind: str, error: BaseException | None, status: str = "") -> N
     found, detail = _classify(error)
     if status:
         found, detail = status, _describe(error)
-    texts = [text[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode() for text in (detail, type(error).__name__)]
+    texts = [text[:MAX_DETAIL].encode("utf-8", "backslashreplace").decode() for text in (detail, _builtin_name(error))]
     channel.write_frame(fd, channel.encode([kind, status or found, *texts]))
