@@ -70,13 +70,17 @@ def run_script(
     env: dict[str, str] | None = None,
     python: str = sys.executable,
     timeout: float = 240,
+    launcher: tuple[str, ...] = (),
     **how: Any,
 ) -> Any:
-    """Run PRELUDE and `body` in a process of its own; `given` is its input, and what it prints as JSON comes back."""
+    """Run PRELUDE and `body` in a process of its own; `given` is its input, and what it prints as JSON comes back.
+
+    A launcher is a command that starts the interpreter with the arguments it is given.
+    """
     script = PRELUDE + "\ngiven = json.load(sys.stdin)\n" + body
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [python, "-c", script],
+        [*launcher, "-c", script] if launcher else [python, "-c", script],
         input=json.dumps(given),
         capture_output=True,
         text=True,

@@ -19,8 +19,12 @@ scalars = (
     | st.integers()
     | st.integers(min_value=-(2**300), max_value=2**300)
     | st.floats(allow_nan=False)
+    | st.complex_numbers(allow_nan=False)
     | st.text(st.characters(codec="utf-8"))
     | st.binary()
+    | st.builds(range, st.integers(-99, 99), st.integers(-(2**70), 2**70), st.just(2**66) | st.just(-(2**66)))
+    | st.builds(range, st.integers(-99, 99))
+    | st.sampled_from([bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, range])
 )
 hashables = st.recursive(
     scalars, lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=4), max_leaves=5
@@ -55,6 +59,78 @@ def test_every_plain_value_comes_back_with_exact_types(value: Any) -> None:
     assert shape(channel.decode(channel.encode(value))) == shape(value)
 
 
+class Text(str):
+    __slots__ = ()
+
+
+class Number(int):
+    pass
+
+
+class Pair(tuple[Any, ...]):
+    __slots__ = ()
+
+
+strangers = st.sampled_from(
+    [Text("a"), Number(3), Pair((1, 2)), object(), iter(()), bytearray(b"x"), memoryview(b"x"), len, Text, ...]
+) | st.text(st.characters(categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_one_foreign_value_anywhere_is_refused(data: st.DataObject) -> None:
+    """Plain data round it does not let it through, and `foreign` sees exactly that value."""
+    stranger = data.draw(strangers)
+    value: Any = stranger
+    for wrap in data.draw(st.lists(st.sampled_from(["list", "tuple", "value", "beside"]), max_size=6)):
+        beside = data.draw(values)
+        value = {"list": [value], "tuple": (value,), "value": {"k": value}, "beside": [beside, value, beside]}[wrap]
+    with pytest.raises(BadValueError):
+        channel.encode(value)
+    if type(stranger) is not str:
+        seen: list[Any] = []
+        channel.encode(value, foreign=lambda item: seen.append(item))
+        assert len(seen) == 1
+        assert seen[0] is stranger
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_any_bytes_are_refused_or_are_a_value(data: bytes) -> None:
+    _refused_or_stable(data)
+
+
+json_trees = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["nan", "inf", "ff"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from("tsfdbincryhx") | st.text(max_size=2), inner, max_size=2)
+        | st.dictionaries(st.sampled_from("tsfd"), st.lists(st.lists(inner, min_size=2, max_size=2)), max_size=1)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(json_trees)
+def test_any_tree_is_refused_or_is_a_value(tree: Any) -> None:
+    _refused_or_stable(json.dumps(tree).encode())
+
+
+def _refused_or_stable(data: bytes) -> None:
+    """What is let in is plain data: it can be sent again and stays what it is."""
+    try:
+        value = channel.decode(data)
+    except (BadValueError, TooLargeError):
+        return
+    assert shape(channel.decode(channel.encode(value))) == shape(value)
+
+
 def test_special_numbers_come_back() -> None:
     assert math.isnan(channel.decode(channel.encode([math.nan]))[0])
     assert channel.decode(channel.encode((math.inf, -math.inf))) == (math.inf, -math.inf)
@@ -63,13 +139,31 @@ def test_special_numbers_come_back() -> None:
     assert channel.decode(channel.encode(-limit)) == -limit
 
 
+@pytest.mark.parametrize("value", [range(0), range(5, -5, -3), range(-(2**80), 2**80, 2**79), 1j, -0.0 + 1e300j])
+def test_ranges_and_complex_numbers_come_back(value: Any) -> None:
+    assert shape(channel.decode(channel.encode([value]))) == shape([value])
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"r": [0, 10**9, 1]},
+        {"r": [10**30, 0, -1]},
+        {"r": [0, {"i": "f" * 200}, 1]},
+    ],
+)
+def test_ranges_too_long_to_list_are_refused(tree: Any) -> None:
+    with pytest.raises(TooLargeError):
+        channel.decode(json.dumps(tree).encode())
+    with pytest.raises(TooLargeError):
+        channel.encode(range(10**9))
+
+
 def test_nan_is_refused_unless_allowed() -> None:
     with pytest.raises(BadValueError, match="NaN"):
+        channel.decode(channel.encode(complex(0, math.nan)), allow_nan=False)
+    with pytest.raises(BadValueError, match="NaN"):
         channel.decode(channel.encode({"a": (1, math.nan)}), allow_nan=False)
-
-
-class Text(str):
-    __slots__ = ()
 
 
 @pytest.mark.parametrize(
