@@ -18,6 +18,7 @@ from psgpo.errors import UserError
 from psgpo.execution import channel, selftest
 from psgpo.execution.confinement import ladder
 from psgpo.execution.encoding import encode_calls
+from psgpo.execution.packages import Packages
 from psgpo.execution.slot import Answer, Job, Limits, Slot, SlotError
 from psgpo.records import Status
 
@@ -46,12 +47,16 @@ class Pool:
         limits: what one program may use.
         required: the lowest rung that is good enough.
         without: layers of confinement to leave off.
+        packages: what programs may import besides the standard library.
     """
 
-    def __init__(self, workers: int, limits: Limits, *, required: str, without: Sequence[str]) -> None:
+    def __init__(
+        self, workers: int, limits: Limits, *, required: str, without: Sequence[str], packages: Packages | None = None
+    ) -> None:
         self._limits = limits
         self._required = required
         self._without = tuple(without)
+        self._packages = packages or Packages()
         self._slots: list[Slot | None] = [None] * workers
         self._running: dict[int, _Running] = {}
         self._again: list[_Running] = []
@@ -178,7 +183,7 @@ class Pool:
             SandboxError: it does not start, or a layer does not hold what it promises.
         """
         try:
-            slot = Slot(self._limits, self._without)
+            slot = Slot(self._limits, self._without, self._packages)
         except SlotError as error:
             raise SandboxError(f"the sandbox does not start: {error}") from None
         try:

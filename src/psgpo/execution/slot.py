@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.execution import channel
+from psgpo.execution.packages import Packages
 
 Json = dict[str, Any]
 Answer = tuple[Json, list[bytes]]
@@ -67,14 +68,14 @@ class Job:
 class Slot:
     """A running tester. Not thread-safe; one job at a time."""
 
-    def __init__(self, limits: Limits, without: Sequence[str] = ()) -> None:
+    def __init__(self, limits: Limits, without: Sequence[str], packages: Packages) -> None:
         self._limits = limits
         self._delivered = False
         self.socket, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), *without],
+            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), packages.to_argument(), *without],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,

@@ -29,7 +29,7 @@ ORPHAN_CHECK = 5000
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then layers to leave off."""
+    """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then the zygote's."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     owner = socket.socket(fileno=int(arguments[0]))

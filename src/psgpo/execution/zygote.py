@@ -27,7 +27,8 @@ from typing import Any
 
 from psgpo.execution import channel, child
 from psgpo.execution.confinement import landlock, libc, namespaces, seccomp
-from psgpo.execution.confinement.readable import Readable, standard_readable
+from psgpo.execution.confinement.readable import Readable, readable_paths
+from psgpo.execution.packages import Packages
 
 CHILD_FD = 3
 RUN_REQUEST = struct.Struct("<IQ")
@@ -52,12 +53,15 @@ PRELOADED = (
 """What programs import most: loaded once here instead of in every child."""
 
 
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 class Confinement:
     """What is put in force once for the zygote, and what is left to do in each child."""
 
-    def __init__(self, without: list[str]) -> None:
+    def __init__(self, packages: Packages, without: list[str]) -> None:
         user = FIRST_UID + os.getpid()  # before entering a PID namespace, where every zygote is number 1
-        readable = standard_readable()
+        readable = readable_paths(packages)
         self.refusals = dict.fromkeys(without, "switched off")
         self._try("namespaces", lambda: namespaces.enter(readable))
         self._try("landlock", lambda: _confine(landlock.Ruleset(readable).apply))
@@ -161,14 +165,15 @@ def _become_first_process() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the tester closes the control socket. Arguments: its descriptor, then layers to leave off."""
+    """Serve until the tester closes the control socket. Arguments: its descriptor, packages, layers to leave off."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     control = _socket.socket(fileno=int(arguments[0]))
     os.environ.clear()
     libc.limit_arenas()
     try:
-        confinement = Confinement(arguments[1:])
-        _warm_up()
+        packages = Packages.from_argument(arguments[1])
+        confinement = Confinement(packages, arguments[2:])
+        _warm_up(packages)
         confinement.seal()
     except Exception as error:
         channel.write_frame(control.fileno(), channel.encode({"error": f"{type(error).__name__}: {error}"}))
@@ -178,13 +183,16 @@ def main(arguments: list[str]) -> None:
         _run_one(control, confinement, *request)
 
 
-def _warm_up() -> None:
+def _warm_up(packages: Packages) -> None:
     """Load and touch what a child will use, so that it is shared memory there, then hide the sandbox's own modules."""
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     __import__("random")  # without its new seed in every child, which costs time and makes verdicts a matter of luck
     os.register_at_fork = register
-    for name in PRELOADED:
+    sys.path.extend(packages.folders)
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # a pool of threads would not live on in a child
+    for name in (*PRELOADED, *packages.names):
         __import__(name)
+    os.environ.clear()
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in an interpreter with `site`
     calls = channel.encode([[1, [2.5, "x"], {"k": (None, True)}]])
     space: dict[str, Any] = {}
