@@ -214,6 +214,8 @@ def compile_script(packed: bytes, names: bytes) -> Script:
     """
     setup, checks = json.loads(packed)
     known = channel.decode(names)
+    if b"random" in packed:
+        import random  # noqa: F401 - so that `run_script` finds it, also for the first script that uses it
     calls = known_calls(setup, checks, known[0]) if len(known) == 1 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about old escapes and `is` with a literal: the tests are what they are

@@ -101,6 +101,8 @@ def _run_asserts(work: Work, script: asserts.Script, frames: list[bytes], tests:
         except EndedError as error:
             end = error
     end = end or link.ended
+    if end is not None and not end.loaded:
+        outcomes = []  # no check ran, whatever the script made of it
     if end is None and link.answers == 0 and all(status is Status.PASSED for status, _ in outcomes):
         end, outcomes = EndedError(Status.NO_REPORT, "no check asked the program anything"), []
     mode = "asserts+objects" if link.handles_used else "asserts"
