@@ -70,12 +70,13 @@ def _serve_calls(fd: int, reader: channel.FrameReader) -> None:
 
 def _serve_requests(fd: int, reader: channel.FrameReader) -> None:
     """Frames: list of names, program; then one frame per request, see `_REQUESTS`, each answered before the next."""
-    names, program = reader.frame(), reader.frame()
+    names, program = channel.decode(reader.frame()), reader.frame()
     module = _load(fd, program, "solution")
-    if module is None:
+    entry_point = None if module is None else _function(fd, module, names[0])
+    if entry_point is None:
         return
-    objects = []
-    for name in channel.decode(names):
+    objects = [entry_point]
+    for name in names[1:]:
         if name not in module.__dict__:
             _say(fd, "load", NameError(f"the program defines no {name!r}"))
             return
