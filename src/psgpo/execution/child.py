@@ -128,7 +128,8 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
 def _serve_script(fd: int, reader: channel.FrameReader) -> None:
     """Frame: program. It runs as a script whose standard input and output are descriptors 0 and 1."""
     program = reader.frame()
-    sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     failure: BaseException | None = None
     try:
         if _load(fd, program, "__main__") is None:
@@ -151,7 +152,9 @@ def _finish_script() -> None:
         sys.modules["threading"]._shutdown()
     if "atexit" in sys.modules:
         sys.modules["atexit"]._run_exitfuncs()
-    sys.stdout.flush()
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
 
 
 KINDS: dict[str, Callable[[int, channel.FrameReader], None]] = {
@@ -186,8 +189,9 @@ def _load(fd: int, program: bytes, name: str) -> Any:
 
 
 def _flush() -> None:
-    with contextlib.suppress(BaseException):
-        sys.stdout.flush()
+    for stream in (sys.stdout, sys.__stdout__):
+        with contextlib.suppress(BaseException):
+            stream.flush()  # type: ignore[union-attr]
 
 
 def _function(fd: int, module: Any, name: str) -> Any:
