@@ -33,10 +33,14 @@ _SIMPLE = (bool, type(None))
 """What needs no walk to be sent, besides small integers."""
 
 
+def greet(fd: int) -> None:
+    """Tell the tester that the process is confined, and since when."""
+    channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
+
+
 def serve(fd: int) -> None:
     """Answer one request on `fd` and end the process."""
     try:
-        channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
         reader = channel.FrameReader(fd)
         KINDS[reader.frame().decode()](fd, reader)
     except BaseException as error:

@@ -63,6 +63,8 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self.layers: dict[str, str] = {}
         """Layer of confinement -> empty when it is in force, else why not."""
+        self.no_helper = ""
+        """Empty when the slots run on the C helper, else why not."""
         self.possible: tuple[str, ...] = ()
         """Attempts of the self-test that succeeded."""
         self.confinement = ""
@@ -188,6 +190,7 @@ class Pool:
             raise SandboxError(f"the sandbox does not start: {error}") from None
         try:
             self.layers = slot.layers
+            self.no_helper = slot.no_helper
             self.confinement = ladder.rung(slot.in_force)
             if not ladder.at_least(self.confinement, self._required):
                 raise UserError(_refusal(self.confinement, self._required, slot.layers))

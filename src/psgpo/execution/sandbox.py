@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.errors import UserError
-from psgpo.execution import channel
+from psgpo.execution import channel, helper
 from psgpo.execution.cache import VerdictCache, verdict_key
 from psgpo.execution.confinement import ladder
 from psgpo.execution.dispatcher import Dispatcher, Task
@@ -86,6 +86,8 @@ class Sandbox:
         pool = Pool(workers, self._limits, required=required, without=without, packages=self._packages)
         self.confinement = pool.confinement
         """The rung of the ladder that is in force."""
+        self.backend = helper.backend(pool.no_helper)
+        """What starts and ends the programs' processes: "c" or "python"; verdicts are the same."""
         self._dispatcher = Dispatcher(pool, verdicts)
         _open_sandboxes.add(self)
 

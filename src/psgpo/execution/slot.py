@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from psgpo.execution import channel
+from psgpo.execution import channel, helper
 from psgpo.execution.packages import Packages
 
 Json = dict[str, Any]
@@ -75,7 +75,7 @@ class Slot:
         boot = Path(__file__).with_name("boot.py")
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), packages.to_argument(), *without],
+            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), packages.to_argument(), *without, *helper.unwanted()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
@@ -92,6 +92,8 @@ class Slot:
             raise
         self.layers: dict[str, str] = header["layers"]
         """Layer of confinement -> empty when it is in force, else why not."""
+        self.no_helper: str = self.layers.pop(helper.NAME)
+        """Empty when the zygote runs on the C helper, else why not."""
 
     @property
     def in_force(self) -> frozenset[str]:

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from psgpo.execution import channel, child
+from psgpo.execution import channel, child, helper
 from psgpo.execution.confinement import landlock, libc, namespaces, seccomp
 from psgpo.execution.confinement.readable import Readable, readable_paths
 from psgpo.execution.packages import Packages
@@ -172,15 +172,34 @@ def main(arguments: list[str]) -> None:
     libc.limit_arenas()
     try:
         packages = Packages.from_argument(arguments[1])
-        confinement = Confinement(packages, arguments[2:])
+        # The helper first, for its file cannot be read once the zygote is confined.
+        serve, refusal = (None, "switched off") if helper.NAME in arguments[2:] else helper.load()
+        confinement = Confinement(packages, [layer for layer in arguments[2:] if layer != helper.NAME])
+        if confinement.fence is None:
+            serve, refusal = None, refusal or "needs the layer seccomp"
         _warm_up(packages)
         confinement.seal()
     except Exception as error:
         channel.write_frame(control.fileno(), channel.encode({"error": f"{type(error).__name__}: {error}"}))
         raise
-    channel.write_frame(control.fileno(), channel.encode(confinement.refusals))
-    while request := _receive(control):
-        _run_one(control, confinement, *request)
+    channel.write_frame(control.fileno(), channel.encode(confinement.refusals | {helper.NAME: refusal}))
+    if serve is None:
+        while request := _receive(control):
+            _run_one(control, confinement, *request)
+    else:
+        _serve_by(serve, control, confinement)
+
+
+def _serve_by(serve: helper.Serve, control: _socket.socket, confinement: Confinement) -> None:
+    assert confinement.fence is not None
+    processes = PROCESSES if confinement.user_alone else 0
+    orphan_dies = not confinement.in_force("namespaces")
+    if serve(control.fileno(), confinement.fence.code, processes, orphan_dies, round(1000 * EXIT_GRACE)):
+        try:
+            gc.enable()
+            child.serve(CHILD_FD)
+        finally:
+            os._exit(70)
 
 
 def _warm_up(packages: Packages) -> None:
@@ -307,4 +326,5 @@ def _become_child(confinement: Confinement, descriptors: array.array[int], cpu_s
     if confinement.fence is not None:
         confinement.fence.install()
     gc.enable()
+    child.greet(CHILD_FD)
     child.serve(CHILD_FD)
