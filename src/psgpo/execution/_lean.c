@@ -26,6 +26,7 @@
 #define PROTOCOL 1 /* `helper.PROTOCOL`: changes with the messages below and with the signature of `serve` */
 #define CHANNEL 3 /* `zygote.CHILD_FD` */
 #define LAST_DESCRIPTOR 127 /* the zygote's own are far below, where close_range is missing */
+#define HEADER 4 /* `channel.HEADER` */
 #define MOST 3 /* descriptors of a request: channel, standard input, standard output */
 #define FILTER 2 /* PR_SET_SECCOMP's SECCOMP_MODE_FILTER */
 #define FAILED 70 /* exit status of a child that could not be confined */
@@ -123,14 +124,36 @@ static void confine(const struct setting *setting, const struct request *request
 /* In the child: say that it is confined, and since when. */
 static void greet(void)
 {
-    char frame[64], *text = frame + 4;
+    char frame[64], *text = frame + HEADER;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     unsigned size = (unsigned)sprintf(text, "[\"ready\",%lld.%09ld]", (long long)now.tv_sec, now.tv_nsec);
-    for (int n = 0; n < 4; n++)
+    for (int n = 0; n < HEADER; n++)
         frame[n] = (char)(size >> 8 * n);
-    if (write(CHANNEL, frame, 4 + size) != (ssize_t)(4 + size))
+    if (write(CHANNEL, frame, HEADER + size) != (ssize_t)(HEADER + size))
         _exit(FAILED);
+}
+
+/* In the child: what the tester sends at first, as (complete frames, what was read beyond them); mostly that is all. */
+static PyObject *first_frames(void)
+{
+    static unsigned char buffer[1 << 16];
+    ssize_t size;
+    while ((size = read(CHANNEL, buffer, sizeof buffer)) < 0 && errno == EINTR)
+        ;
+    PyObject *frames = PyList_New(0);
+    size_t start = 0, end = size > 0 ? (size_t)size : 0;
+    while (frames && end - start >= HEADER) {
+        const unsigned char *head = buffer + start;
+        size_t length = head[0] | head[1] << 8 | head[2] << 16 | (size_t)head[3] << 24;
+        if (end - start - HEADER < length)
+            break;
+        PyObject *frame = PyBytes_FromStringAndSize((const char *)head + HEADER, (Py_ssize_t)length);
+        if (!frame || PyList_Append(frames, frame) < 0)
+            return NULL;
+        start += HEADER + length;
+    }
+    return Py_BuildValue("(Ny#)", frames, buffer + start, (Py_ssize_t)(end - start));
 }
 
 /* Whether the child ends within the grace; it stays to be waited for. */
@@ -177,7 +200,8 @@ static int finish(const struct setting *setting, pid_t pid)
 
 PyDoc_STRVAR(serve_doc,
              "serve(control, fence, processes, orphan_dies, grace)\n\n"
-             "Answer requests until the tester is gone: False then. True in each child, confined and announced.");
+             "Answer requests until the tester is gone: None then. In each child, confined and announced, a\n"
+             "list of the frames that came first, and the bytes read beyond them.");
 
 static PyObject *serve(PyObject *Py_UNUSED(module), PyObject *arguments)
 {
@@ -195,7 +219,7 @@ static PyObject *serve(PyObject *Py_UNUSED(module), PyObject *arguments)
         if (count > 0 && pid == 0) {
             confine(&setting, &request, fds, count);
             greet();
-            Py_RETURN_TRUE; /* with the buffer held: there is no later */
+            return first_frames(); /* with the buffer held: there is no later */
         }
         for (int n = 0; n < count; n++)
             close(fds[n]);
@@ -205,7 +229,7 @@ static PyObject *serve(PyObject *Py_UNUSED(module), PyObject *arguments)
             break;
     }
     PyBuffer_Release(&code);
-    return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }
 
 static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, serve_doc}, {NULL}};

@@ -38,10 +38,9 @@ def greet(fd: int) -> None:
     channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
 
 
-def serve(fd: int) -> None:
+def serve(fd: int, reader: channel.FrameReader) -> None:
     """Answer one request on `fd` and end the process."""
     try:
-        reader = channel.FrameReader(fd)
         KINDS[reader.frame().decode()](fd, reader)
     except BaseException as error:
         _say(fd, "end", error)

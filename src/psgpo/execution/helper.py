@@ -15,9 +15,10 @@ VARIABLE = "PSGPO_SANDBOX_BACKEND"
 PROTOCOL = 1
 """What the C file was written for; an extension that an older version has left behind says another number."""
 
-Serve = Callable[[int, bytes, int, bool, int], bool]
-"""Answer requests at a descriptor: False when the tester is gone, True in each child. Also needs the fence's filter, a
-limit of processes or 0, whether an orphan must die, and the milliseconds of grace after `END_AFTER_EXIT`."""
+Serve = Callable[[int, bytes, int, bool, int], tuple[list[bytes], bytes] | None]
+"""Answer requests at a descriptor: None when the tester is gone, in each child the first frames that came for it and
+what was read beyond them. Also needs the fence's filter, a limit of processes or 0, whether an orphan must die, and the
+milliseconds of grace after `END_AFTER_EXIT`."""
 
 
 def unwanted() -> tuple[str, ...]:

@@ -194,10 +194,11 @@ def _serve_by(serve: helper.Serve, control: _socket.socket, confinement: Confine
     assert confinement.fence is not None
     processes = PROCESSES if confinement.user_alone else 0
     orphan_dies = not confinement.in_force("namespaces")
-    if serve(control.fileno(), confinement.fence.code, processes, orphan_dies, round(1000 * EXIT_GRACE)):
+    first = serve(control.fileno(), confinement.fence.code, processes, orphan_dies, round(1000 * EXIT_GRACE))
+    if first is not None:
         try:
             gc.enable()
-            child.serve(CHILD_FD)
+            child.serve(CHILD_FD, channel.FrameReader(CHILD_FD, *first))
         finally:
             os._exit(70)
 
@@ -327,4 +328,4 @@ def _become_child(confinement: Confinement, descriptors: array.array[int], cpu_s
         confinement.fence.install()
     gc.enable()
     child.greet(CHILD_FD)
-    child.serve(CHILD_FD)
+    child.serve(CHILD_FD, channel.FrameReader(CHILD_FD))
