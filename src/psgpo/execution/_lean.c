@@ -28,6 +28,7 @@
 #define LAST_DESCRIPTOR 127 /* the zygote's own are far below, where close_range is missing */
 #define HEADER 4 /* `channel.HEADER` */
 #define MOST 3 /* descriptors of a request: channel, standard input, standard output */
+#define MOST_TEXT 96 /* of a frame to the tester */
 #define FILTER 2 /* PR_SET_SECCOMP's SECCOMP_MODE_FILTER */
 #define FAILED 70 /* exit status of a child that could not be confined */
 
@@ -121,17 +122,26 @@ static void confine(const struct setting *setting, const struct request *request
         _exit(FAILED);
 }
 
+/* In the child: one frame to the tester. */
+static void say(const char *text)
+{
+    char frame[HEADER + MOST_TEXT];
+    size_t size = strlen(text);
+    for (int n = 0; n < HEADER; n++)
+        frame[n] = (char)(size >> 8 * n);
+    memcpy(frame + HEADER, text, size);
+    if (write(CHANNEL, frame, HEADER + size) != (ssize_t)(HEADER + size))
+        _exit(FAILED);
+}
+
 /* In the child: say that it is confined, and since when. */
 static void greet(void)
 {
-    char frame[64], *text = frame + HEADER;
+    char text[MOST_TEXT];
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    unsigned size = (unsigned)sprintf(text, "[\"ready\",%lld.%09ld]", (long long)now.tv_sec, now.tv_nsec);
-    for (int n = 0; n < HEADER; n++)
-        frame[n] = (char)(size >> 8 * n);
-    if (write(CHANNEL, frame, HEADER + size) != (ssize_t)(HEADER + size))
-        _exit(FAILED);
+    snprintf(text, sizeof text, "[\"ready\",%lld.%09ld]", (long long)now.tv_sec, now.tv_nsec);
+    say(text);
 }
 
 /* In the child: what the tester sends at first, as (complete frames, what was read beyond them); mostly that is all. */
@@ -141,19 +151,22 @@ static PyObject *first_frames(void)
     ssize_t size;
     while ((size = read(CHANNEL, buffer, sizeof buffer)) < 0 && errno == EINTR)
         ;
-    PyObject *frames = PyList_New(0);
-    size_t start = 0, end = size > 0 ? (size_t)size : 0;
-    while (frames && end - start >= HEADER) {
-        const unsigned char *head = buffer + start;
-        size_t length = head[0] | head[1] << 8 | head[2] << 16 | (size_t)head[3] << 24;
-        if (end - start - HEADER < length)
+    unsigned char *start = buffer, *end = buffer + (size > 0 ? size : 0);
+    PyObject *frames = PyList_New(0), *frame = frames;
+    while (frame && end - start >= HEADER) {
+        size_t length = start[0] | start[1] << 8 | start[2] << 16 | (size_t)start[3] << 24;
+        if ((size_t)(end - start - HEADER) < length)
             break;
-        PyObject *frame = PyBytes_FromStringAndSize((const char *)head + HEADER, (Py_ssize_t)length);
-        if (!frame || PyList_Append(frames, frame) < 0)
-            return NULL;
+        frame = PyBytes_FromStringAndSize((char *)start + HEADER, (Py_ssize_t)length);
+        if (frame && PyList_Append(frames, frame) < 0)
+            frame = NULL;
         start += HEADER + length;
     }
-    return Py_BuildValue("(Ny#)", frames, buffer + start, (Py_ssize_t)(end - start));
+    PyObject *first = frame ? Py_BuildValue("(Oy#)", frames, start, (Py_ssize_t)(end - start)) : NULL;
+    if (first)
+        return first;
+    say("[\"end\",\"MEMORY\",\"the program ran out of memory\",\"MemoryError\"]");
+    _exit(0);
 }
 
 /* Whether the child ends within the grace; it stays to be waited for. */

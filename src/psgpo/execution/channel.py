@@ -312,9 +312,10 @@ def _refuse_collisions(members: list[Any], nodes: int) -> None:
 
 def write_frame(fd: int, data: bytes) -> None:
     """Write one length-prefixed frame to a blocking descriptor."""
-    view = memoryview(len(data).to_bytes(HEADER, "little") + data)
-    while view:
-        view = view[os.write(fd, view) :]
+    data = len(data).to_bytes(HEADER, "little") + data
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def join_frames(frames: Iterable[bytes]) -> bytes:

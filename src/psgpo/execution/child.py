@@ -11,7 +11,6 @@ name] nothing further is answered; ["load", ...] says that nothing will be; a wh
 from __future__ import annotations
 
 import contextlib
-import json
 import marshal
 import os
 import sys
@@ -28,14 +27,14 @@ MAX_DETAIL = 200
 
 _ModuleType = type(sys)
 _exit = os._exit
-_dumps = json.JSONEncoder(check_circular=False).encode
 _SIMPLE = (bool, type(None))
-"""What needs no walk to be sent, besides small integers."""
+_SIMPLE_REPLIES = {True: b'["ok",true]', False: b'["ok",false]', None: b'["ok",null]'}
+"""What needs no encoder to be sent, besides small integers."""
 
 
 def greet(fd: int) -> None:
     """Tell the tester that the process is confined, and since when."""
-    channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
+    channel.write_frame(fd, b'["%b",%b]' % (READY.encode(), repr(time.monotonic()).encode()))
 
 
 def serve(fd: int, reader: channel.FrameReader) -> None:
@@ -59,8 +58,10 @@ def _serve_calls(fd: int, reader: channel.FrameReader) -> None:
         for arguments in calls:
             try:
                 result = target(*arguments)
-                if type(result) in _SIMPLE or (type(result) is int and -(2**63) <= result < 2**63):
-                    reply = b'["ok",%b]' % _dumps(result).encode()
+                if type(result) is int and -(2**63) <= result < 2**63:
+                    reply = b'["ok",%d]' % result
+                elif type(result) in _SIMPLE:
+                    reply = _SIMPLE_REPLIES[result]
                 else:
                     reply = b'["ok",%b]' % channel.encode(result, foreign=_base_value)
             except (SystemExit, GeneratorExit):
@@ -174,6 +175,8 @@ def _load(fd: int, program: bytes, name: str) -> Any:
     except (SyntaxError, ValueError, OverflowError, RecursionError) as error:
         _say(fd, "load", error, "SYNTAX_ERROR")
         return None
+    except SystemError as error:  # how the compiler may put it
+        raise MemoryError from error
     module = _ModuleType(name)
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
