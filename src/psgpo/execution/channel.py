@@ -331,6 +331,11 @@ class FrameReader:
         self._fd = fd
         self._buffer = bytearray()
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes have been read that belong to a further frame."""
+        return bool(self._buffer)
+
     def frame(self) -> bytes:
         """The next frame.
 
