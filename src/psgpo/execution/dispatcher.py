@@ -170,7 +170,8 @@ class Dispatcher:
             self._incoming.clear()
         for task in left:
             for future in _wanted(task.futures):
-                future.set_exception(SandboxError("the sandbox was closed before this program was graded"))
+                end = f"died of {self._failure!r}" if self._failure else "was closed"
+                future.set_exception(SandboxError(f"the sandbox {end} before this program was graded"))
 
 
 def _wanted(futures: list[Future[Any]]) -> list[Future[Any]]:
