@@ -32,3 +32,12 @@ def test_without_an_offer_there_are_no_packages() -> None:
 def test_a_package_that_is_not_installed_is_named(name: str) -> None:
     with pytest.raises(UserError, match="is not installed here"):
         Sandbox(packages=[name])
+
+
+def test_its_random_numbers_are_the_same_in_every_sandbox() -> None:
+    drawn = []
+    for _ in range(2):
+        with Sandbox(packages=["numpy"], memory_mb=1024) as sandbox:
+            drawn.append(sandbox.evaluate("import numpy\ndef f(): return float(numpy.random.rand())", "f", [()]))
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0].error is None

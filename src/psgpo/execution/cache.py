@@ -18,7 +18,7 @@ from pathlib import Path
 from psgpo.errors import UserError
 from psgpo.records import Verdict
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the grader's judgement changes, so that old verdicts are not reused."""
 _BATCH = 500
 """Keys per query; SQLite limits the number of variables."""

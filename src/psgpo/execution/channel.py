@@ -339,6 +339,11 @@ class FrameReader:
         self._frames = iter(frames)
         self._buffer = bytearray(rest)
 
+    @property
+    def pending(self) -> bool:
+        """Whether bytes have been read that belong to a further frame."""
+        return bool(self._buffer)
+
     def frame(self) -> bytes:
         """The next frame.
 

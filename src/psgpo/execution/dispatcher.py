@@ -16,9 +16,11 @@ from typing import Any
 
 from psgpo.execution.cache import VerdictCache
 from psgpo.execution.pool import Pool, SandboxError
-from psgpo.execution.slot import Answer, Job
+from psgpo.execution.slot import AHEAD_BYTES, Answer, Job
 from psgpo.records import Verdict
 
+MANY = 32
+"""Tasks that wait, above which slots are given work ahead."""
 CACHE_BATCH = 200
 """Verdicts written to the cache at once; what a crash may lose. An idle dispatcher writes at once."""
 
@@ -128,7 +130,14 @@ class Dispatcher:
         verdict = self._unwritten.get(key)
         return None if verdict is None else replace(verdict, cached=True)
 
-    def _next(self) -> tuple[Task, Job] | None:
+    def _next(self, ahead: bool) -> tuple[Task, Job] | None:
+        """The next task that somebody still waits for.
+
+        Ahead of its turn only a small one, and while many wait: the last ones shall not stand behind a slow program
+        in one slot while another is idle.
+        """
+        if ahead and (len(self._waiting) < MANY or self._waiting[0].job.size > AHEAD_BYTES):
+            return None
         while self._waiting:
             task = self._waiting.popleft()
             if any(not future.cancelled() for future in task.futures):

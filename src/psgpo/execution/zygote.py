@@ -213,6 +213,9 @@ def _warm_up(packages: Packages) -> None:
     for name in (*PRELOADED, *packages.names):
         __import__(name)
     os.environ.clear()
+    sys.modules["random"].seed(0)  # the same numbers in every slot and run
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in an interpreter with `site`
     calls = channel.encode([[1, [2.5, "x"], {"k": (None, True)}]])
     space: dict[str, Any] = {}
