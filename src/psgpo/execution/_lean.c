@@ -23,9 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL 1 /* `helper.PROTOCOL`: changes with the messages below and with the signature of `serve` */
+#define PROTOCOL 1 /* as in helper.py: changes with the messages below and with the signature of `serve` */
 #define CHANNEL 3 /* `zygote.CHILD_FD` */
-#define LAST_DESCRIPTOR 127 /* the zygote's own are far below, where close_range is missing */
+#define LAST_DESCRIPTOR 127 /* to be closed where close_range is missing: above `zygote.OPEN_FILES` */
 #define HEADER 4 /* `channel.HEADER` */
 #define MOST 3 /* descriptors of a request: channel, standard input, standard output */
 #define MOST_TEXT 96 /* of a frame to the tester */
@@ -94,15 +94,6 @@ static int limit(int resource, unsigned long long value)
     return setrlimit(resource, &both);
 }
 
-static int close_rest(void)
-{
-    if (syscall(SYS_close_range, CHANNEL + 1, ~0u, 0) == 0)
-        return 0;
-    for (int fd = CHANNEL + 1; fd <= LAST_DESCRIPTOR; fd++)
-        close(fd);
-    return 0;
-}
-
 /* In the child: limits, descriptors and the fence, or no child at all. */
 static void confine(const struct setting *setting, const struct request *request, const int *fds, int count)
 {
@@ -116,7 +107,9 @@ static void confine(const struct setting *setting, const struct request *request
         failed |= fcntl(CHANNEL, F_SETFD, FD_CLOEXEC) < 0;
     else
         failed |= dup3(fds[0], CHANNEL, O_CLOEXEC) < 0;
-    failed |= close_rest();
+    if (syscall(SYS_close_range, CHANNEL + 1, ~0u, 0) < 0)
+        for (int fd = CHANNEL + 1; fd <= LAST_DESCRIPTOR; fd++)
+            close(fd);
     failed |= prctl(PR_SET_SECCOMP, FILTER, &setting->fence, 0, 0) != 0;
     if (failed)
         _exit(FAILED);

@@ -87,7 +87,17 @@ class Slot:
         boot = Path(__file__).with_name("boot.py")
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), packages.to_argument(), *without, *helper.unwanted()],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(boot),
+                "tester",
+                str(theirs.fileno()),
+                packages.to_argument(),
+                *without,
+                *helper.unwanted(),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
