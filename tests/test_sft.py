@@ -16,9 +16,8 @@ SHORT, LONG = ("# add\n", "x = 1\n"), ("# add\n", "x = 1\n" * 200)
 
 def train(pairs: list[tuple[str, str]], out: Path) -> None:
     tokenizer = train_tokenizer([prompt + program for prompt, program in pairs], 290)
-    policy = create_policy(
-        tokenizer, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1, max_position_embeddings=64
-    )
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    policy = create_policy(tokenizer, max_position_embeddings=64, **shape)
     train_sft(policy, tokenizer, pairs, SftSettings(batch_size=8), out=out, seed=0)
 
 

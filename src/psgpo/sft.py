@@ -123,8 +123,7 @@ def _tokenise(
         )
     if dropped := len(examples) - len(fitting):
         print(
-            f"psgpo: SFT leaves out {dropped} of {len(examples)} examples: longer than the model's context of {context} "
-            "tokens",
+            f"psgpo: SFT leaves out {dropped} of {len(examples)} examples: longer than the model's {context} tokens",
             file=sys.stderr,
         )
     return fitting

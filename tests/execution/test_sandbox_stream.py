@@ -321,3 +321,18 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(Slot, "send", note)
     return programs
+
+
+@pytest.mark.parametrize(
+    "name", ["psgpo.execution.dispatcher.Dispatcher._remembered", "psgpo.execution.sandbox._verdict"]
+)
+def test_a_fault_of_the_sandbox_itself_leaves_no_caller_waiting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(name, broken)
+    with Sandbox() as sandbox:
+        with pytest.raises(SandboxError, match="a fault"):
+            sandbox.submit(HONEST, squares()).result(timeout=20)
+        with pytest.raises(SandboxError, match="a fault"):
+            sandbox.submit(HONEST, squares())

@@ -112,8 +112,7 @@ class Dispatcher:
 
     def _accept(self) -> None:
         """Take the incoming tasks; answer those that the cache knows, join those that are on their way."""
-        with self._lock:
-            tasks, self._incoming = list(self._incoming), deque()
+        tasks = list(self._incoming)
         if not tasks:
             return
         known = self._cache.get(task.key for task in tasks) if self._cache is not None else {}
@@ -125,6 +124,7 @@ class Dispatcher:
             else:
                 self._known[task.key] = task
                 self._waiting.append(task)
+            self._incoming.popleft()  # only now: what an error cuts short is still found by `_abandon`
 
     def _remembered(self, key: str) -> Verdict | None:
         verdict = self._unwritten.get(key)
@@ -147,12 +147,12 @@ class Dispatcher:
         return None
 
     def _finish(self, task: Task, answer: Answer | Exception) -> None:
+        result = answer if isinstance(answer, Exception) else task.read(answer)
         del self._known[task.key]
         if isinstance(answer, Exception):
             for future in _wanted(task.futures):
                 future.set_exception(answer)
             return
-        result = task.read(answer)
         _resolve(task.futures, result)
         if self._cache is not None and isinstance(result, Verdict) and answer[0]["stable"]:
             self._unwritten[task.key] = result
@@ -169,7 +169,7 @@ class Dispatcher:
             left = [*self._known.values(), *self._incoming]
             self._incoming.clear()
         for task in left:
-            for future in _wanted(task.futures):
+            for future in _wanted([future for future in task.futures if not future.done()]):
                 end = f"died of {self._failure!r}" if self._failure else "was closed"
                 future.set_exception(SandboxError(f"the sandbox {end} before this program was graded"))
 
