@@ -174,11 +174,6 @@ static int ends_by_itself(pid_t pid, int grace)
     return 0;
 }
 
-static double seconds(struct timeval time)
-{
-    return (double)time.tv_sec + 1e-6 * (double)time.tv_usec;
-}
-
 /* In the parent: wait for the tester's order, end the child, report. -1 with an exception set. */
 static int finish(const struct setting *setting, pid_t pid)
 {
@@ -196,7 +191,8 @@ static int finish(const struct setting *setting, pid_t pid)
     while ((ended = wait4(pid, &status, 0, &used)) < 0 && errno == EINTR)
         ;
     reply.status = status;
-    reply.cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
+    reply.cpu_seconds = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec);
+    reply.cpu_seconds += 1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
     if (ended != pid || (told == 1 && send(setting->control, &reply, sizeof reply, MSG_NOSIGNAL) != sizeof reply)) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
