@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "psgpo"
 ROOMS = [
-    ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts"),
+    ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts", "syntax"),
     ("problems",),
     ("execution",),
     ("models", "optimizers", "training"),
@@ -59,7 +59,15 @@ def test_imports_point_left(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["psgpo.config", "psgpo.problems.opchain", "psgpo.execution", "psgpo.labeling.search"]
+    "package",
+    [
+        "psgpo.config",
+        "psgpo.problems.opchain",
+        "psgpo.execution",
+        "psgpo.labeling.search",
+        "psgpo.labeling.splice",
+        "psgpo.syntax",
+    ],
 )
 def test_torch_free(package: str) -> None:
     code = f"import sys, {package}; sys.exit('torch' in sys.modules)"

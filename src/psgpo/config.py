@@ -151,7 +151,10 @@ class RlSettings(Section):
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20)."""
 
-    strategy: Literal["binary-search", "linear-scan"] = "binary-search"
+    strategy: Literal["binary-search", "linear-scan", "splice"] = "binary-search"
+    """How the last completable line is found, see docs/labels.md."""
+    hunt: Annotated[int, Field(ge=0)] = 8
+    """splice: completions drawn, at most, to find a first passing program of a problem."""
     k: Positive = 20
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5

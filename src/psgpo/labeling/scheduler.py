@@ -34,6 +34,7 @@ from psgpo.labeling.journal import Journal, ProbeDraws, Round
 from psgpo.labeling.prefixes import CutResponse, cut_response
 from psgpo.labeling.request import check_request, journal_header, place
 from psgpo.labeling.search import STRATEGIES, Search, last_solvable_line, line_labels
+from psgpo.labeling.splice_policy import Surprise, splice_responses
 from psgpo.lines import Tokenizer, TokenText, extract_code
 from psgpo.records import LineLabels, Probe, Problem, Response
 from psgpo.seeds import derive_seed
@@ -111,6 +112,7 @@ def label_responses(
     seed: int,
     journal: Path | str,
     progress: Progress | None = None,
+    surprise: Surprise | None = None,
 ) -> Labelling:
     """Label every line of every response; see the module's head for how.
 
@@ -125,11 +127,27 @@ def label_responses(
         seed: of the run.
         journal: file that makes the run resumable; see `psgpo.labeling.journal`.
         progress: called with (responses labelled, responses in all).
+        surprise: the policy's surprise at its own tokens, for the strategy `splice`; see `splice_responses`.
 
     Raises:
         UserError: a response's problem, checkpoint or verdict is missing, the tokenizer is another one, the journal
             belongs to another labelling, or the sandbox cannot judge.
     """
+    if settings.strategy == "splice":
+        labels, usage = splice_responses(
+            responses,
+            problems,
+            samplers=samplers,
+            tokenizer=tokenizer,
+            sandbox=sandbox,
+            settings=settings,
+            sampling=sampling,
+            seed=seed,
+            journal=journal,
+            progress=progress,
+            surprise=surprise,
+        )
+        return Labelling(labels=labels, usage=usage)
     by_id = {problem.id: problem for problem in problems}
     check_request(responses, by_id, list(samplers), settings)
     token_text = TokenText(tokenizer)

@@ -1,0 +1,23 @@
+"""Programs as statements: splicing the end of one behind the beginning of another. Standard library only, no torch."""
+
+from psgpo.syntax.reach import decided, open_ended
+from psgpo.syntax.repair import Patient, Repair, repairs
+from psgpo.syntax.splice import Donor, Receiver, Splice, splices, uses_prefix, without_blocks
+from psgpo.syntax.tree import Prefix, parse, parse_prefix
+
+__all__ = [
+    "Donor",
+    "Patient",
+    "Prefix",
+    "Receiver",
+    "Repair",
+    "Splice",
+    "decided",
+    "open_ended",
+    "parse",
+    "parse_prefix",
+    "repairs",
+    "splices",
+    "uses_prefix",
+    "without_blocks",
+]

@@ -1,0 +1,114 @@
+"""The strategy `splice` in the small world: what it proves, what it draws, that it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from labeling_world import FakeGrader, FakeSampler, label, problem, random_responses, response, words_of
+
+from psgpo.errors import UserError
+from psgpo.labeling import Labelling
+from psgpo.labeling.suffixes import suffix_programs
+from psgpo.records import LineLabels
+
+
+def spliced(folder: Path, sampler: FakeSampler, count: int = 60, **changes: object) -> Labelling:
+    problems, responses = random_responses(count, seed=5)
+    return label(problems, responses, folder / "j.jsonl", {"one": sampler}, strategy="splice", **changes)
+
+
+def right_words(label_: LineLabels, words: list[str]) -> int:
+    """How many leading words of the response are the problem's: the truth of this world."""
+    count = 0
+    for word, wanted in zip(words_of(label_.response.text), words, strict=False):
+        if word != wanted:
+            break
+        count += 1
+    return count
+
+
+def test_labels_are_the_truth_where_a_sibling_passes(tmp_path: Path) -> None:
+    problems, _ = random_responses(60, seed=5)
+    words = {one.id: list(one.tests.calls[0].args) for one in problems}
+    labelling = spliced(tmp_path, FakeSampler(0.9))
+    checked = 0
+    for made in labelling.labels:
+        if made.response.verdict.passed or not any(made.labels):
+            continue
+        known = right_words(made, words[made.response.problem_id])
+        code = [value for value in made.labels if value]
+        # The last line is never asked about: with nothing after it, it is the failed program.
+        assert sum(value > 0 for value in code) in {known, min(known, len(code) - 1)}
+        checked += 1
+    assert checked > 20
+
+
+def test_passing_siblings_cost_no_completions(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    passing = response(of, "def\napple\nbirch\ncedar\n", index=0)
+    failed = response(of, "def\napple\nwrong\ncedar\n", index=1)
+    labelling = label([of], [failed, passing], tmp_path / "j", {"one": FakeSampler(0.5)}, strategy="splice")
+    assert labelling.usage.completions == 0
+    assert labelling.labels[0].labels == (1.0, 1.0, -1.0, -1.0)
+    assert labelling.labels[0].strategy == "splice"
+    assert labelling.labels[1].labels == (1.0,) * 4
+
+
+def test_the_hunt_is_bounded_and_booked_once(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    failed = [response(of, f"def\nwrong\nbirch\ncedar{'x' * n}\n", index=n) for n in range(3)]
+    sampler = FakeSampler(0.0)
+    labelling = label([of], failed, tmp_path / "j", {"one": sampler}, strategy="splice", hunt=6)
+    assert len(sampler.rows) == 6
+    assert [made.completions for made in labelling.labels] == [6, 0, 0]
+    assert all(set(made.labels) == {0.0} for made in labelling.labels), "nobody passes: nothing is known"
+
+
+def test_the_hunt_stops_at_the_first_pass(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    failed = [response(of, "def\napple\nwrong\ncedar\n")]
+    labelling = label([of], failed, tmp_path / "j", {"one": FakeSampler(1.0)}, strategy="splice")
+    assert labelling.usage.completions == 4
+    assert labelling.labels[0].labels == (1.0, 1.0, -1.0, -1.0)
+
+
+def test_any_cut_of_the_journal_gives_the_same_labels(tmp_path: Path) -> None:
+    whole = spliced(tmp_path, FakeSampler(0.6), in_flight=4)
+    text = (tmp_path / "j.jsonl").read_bytes()
+    assert text.count(b"\n") > 5
+    for cut in range(0, len(text), 97):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "j.jsonl").write_bytes(text[:cut])
+        again = spliced(folder, FakeSampler(0.6), in_flight=4)
+        assert again.labels == whole.labels
+
+
+def test_a_finished_journal_draws_and_judges_nothing(tmp_path: Path) -> None:
+    spliced(tmp_path, FakeSampler(0.6))
+    sampler, grader = FakeSampler(0.6), FakeGrader()
+    spliced(tmp_path, sampler, sandbox=grader)
+    assert not sampler.rows
+    assert not grader.programs
+
+
+def test_another_journal_is_refused(tmp_path: Path) -> None:
+    spliced(tmp_path, FakeSampler(0.6))
+    with pytest.raises(UserError, match="another labelling"):
+        spliced(tmp_path, FakeSampler(0.6), seed=8)
+    lines = (tmp_path / "j.jsonl").read_text().splitlines()
+    record = json.loads(lines[1])
+    record["problems"] = ["other"]
+    (tmp_path / "j.jsonl").write_text("\n".join([lines[0], json.dumps(record)]) + "\n")
+    with pytest.raises(UserError, match="not the group that comes next"):
+        spliced(tmp_path, FakeSampler(0.6))
+
+
+def test_suffixes_come_nearest_first_and_never_define_again() -> None:
+    donor = ["def solve(x):", "    x = 1", "    x = 2", "    return x"]
+    programs = list(suffix_programs(["def solve(x):", "    y = 1"], 2, [donor]))
+    assert programs[0] == "def solve(x):\n    y = 1\n    x = 2\n    return x\n"
+    assert len(programs) == 3
+    assert all(program.count("def ") == 1 for program in programs)
