@@ -52,7 +52,7 @@ def search(code: str, *pool: str, settings: SpliceSettings | None = None) -> Spl
 @pytest.mark.parametrize(
     ("wrong", "line"),
     [
-        (RIGHT.replace("x > 0", "x > 2"), 4),
+        (RIGHT.replace("x > 0", "x < 2"), 4),
         (RIGHT.replace("total += x", "total = x"), 5),
         (RIGHT.replace("return total", "return total + 1"), 6),
         (RIGHT.replace("total = 0", "# first\n    total = 0").replace("+= x", "-= x"), 6),
