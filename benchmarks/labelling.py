@@ -3,7 +3,7 @@
     python benchmarks/labelling.py [--run runs/demo | --sft-examples 24000] [--problems 64] [--responses 8]
 
 Takes the policy of a finished run (its SFT model) or trains one. Truth of a line is the oracle's label or, where a
-strategy completed a prefix to a program that passes, that proof: the oracle's grammar does not hold every way to finish.
+strategy completed a prefix to a program that passes, that proof: the oracle's grammar does not hold every way to end.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run; its SFT model is the policy")
     parser.add_argument("--model", type=Path, help="a policy's folder")
     parser.add_argument("--sft-examples", type=int, default=24_000)
+    parser.add_argument("--sparseness", type=float, default=0.4, help="of the misconceptions trained into the policy")
+    parser.add_argument("--keep", type=Path, help="folder for the policy trained here; use it again with --model")
     parser.add_argument("--problems", type=int, default=64)
     parser.add_argument("--responses", type=int, default=8)
     parser.add_argument("--operations", type=int, nargs=2, default=(3, 8))
@@ -69,10 +71,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table as JSON too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    chain = OpChain(OpChainSettings(seed=options.seed))
+    chain = OpChain(OpChainSettings(seed=options.seed, sparseness=options.sparseness))
     with tempfile.TemporaryDirectory() as scratch:
         given = options.model or (options.run and options.run / "sft" / "model")
-        folder = given or _train(chain, options, Path(scratch))
+        folder = given or _train(chain, options, options.keep or Path(scratch))
         model, tokenizer = load_policy(folder)
         with Sandbox(workers=1, timeout=options.timeout, memory_mb=96) as sandbox:
             bench = _Bench(HFSampler(model, tokenizer), tokenizer, sandbox, Path(scratch), options.seed)
@@ -120,9 +122,10 @@ class _Bench:
         )
         self.truth = [labels.last_on_track for labels in exact]
         solved = len({r.problem_id for r in self.responses if r.verdict.passed})
+        lines = statistics.fmean(len(cut.code) for cut in self.cuts)
         print(
             f"{len(self.responses)} responses to {len(problems)} problems, {len(self.failed)} fail; {solved} problems "
-            f"have a passing one; {statistics.fmean(len(cut.code) for cut in self.cuts):.1f} lines of code per failed response"
+            f"have a passing one; {lines:.1f} lines of code per failed one"
         )
 
     def table(self, only: Sequence[str] | None) -> list[dict[str, object]]:
@@ -166,7 +169,8 @@ class _Bench:
         }
         print(
             f"| {name} | {row['completions']:.1f} | {row['tokens']:.0f} | {row['executions']:.0f} | "
-            f"{row['seconds']:.3f} | {agreement:.3f} | {oracle:.3f} | {coverage:.3f} | {precision:.3f} | {row['responses_per_second']:.1f} |"
+            f"{row['seconds']:.3f} | {agreement:.3f} | {oracle:.3f} | {coverage:.3f} | "
+            f"{precision:.3f} | {row['responses_per_second']:.1f} |"
         )
         return row
 
