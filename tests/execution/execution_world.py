@@ -9,10 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from psgpo.execution import helper
 from psgpo.records import Call, CallTests
 
 ROOT = Path(__file__).resolve().parents[2]
+BACKENDS = ("c", "python")
 HONEST = 'def f(x):\n    return "sq:%d" % (x * x)\n'
+
+
+def need_backend(name: str) -> None:
+    """Skip where the C helper is asked for and not built."""
+    _, refusal = helper.load()
+    if name == "c" and refusal:
+        pytest.skip(f"the C helper is {refusal}; `pip install -e .` builds it where there is a C compiler")
 
 
 def squares(count: int = 5) -> CallTests:
@@ -79,6 +90,7 @@ def run_script(
     """
     script = PRELUDE + "\ngiven = json.load(sys.stdin)\n" + body
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {name: os.environ[name] for name in (helper.VARIABLE,) if name in os.environ}
     done = subprocess.run(
         [*launcher, "-c", script] if launcher else [python, "-c", script],
         input=json.dumps(given),

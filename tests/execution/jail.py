@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from execution_world import run_script
+from execution_world import need_backend, run_script
 
+from psgpo.execution import helper
 from psgpo.records import Tests
 
 HARM = "/tmp/harm"
@@ -109,7 +110,7 @@ for hanging in (True, False):
         continue
     limit = 0.6 if hanging else 15.0  # short for those that hang; for the rest a machine may be busy
     with Sandbox(timeout=limit, memory_mb=96, without=given["without"], allow_unconfined=True) as sandbox:
-        rung = sandbox.confinement
+        rung, backend = sandbox.confinement, sandbox.backend
         sandbox.grade(honest.values())
         start = resources()
         for attack in attacks:
@@ -121,8 +122,8 @@ for hanging in (True, False):
                 after = sandbox.grade([honest[kind]])[0].status
             answers[attack["name"]] = [verdict.status, verdict.tests_passed, verdict.detail, verdict.mode, after]
         growth.append([start, settled(start)])
-json.dump({"answers": answers, "left": wait_until_alone(), "rung": rung, "growth": growth, "jailed": jailed,
-           "changed": sorted(set(before.items()) ^ set(traces(home).items()))}, sys.stdout)
+json.dump({"answers": answers, "left": wait_until_alone(), "rung": rung, "backend": backend, "growth": growth,
+           "jailed": jailed, "changed": sorted(set(before.items()) ^ set(traces(home).items()))}, sys.stdout)
 """
 
 
@@ -134,6 +135,7 @@ def grade_in_jail(
     *,
     without: tuple[str, ...] = (),
     rung: str | None = None,
+    backend: str | None = None,
 ) -> dict[str, Answer]:
     """Grade each attack, then an honest program; no process, file or descriptor may be left behind.
 
@@ -141,6 +143,8 @@ def grade_in_jail(
         honest: kind of test -> a program that passes, and its tests.
         home: an empty folder's path, made here.
         rung: the confinement that must have been in force; None for any.
+        backend: what has to start the processes, "c" or "python"; None for whatever does here. The rungs without
+            seccomp are always Python's.
     """
     home.mkdir()
     given: dict[str, Any] = {
@@ -150,16 +154,21 @@ def grade_in_jail(
         "home": str(home),
         "without": list(without),
     }
+    wanted = {}
+    if backend is not None:
+        need_backend(backend)
+        wanted[helper.VARIABLE] = backend
     made_harm = not os.path.isdir(HARM)
     os.makedirs(HARM, exist_ok=True)
     try:
-        result = run_script(JAIL, given=given, env={"HOME": str(home), "API_TOKEN": "secret"})
+        result = run_script(JAIL, given=given, env=wanted | {"HOME": str(home), "API_TOKEN": "secret"})
     finally:
         if made_harm and not os.listdir(HARM):
             os.rmdir(HARM)
     assert result["changed"] == [], result["changed"]
     assert result["left"] == [], result["left"]
     assert all(start == end for start, end in result["growth"]), result["growth"]
+    assert backend is None or result["backend"] == backend
     assert rung is None or result["rung"] == rung
     answers = {
         name: Answer(status=status, tests_passed=passed, detail=detail, mode=mode, after=after)

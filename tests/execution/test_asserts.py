@@ -197,10 +197,10 @@ def test_arguments_of_several_megabytes_reach_the_program(sandbox: Sandbox) -> N
 
 def test_random_state_is_the_same_for_every_program_and_script(sandbox: Sandbox) -> None:
     program = "import random\ndef f(*x): return random.random()"
-    values = [sandbox.evaluate(program, "f", [(n,), (n,)]) for n in range(3)]
-    assert values[0] == values[1] == values[2]
-    assert values[0][0] != values[0][1]
-    with Sandbox() as fresh:  # its testers have not loaded `random` yet
+    with Sandbox() as fresh:  # its tester has not loaded `random` yet
+        values = [box.evaluate(program, "f", [(n,), (n,)]) for n, box in enumerate((sandbox, sandbox, fresh))]
+        assert values[0] == values[1] == values[2]
+        assert values[0][0] != values[0][1]
         for n in range(3):
-            check = "assert f() != random.random() == 0.8444218515250481"  # the first number of seed 0
+            check = "f()\nassert random.random() == 0.8444218515250481"  # the first number of seed 0
             assert grade(fresh, f"{program} # {n}", check, "f()", setup="import random")[0] == [P, P]

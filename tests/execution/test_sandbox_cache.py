@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,21 @@ def test_processes_share_one_file(tmp_path: Path) -> None:
     with ThreadPoolExecutor(3) as threads:
         runs = list(threads.map(lambda _: run_script(SHARE, given=str(tmp_path / "c.sqlite")), range(3)))
     assert runs == [[[n % 2 == 1 for n in range(60)], True]] * 3
+
+
+@pytest.mark.parametrize("damage", ["UPDATE verdicts SET verdict = 'no JSON'", "DROP TABLE verdicts"])
+def test_a_cache_that_breaks_in_use_is_given_up_and_costs_no_verdict(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [(program, squares()) for program in (HONEST, WRONG)]
+    with Sandbox(cache=tmp_path / "c.sqlite") as sandbox:
+        sandbox.grade(items)
+    with Sandbox(cache=tmp_path / "c.sqlite") as sandbox:
+        with closing(sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None)) as database:
+            database.execute(damage)
+        assert [(v.passed, v.cached) for v in sandbox.grade(items)] == [(True, False), (False, False)]
+        assert [v.passed for v in sandbox.grade(items)] == [True, False]
+    assert caplog.text.count("c.sqlite: the verdict cache fails") == 1
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from execution_world import BACKENDS
 from hostile_objects import HOSTILE_OBJECTS
 from hostile_programs import HOSTILE
 from hostile_scripts import HOSTILE_SCRIPTS
@@ -53,7 +54,13 @@ USES = AssertTests(
 
 
 def grade(
-    programs: Programs, kind: str, home: Path, *, without: tuple[str, ...] = (), end: str = ""
+    programs: Programs,
+    kind: str,
+    home: Path,
+    *,
+    without: tuple[str, ...] = (),
+    end: str = "",
+    backend: str | None = None,
 ) -> dict[str, Answer]:
     """Grade programs, each followed by `end`, with tests of one kind, whose expected values are secret."""
     suites: dict[str, Tests] = {"secret": USES if kind == "asserts" else KINDS[kind](EXPECTED["default"])}
@@ -61,12 +68,13 @@ def grade(
     for name, (program, allowed) in programs.items():
         text = program.replace("HOME", str(home)) + end
         attacks.append(Attack(name=name, program=text, suite="secret", hangs="TIMEOUT" in allowed))
-    return grade_in_jail(attacks, suites, HONEST_IN, home, without=without)
+    return grade_in_jail(attacks, suites, HONEST_IN, home, without=without, backend=backend)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", list(PROGRAMS))
-def test_hostile_programs_are_refused_with_the_right_name(kind: str, tmp_path: Path) -> None:
-    answers = grade(PROGRAMS[kind], kind, tmp_path / "home")
+def test_hostile_programs_are_refused_with_the_right_name(kind: str, backend: str, tmp_path: Path) -> None:
+    answers = grade(PROGRAMS[kind], kind, tmp_path / "home", backend=backend)
     wrong = {
         name: answers[name] for name, (_, allowed) in PROGRAMS[kind].items() if answers[name].status not in allowed
     }
@@ -96,13 +104,14 @@ def test_what_fools_no_call_fools_no_other_kind(kind: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "without", [("namespaces",), ("namespaces", "landlock")], ids=["no-namespaces", "seccomp-only"]
 )
-def test_lower_rungs_protect_the_host_too(kind: str, without: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_lower_rungs_protect_the_host_too(kind: str, without: tuple[str, ...], backend: str, tmp_path: Path) -> None:
     programs = {
         name: each
         for name, each in PROGRAMS[kind].items()
         if "TIMEOUT" not in each[1] and not ("landlock" in without and name in READS_FILES)
     }
-    answers = grade(programs, kind, tmp_path / "home", without=without)
+    answers = grade(programs, kind, tmp_path / "home", without=without, backend=backend)
     wrong = {name: answers[name] for name, (_, allowed) in programs.items() if answers[name].status not in allowed}
     assert wrong == {}
 

@@ -81,6 +81,21 @@ def test_a_killed_tester_is_replaced_and_nobody_is_blamed() -> None:
         assert verdict.status is Status.PASSED
 
 
+def test_testers_killed_in_the_middle_lose_no_program_and_blame_none() -> None:
+    """Slots take work ahead; what waited in a dead one goes back."""
+    programs = [f"{HONEST}  # {number}" for number in range(300)]
+    with Sandbox(workers=2) as sandbox:
+        done = 0
+        for _, verdict in sandbox.grade_iter((program, squares()) for program in programs):
+            assert verdict.status is Status.PASSED
+            done += 1
+            if done % 60 == 0:
+                slot = sandbox._dispatcher._pool._slots[done // 60 % 2]
+                if slot is not None:
+                    os.kill(slot._process.pid, signal.SIGKILL)
+    assert done == 300
+
+
 def _break_each_slot(monkeypatch: pytest.MonkeyPatch, *, when: str) -> None:
     """Every slot that is given a program containing 'poison' dies."""
     send = Slot.send

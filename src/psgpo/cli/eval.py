@@ -41,6 +41,9 @@ Memory = Annotated[int | None, typer.Option(help="Address space of a program, Mi
 Cache = Annotated[Path | None, typer.Option(help="File that keeps verdicts for other runs.")]
 Require = Annotated[str | None, typer.Option(help="Refuse to run below this rung of confinement (psgpo doctor).")]
 Unconfined = Annotated[bool, typer.Option("--allow-unconfined", help="Run without confinement: trusted programs only.")]
+Package = Annotated[
+    list[str] | None, typer.Option(help="Installed package that programs may import, such as numpy. Repeatable.")
+]
 Ks = Annotated[list[int] | None, typer.Option("--k", min=1, help="pass@k to print; the summary has all. Repeatable.")]
 Model = Annotated[Path | None, typer.Option(help="Draw the samples from this model folder.", rich_help_panel=_DRAW)]
 Count = Annotated[int, typer.Option("--samples", help="Samples per task.", rich_help_panel=_DRAW)]
@@ -68,6 +71,7 @@ def evaluate_samples(
     cache: Cache = None,
     require: Require = None,
     allow_unconfined: Unconfined = False,
+    package: Package = None,
     k: Ks = None,
     split: Split = None,
     platform: Platform = None,
@@ -103,6 +107,7 @@ def evaluate_samples(
         workers=workers or evaluation.usable_cores(),
         cache=cache,
         confinement=_given({"require": require}) | {"allow_unconfined": allow_unconfined},
+        packages=tuple(package or ()),
     )
     drawing = DrawSettings(
         samples=count, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, prompt=prompt, seed=seed

@@ -85,6 +85,8 @@ class EvalRequest:
     """File of the verdict cache."""
     confinement: Json = field(default_factory=dict)
     """`require` and `allow_unconfined` of the sandbox."""
+    packages: tuple[str, ...] = ()
+    """Installed packages that programs may import, such as numpy."""
 
 
 class BenchmarkSandbox(StreamGrader, Protocol):
@@ -137,6 +139,7 @@ def run_eval(
             "samples_left_out": left_out,
             **summarise_grades(rows, [problem.id for problem in problems]),
             "limits": asdict(request.limits),
+            "packages": list(request.packages),
             "versions": _versions(),
             "run": {"workers": request.workers, "seconds": round(time.perf_counter() - started, 3)},
         }
@@ -151,6 +154,7 @@ def _job(request: EvalRequest) -> Json:
         "benchmark": request.benchmark if known else Path(request.benchmark).name,
         "filters": request.filters,
         **asdict(request.limits),
+        "packages": list(request.packages),
         **_versions(),
     }
 
@@ -160,7 +164,13 @@ def _versions() -> Json:
 
 
 def _sandbox(request: EvalRequest) -> Sandbox:
-    return Sandbox(workers=request.workers, cache=request.cache, **asdict(request.limits), **request.confinement)
+    return Sandbox(
+        workers=request.workers,
+        cache=request.cache,
+        packages=request.packages,
+        **asdict(request.limits),
+        **request.confinement,
+    )
 
 
 def _task_ids(request: EvalRequest, problems: list[Problem]) -> TaskIds:

@@ -53,7 +53,7 @@ class Link:
         self.answers = 0
         """Requests that the program has answered, be it by an exception."""
         self.surprised = False
-        """True when a check made another call than the one foreseen: nothing of this run counts."""
+        """True when a check made more or fewer calls than the one foreseen: nothing of this run counts."""
         self.handles_used = False
         self.unstable = False
         """True when the program ran out of memory: another time it may not."""
@@ -62,17 +62,20 @@ class Link:
         """The answer to call `index` of those that were sent at the start; see `request` for the errors."""
         if self._read > index:
             self.surprised = True
-        while True:
-            if self.ended is not None or self.surprised:
-                raise ProgramEndedError
-            try:
-                reply = self._session.reply()
-            except EndedError as end:
-                self.ended = end
-                raise ProgramEndedError from None
-            self._read += 1
-            if self._read > index:  # a check that failed before its call has left its answer unread
-                return self._value(reply)
+        if self.ended is not None or self.surprised:
+            raise ProgramEndedError
+        try:
+            reply = self._session.reply()
+        except EndedError as end:
+            self.ended = end
+            raise ProgramEndedError from None
+        self._read += 1
+        return self._value(reply)
+
+    def finished(self, index: int) -> None:
+        """Learn that check `index` is over; it should have read its answer."""
+        if self.ended is None and self._read <= index:
+            self.surprised = True
 
     def request(self, operation: str, *content: Any) -> Any:
         """Ask the program's process.
@@ -229,6 +232,8 @@ def compile_script(packed: bytes, names: bytes) -> Script:
 
 
 Outcome = tuple[Status, str]
+_UNFORESEEN = Status.BAD_VALUE, "the test calls the program otherwise than foreseen"
+"""Never the last word: the script is run again, asking one by one."""
 
 
 def run_script(link: Link, script: Script, *, known: bool) -> list[Outcome]:
@@ -252,8 +257,12 @@ def run_script(link: Link, script: Script, *, known: bool) -> list[Outcome]:
     if broken[0] is not Status.PASSED:
         return [broken] * len(script.checks)
     outcomes = []
-    for current, check in enumerate(script.checks):  # noqa: B007 - `answer` reads it
+    for current, check in enumerate(script.checks):
         outcomes.append(_run(link, check, namespace))
+        if known:
+            link.finished(current)
+            if link.surprised:
+                return [_UNFORESEEN] * len(script.checks)
     return outcomes
 
 
@@ -263,8 +272,6 @@ def _run(link: Link, code: CodeType, namespace: dict[str, Any]) -> Outcome:
         exec(code, namespace)
     except BaseException as error:
         outcome = _outcome(error)
-    if link.surprised:
-        return Status.BAD_VALUE, "the test calls the program in a way that was not foreseen"  # and so is run again
     if link.ended is not None:
         return link.ended.status, link.ended.detail
     return outcome

@@ -312,9 +312,10 @@ def _refuse_collisions(members: list[Any], nodes: int) -> None:
 
 def write_frame(fd: int, data: bytes) -> None:
     """Write one length-prefixed frame to a blocking descriptor."""
-    view = memoryview(len(data).to_bytes(HEADER, "little") + data)
-    while view:
-        view = view[os.write(fd, view) :]
+    data = len(data).to_bytes(HEADER, "little") + data
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def join_frames(frames: Iterable[bytes]) -> bytes:
@@ -323,13 +324,25 @@ def join_frames(frames: Iterable[bytes]) -> bytes:
 
 
 class FrameReader:
-    """Reads frames that a *trusted* process writes to a blocking descriptor, several with one system call."""
+    """Reads frames that a *trusted* process writes to a blocking descriptor, several with one system call.
 
-    __slots__ = ("_buffer", "_fd")
+    Args:
+        fd: the descriptor.
+        frames: those that have been read already.
+        rest: what has been read beyond them.
+    """
 
-    def __init__(self, fd: int) -> None:
+    __slots__ = ("_buffer", "_fd", "_frames")
+
+    def __init__(self, fd: int, frames: Iterable[bytes] = (), rest: bytes = b"") -> None:
         self._fd = fd
-        self._buffer = bytearray()
+        self._frames = iter(frames)
+        self._buffer = bytearray(rest)
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes have been read that belong to a further frame."""
+        return bool(self._buffer)
 
     def frame(self) -> bytes:
         """The next frame.
@@ -337,6 +350,8 @@ class FrameReader:
         Raises:
             EOFError: the other side closed the descriptor.
         """
+        for frame in self._frames:
+            return frame
         size = HEADER + int.from_bytes(self._first(HEADER), "little")
         frame = self._first(size)[HEADER:]
         del self._buffer[:size]

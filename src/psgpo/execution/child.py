@@ -11,7 +11,6 @@ name] nothing further is answered; ["load", ...] says that nothing will be; a wh
 from __future__ import annotations
 
 import contextlib
-import json
 import marshal
 import os
 import sys
@@ -28,16 +27,19 @@ MAX_DETAIL = 200
 
 _ModuleType = type(sys)
 _exit = os._exit
-_dumps = json.JSONEncoder(check_circular=False).encode
 _SIMPLE = (bool, type(None))
-"""What needs no walk to be sent, besides small integers."""
+_SIMPLE_REPLIES = {True: b'["ok",true]', False: b'["ok",false]', None: b'["ok",null]'}
+"""What needs no encoder to be sent, besides small integers."""
 
 
-def serve(fd: int) -> None:
+def greet(fd: int) -> None:
+    """Tell the tester that the process is confined, and since when."""
+    channel.write_frame(fd, b'["%b",%b]' % (READY.encode(), repr(time.monotonic()).encode()))
+
+
+def serve(fd: int, reader: channel.FrameReader) -> None:
     """Answer one request on `fd` and end the process."""
     try:
-        channel.write_frame(fd, channel.encode([READY, time.monotonic()]))
-        reader = channel.FrameReader(fd)
         KINDS[reader.frame().decode()](fd, reader)
     except BaseException as error:
         _say(fd, "end", error)
@@ -56,8 +58,10 @@ def _serve_calls(fd: int, reader: channel.FrameReader) -> None:
         for arguments in calls:
             try:
                 result = target(*arguments)
-                if type(result) in _SIMPLE or (type(result) is int and -(2**63) <= result < 2**63):
-                    reply = b'["ok",%b]' % _dumps(result).encode()
+                if type(result) is int and -(2**63) <= result < 2**63:
+                    reply = b'["ok",%d]' % result
+                elif type(result) in _SIMPLE:
+                    reply = _SIMPLE_REPLIES[result]
                 else:
                     reply = b'["ok",%b]' % channel.encode(result, foreign=_base_value)
             except (SystemExit, GeneratorExit):
@@ -70,12 +74,13 @@ def _serve_calls(fd: int, reader: channel.FrameReader) -> None:
 
 def _serve_requests(fd: int, reader: channel.FrameReader) -> None:
     """Frames: list of names, program; then one frame per request, see `_REQUESTS`, each answered before the next."""
-    names, program = reader.frame(), reader.frame()
+    names, program = channel.decode(reader.frame()), reader.frame()
     module = _load(fd, program, "solution")
-    if module is None:
+    entry_point = None if module is None else _function(fd, module, names[0])
+    if entry_point is None:
         return
-    objects = []
-    for name in channel.decode(names):
+    objects = [entry_point]
+    for name in names[1:]:
         if name not in module.__dict__:
             _say(fd, "load", NameError(f"the program defines no {name!r}"))
             return
@@ -127,7 +132,8 @@ _REQUESTS: dict[str, Callable[..., Any]] = {
 def _serve_script(fd: int, reader: channel.FrameReader) -> None:
     """Frame: program. It runs as a script whose standard input and output are descriptors 0 and 1."""
     program = reader.frame()
-    sys.stdin, sys.stdout = open(0, encoding="utf-8"), open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     failure: BaseException | None = None
     try:
         if _load(fd, program, "__main__") is None:
@@ -150,7 +156,9 @@ def _finish_script() -> None:
         sys.modules["threading"]._shutdown()
     if "atexit" in sys.modules:
         sys.modules["atexit"]._run_exitfuncs()
-    sys.stdout.flush()
+    for stream in (sys.stdout, sys.__stdout__):
+        if stream is not None and not getattr(stream, "closed", False):
+            stream.flush()
 
 
 KINDS: dict[str, Callable[[int, channel.FrameReader], None]] = {
@@ -167,6 +175,8 @@ def _load(fd: int, program: bytes, name: str) -> Any:
     except (SyntaxError, ValueError, OverflowError, RecursionError) as error:
         _say(fd, "load", error, "SYNTAX_ERROR")
         return None
+    except SystemError as error:  # how the compiler may put it
+        raise MemoryError from error
     module = _ModuleType(name)
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
@@ -185,8 +195,9 @@ def _load(fd: int, program: bytes, name: str) -> Any:
 
 
 def _flush() -> None:
-    with contextlib.suppress(BaseException):
-        sys.stdout.flush()
+    for stream in (sys.stdout, sys.__stdout__):
+        with contextlib.suppress(BaseException):
+            stream.flush()  # type: ignore[union-attr]
 
 
 def _function(fd: int, module: Any, name: str) -> Any:

@@ -16,9 +16,11 @@ from typing import Any
 
 from psgpo.execution.cache import VerdictCache
 from psgpo.execution.pool import Pool, SandboxError
-from psgpo.execution.slot import Answer, Job
+from psgpo.execution.slot import AHEAD_BYTES, Answer, Job
 from psgpo.records import Verdict
 
+MANY = 32
+"""Tasks that wait, above which slots are given work ahead."""
 CACHE_BATCH = 200
 """Verdicts written to the cache at once; what a crash may lose. An idle dispatcher writes at once."""
 
@@ -110,8 +112,7 @@ class Dispatcher:
 
     def _accept(self) -> None:
         """Take the incoming tasks; answer those that the cache knows, join those that are on their way."""
-        with self._lock:
-            tasks, self._incoming = list(self._incoming), deque()
+        tasks = list(self._incoming)
         if not tasks:
             return
         known = self._cache.get(task.key for task in tasks) if self._cache is not None else {}
@@ -123,12 +124,20 @@ class Dispatcher:
             else:
                 self._known[task.key] = task
                 self._waiting.append(task)
+            self._incoming.popleft()  # only now: what an error cuts short is still found by `_abandon`
 
     def _remembered(self, key: str) -> Verdict | None:
         verdict = self._unwritten.get(key)
         return None if verdict is None else replace(verdict, cached=True)
 
-    def _next(self) -> tuple[Task, Job] | None:
+    def _next(self, ahead: bool) -> tuple[Task, Job] | None:
+        """The next task that somebody still waits for.
+
+        Ahead of its turn only a small one, and while many wait: the last ones shall not stand behind a slow program
+        in one slot while another is idle.
+        """
+        if ahead and (len(self._waiting) < MANY or self._waiting[0].job.size > AHEAD_BYTES):
+            return None
         while self._waiting:
             task = self._waiting.popleft()
             if any(not future.cancelled() for future in task.futures):
@@ -138,12 +147,12 @@ class Dispatcher:
         return None
 
     def _finish(self, task: Task, answer: Answer | Exception) -> None:
+        result = answer if isinstance(answer, Exception) else task.read(answer)
         del self._known[task.key]
         if isinstance(answer, Exception):
             for future in _wanted(task.futures):
                 future.set_exception(answer)
             return
-        result = task.read(answer)
         _resolve(task.futures, result)
         if self._cache is not None and isinstance(result, Verdict) and answer[0]["stable"]:
             self._unwritten[task.key] = result
@@ -160,8 +169,9 @@ class Dispatcher:
             left = [*self._known.values(), *self._incoming]
             self._incoming.clear()
         for task in left:
-            for future in _wanted(task.futures):
-                future.set_exception(SandboxError("the sandbox was closed before this program was graded"))
+            for future in _wanted([future for future in task.futures if not future.done()]):
+                end = f"died of {self._failure!r}" if self._failure else "was closed"
+                future.set_exception(SandboxError(f"the sandbox {end} before this program was graded"))
 
 
 def _wanted(futures: list[Future[Any]]) -> list[Future[Any]]:

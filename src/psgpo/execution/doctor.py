@@ -42,7 +42,7 @@ def report() -> list[Check]:
     try:
         checks += [_layer(layer, pool.layers[layer], pool.confinement) for layer in ladder.LAYERS]
         checks += [_attempt(name, name in pool.possible) for name in selftest.ATTEMPTS]
-        return [*checks, _rung(pool.confinement)]
+        return [*checks, _backend(pool.no_helper), _rung(pool.confinement)]
     finally:
         pool.close()
 
@@ -69,6 +69,11 @@ def _layer(layer: str, refusal: str, rung: str) -> Check:
 def _attempt(name: str, succeeded: bool) -> Check:
     outcome = "a program CAN" if succeeded else "a program cannot"
     return Check(name=f"attempt: {name}", ok=not succeeded, detail=f"{outcome} {selftest.MEANING[name]}")
+
+
+def _backend(refusal: str) -> Check:
+    python = f"python ({refusal}): only slower; the C helper is built at installation where there is a C compiler"
+    return Check(name="backend", ok=True, detail=python if refusal else "c")
 
 
 def _rung(rung: str) -> Check:

@@ -10,7 +10,6 @@ import json
 import marshal
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from psgpo.execution import asserts, channel
@@ -28,16 +27,7 @@ _ALL_SEALS = 0xF
 _PASSED = (Status.PASSED, "")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kind:
-    """One kind of job."""
-
-    frames: int
-    """Frames that follow the header."""
-    work: Callable[[Work, Json, list[bytes]], Result]
-
-
-def grade_calls(work: Work, header: Json, frames: list[bytes]) -> Result:
+def grade_calls(work: Work, header: Json, frames: Sequence[bytes]) -> Result:
     """Call the program's function once per test; frames: program, calls, expected values (`encoding`)."""
     program, request, packed = frames
     expected = marshal.loads(packed)
@@ -79,7 +69,7 @@ def _has_nan(value: Any) -> bool:
     return isinstance(value, (list, tuple, set, frozenset)) and any(map(_has_nan, value))
 
 
-def grade_asserts(work: Work, header: Json, frames: list[bytes]) -> Result:
+def grade_asserts(work: Work, header: Json, frames: Sequence[bytes]) -> Result:
     """Run the test script here and the program there; frames: program, names, script (`asserts.compile_script`)."""
     program, names, packed = frames
     script = asserts.compile_script(packed, names)
@@ -110,7 +100,7 @@ def _run_asserts(work: Work, script: asserts.Script, frames: list[bytes], tests:
     return answer | {"stable": answer["stable"] and not link.unstable}
 
 
-def grade_stdio(work: Work, header: Json, frames: list[bytes]) -> Result:
+def grade_stdio(work: Work, header: Json, frames: Sequence[bytes]) -> Result:
     """Run the program afresh for each case; frames: program, JSON list of [stdin, expected stdout]."""
     program, packed = frames
     cases = json.loads(packed)
@@ -178,7 +168,7 @@ def _verdict(outcomes: Sequence[Outcome], end: EndedError | None, total: int, mo
     return {"verdict": verdict, "stable": not memory and (end is None or end.stable)}
 
 
-def evaluate(work: Work, header: Json, frames: list[bytes]) -> Result:
+def evaluate(work: Work, header: Json, frames: Sequence[bytes]) -> Result:
     """Collect the value or the error of every call. Values are decoded here first, which makes that safe later."""
     program, request = frames
     errors: list[str | None] = []
@@ -209,9 +199,9 @@ def _checked(reply: Reply) -> tuple[str | None, bytes]:
     return None, reply.value
 
 
-KINDS: dict[str, Kind] = {
-    "calls": Kind(frames=3, work=grade_calls),
-    "asserts": Kind(frames=3, work=grade_asserts),
-    "stdio": Kind(frames=2, work=grade_stdio),
-    "evaluate": Kind(frames=2, work=evaluate),  # program, calls
+KINDS: dict[str, Callable[[Work, Json, Sequence[bytes]], Result]] = {
+    "calls": grade_calls,
+    "asserts": grade_asserts,
+    "stdio": grade_stdio,
+    "evaluate": evaluate,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from psgpo.errors import UserError
 from psgpo.execution import channel, selftest
 from psgpo.execution.confinement import ladder
 from psgpo.execution.encoding import encode_calls
+from psgpo.execution.packages import Packages
 from psgpo.execution.slot import Answer, Job, Limits, Slot, SlotError
 from psgpo.records import Status
 
@@ -27,6 +29,9 @@ ATTEMPTS = 2
 
 class SandboxError(RuntimeError):
     """The grader itself failed (status INFRASTRUCTURE): neither pass nor fail."""
+
+
+NextJob = Callable[[bool], tuple[Any, Job] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +51,31 @@ class Pool:
         limits: what one program may use.
         required: the lowest rung that is good enough.
         without: layers of confinement to leave off.
+        packages: what programs may import besides the standard library.
     """
 
-    def __init__(self, workers: int, limits: Limits, *, required: str, without: Sequence[str]) -> None:
+    def __init__(
+        self, workers: int, limits: Limits, *, required: str, without: Sequence[str], packages: Packages | None = None
+    ) -> None:
         self._limits = limits
         self._required = required
         self._without = tuple(without)
+        self._packages = packages or Packages()
         self._slots: list[Slot | None] = [None] * workers
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, deque[_Running]] = {place: deque() for place in range(workers)}
         self._again: list[_Running] = []
         self._selector = selectors.DefaultSelector()
         self.layers: dict[str, str] = {}
         """Layer of confinement -> empty when it is in force, else why not."""
+        self.no_helper = ""
+        """Empty when the slots run on the C helper, else why not."""
         self.possible: tuple[str, ...] = ()
         """Attempts of the self-test that succeeded."""
         self.confinement = ""
         """The rung in force, the same for all slots."""
         try:
             for place in range(workers):
-                self._slots[place] = self._start()
+                self._slot(place)
         except BaseException:
             self.close()
             raise
@@ -72,17 +83,18 @@ class Pool:
     @property
     def busy(self) -> bool:
         """Whether a job runs or is to be tried again."""
-        return bool(self._running or self._again)
+        return bool(self._again or any(self._running.values()))
 
     def watch(self, waker: socket.socket) -> None:
         """Let `step` return when `waker` becomes readable."""
         self._selector.register(waker, selectors.EVENT_READ, None)
 
-    def step(self, next_job: Callable[[], tuple[Any, Job] | None]) -> list[tuple[Any, Answer | Exception]]:
-        """Hand jobs to free slots, wait until something happens, and collect what is done.
+    def step(self, next_job: NextJob) -> list[tuple[Any, Answer | Exception]]:
+        """Hand jobs to slots, wait until something happens, and collect what is done.
 
         Args:
-            next_job: gives a tag and a job, or None when there is none at the moment.
+            next_job: gives a tag and a job, or None when there is none at the moment. Called with True for a job that
+                is to wait in a slot behind another one, so that the slot need not wait for this process.
 
         Returns:
             For every job done, its tag and the answer, or the `SandboxError` or `UserError` that says why not.
@@ -91,8 +103,11 @@ class Pool:
         if done:
             return done
         for place in self._ready():
-            self._selector.unregister(self._slot(place).socket)
-            running = self._running.pop(place)
+            queue = self._running.get(place)
+            if not queue:
+                self._discard(place)  # an idle tester has died
+                continue
+            running = queue.popleft()
             try:
                 answer = self._collect(place, running)
             except (SandboxError, UserError) as error:
@@ -102,37 +117,39 @@ class Pool:
                     done.append((running.tag, answer))
         return done
 
-    def _fill(self, next_job: Callable[[], tuple[Any, Job] | None]) -> list[tuple[Any, Answer | Exception]]:
+    def _fill(self, next_job: NextJob) -> list[tuple[Any, Answer | Exception]]:
         failed: list[tuple[Any, Answer | Exception]] = []
-        for place in range(len(self._slots)):
-            if place in self._running:
-                continue
-            if self._again:
-                item = self._again.pop()
-            else:
-                found = next_job()
-                if found is None:
-                    break
-                item = _Running(*found, 1)
-            try:
-                slot = self._slot(place)
-            except (SandboxError, UserError) as error:
-                failed.append((item.tag, error))
-                continue
-            self._running[place] = item
-            self._selector.register(slot.socket, selectors.EVENT_READ, place)
-            try:
-                slot.send(item.job)
-            except SlotError:
-                slot.deadline = 0.0  # collected at once, as broken
+        for depth in (0, 1):
+            for place in range(len(self._slots)):
+                if len(self._running[place]) > depth or (depth and self._slots[place] is None):
+                    continue
+                if self._again and not depth:
+                    item = self._again.pop()
+                else:
+                    found = next_job(bool(depth))
+                    if found is None:
+                        break
+                    item = _Running(*found, 1)
+                try:
+                    slot = self._slot(place)
+                except (SandboxError, UserError) as error:
+                    failed.append((item.tag, error))
+                    continue
+                self._running[place].append(item)
+                try:
+                    slot.send(item.job)
+                except SlotError:
+                    slot.deadline = 0.0  # collected at once, as broken
         return failed
 
     def _ready(self) -> list[int]:
-        soonest = min((self._slot(place).deadline for place in self._running), default=None)
-        timeout = None if soonest is None else max(0.0, soonest - time.monotonic())
+        running = [(place, self._slot(place)) for place, queue in self._running.items() if queue]
+        here = {place for place, slot in running if slot.answered}
+        soonest = min((slot.deadline for _, slot in running), default=None)
+        timeout = 0.0 if here else None if soonest is None else max(0.0, soonest - time.monotonic())
         ready = {key.data for key, _ in self._selector.select(timeout) if key.data is not None}
-        late = {place for place in self._running if self._slot(place).deadline <= time.monotonic()}
-        return sorted(ready | late)
+        late = {place for place, slot in running if slot.deadline <= time.monotonic()}
+        return sorted(here | ready | late)
 
     def _collect(self, place: int, running: _Running) -> Answer | None:
         """The slot's answer, or one that blames the program; None when the job shall be tried again."""
@@ -163,11 +180,16 @@ class Pool:
         slot = self._slots[place]
         if slot is None:
             slot = self._slots[place] = self._start()
+            self._selector.register(slot.socket, selectors.EVENT_READ, place)
         return slot
 
     def _discard(self, place: int) -> None:
+        """End a slot; the jobs that waited in it are blameless and go back."""
         slot, self._slots[place] = self._slots[place], None
+        self._again += reversed(self._running[place])
+        self._running[place].clear()
         if slot is not None:
+            self._selector.unregister(slot.socket)
             slot.kill()
 
     def _start(self) -> Slot:
@@ -178,11 +200,12 @@ class Pool:
             SandboxError: it does not start, or a layer does not hold what it promises.
         """
         try:
-            slot = Slot(self._limits, self._without)
+            slot = Slot(self._limits, self._without, self._packages)
         except SlotError as error:
             raise SandboxError(f"the sandbox does not start: {error}") from None
         try:
             self.layers = slot.layers
+            self.no_helper = slot.no_helper
             self.confinement = ladder.rung(slot.in_force)
             if not ladder.at_least(self.confinement, self._required):
                 raise UserError(_refusal(self.confinement, self._required, slot.layers))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.errors import UserError
-from psgpo.execution import channel
+from psgpo.execution import channel, helper
 from psgpo.execution.cache import VerdictCache, verdict_key
 from psgpo.execution.confinement import ladder
 from psgpo.execution.dispatcher import Dispatcher, Task
 from psgpo.execution.encoding import EncodedTests, TestEncoder, encode_calls, program_bytes
+from psgpo.execution.packages import find_packages
 from psgpo.execution.pool import Pool, SandboxError
 from psgpo.execution.slot import Answer, Job, Limits
 from psgpo.records import Status, Tests, Verdict
@@ -51,6 +52,9 @@ class Sandbox:
         require: lowest rung of the ladder that is good enough, see `confinement.ladder.RUNGS`.
         allow_unconfined: run even when the kernel offers no confinement at all. Only for programs you trust.
         without: layers of confinement to leave off, to measure and to test them one by one.
+        packages: installed packages that programs may import besides the standard library, such as numpy, with those
+            they need themselves. They are loaded ahead, so each start of a program costs a little more, and need room
+            in `memory_mb`.
 
     Raises:
         UserError: a setting makes no sense, or the machine does not reach the required rung.
@@ -68,6 +72,7 @@ class Sandbox:
         require: str = ladder.LOWEST_CONFINED,
         allow_unconfined: bool = False,
         without: Sequence[str] = (),
+        packages: Sequence[str] = (),
     ) -> None:
         _check_settings(workers, timeout, test_timeout, memory_mb, require, without)
         self._owner_pid = os.getpid()
@@ -77,9 +82,12 @@ class Sandbox:
         self._limits = Limits(timeout=timeout, test_timeout=test_timeout, memory_mb=memory_mb)
         required = "rlimits" if allow_unconfined else require
         verdicts = VerdictCache(cache) if cache is not None else None
-        pool = Pool(workers, self._limits, required=required, without=without)
+        self._packages = find_packages(packages)
+        pool = Pool(workers, self._limits, required=required, without=without, packages=self._packages)
         self.confinement = pool.confinement
         """The rung of the ladder that is in force."""
+        self.backend = helper.backend(pool.no_helper)
+        """What starts and ends the programs' processes: "c" or "python"; verdicts are the same."""
         self._dispatcher = Dispatcher(pool, verdicts)
         _open_sandboxes.add(self)
 
@@ -174,7 +182,7 @@ class Sandbox:
         return Task(job=job, key=verdict_key([b"evaluate", *frames]), read=_outcomes)
 
     def _key(self, kind: str, program: bytes, encoded: EncodedTests) -> str:
-        setting = f"{kind} {self._limits} {self.confinement}"
+        setting = f"{kind} {self._limits} {self.confinement} {self._packages.versions}"
         return verdict_key([setting.encode(), program, encoded.digest])
 
 

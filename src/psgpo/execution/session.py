@@ -72,14 +72,14 @@ class Reply:
 class Zygote:
     """The zygote's process and control socket. It dies with this process."""
 
-    def __init__(self, without: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str]) -> None:
         self.control, theirs = socket.socketpair()
         boot = os.path.join(os.path.dirname(os.path.abspath(__file__)), "boot.py")
         # A fixed hash seed makes the order of a set of strings, hence a verdict, the same in every slot and run.
         # `-I` would ignore it; the environment holds nothing else, so `-P -s -S` isolates as well.
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-S", boot, "zygote", str(theirs.fileno()), *without],
+            [sys.executable, "-P", "-s", "-S", boot, "zygote", str(theirs.fileno()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

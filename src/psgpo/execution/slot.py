@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import signal
 import socket
@@ -14,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from psgpo.execution import channel
+from psgpo.execution import channel, helper
+from psgpo.execution.packages import Packages
 
 Json = dict[str, Any]
 Answer = tuple[Json, list[bytes]]
@@ -24,6 +26,8 @@ START_LIMIT = 30.0
 REPLY_LIMIT = 10.0
 """Seconds beyond the program's timeout that the tester may take before it counts as hung. The tester has a sharper
 alarm of its own; this one catches a tester that is stopped or starved."""
+AHEAD_BYTES = 32 << 10
+"""Largest job that may be sent while another runs; well below what a socket holds."""
 CLOSE_LIMIT = 2.0
 """Seconds a tester may take to leave after its socket was closed, before it is killed."""
 
@@ -63,18 +67,37 @@ class Job:
     comparator: str = ""
     tolerance: float = 0.0
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.frames))
+
 
 class Slot:
-    """A running tester. Not thread-safe; one job at a time."""
+    """A running tester. Not thread-safe. It takes jobs ahead and answers them in order."""
 
-    def __init__(self, limits: Limits, without: Sequence[str] = ()) -> None:
+    def __init__(self, limits: Limits, without: Sequence[str], packages: Packages) -> None:
         self._limits = limits
+        self._limits_given = asdict(limits)
         self._delivered = False
+        self._waiting = 1
+        """Answers to come; the first says that the tester is ready."""
+        self._buffer = bytearray()
         self.socket, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
         environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(boot), "tester", str(theirs.fileno()), *without],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(boot),
+                "tester",
+                str(theirs.fileno()),
+                packages.to_argument(),
+                *without,
+                *helper.unwanted(),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
@@ -91,26 +114,36 @@ class Slot:
             raise
         self.layers: dict[str, str] = header["layers"]
         """Layer of confinement -> empty when it is in force, else why not."""
+        self.no_helper: str = self.layers.pop(helper.NAME)
+        """Empty when the zygote runs on the C helper, else why not."""
 
     @property
     def in_force(self) -> frozenset[str]:
         return frozenset(layer for layer, refusal in self.layers.items() if not refusal)
 
     def send(self, job: Job) -> None:
-        """Hand over a job; the answer is fetched with `receive` once the socket is readable."""
+        """Hand over a job; the answer is fetched with `receive` once the socket is readable.
+
+        A job sent while another runs must be small (`AHEAD_BYTES`): nobody reads it before that one has ended.
+        """
         header = {name: getattr(job, name) for name in ("kind", "tests", "comparator", "tolerance")}
-        header |= asdict(self._limits)
-        self.deadline = time.monotonic() + self._limits.timeout + REPLY_LIMIT
-        self._delivered = False
+        message = channel.join_frames([marshal.dumps((header | self._limits_given, job.frames))])
+        if not self._waiting:
+            self._expect()
+            self._delivered = False
         try:
             self.socket.settimeout(REPLY_LIMIT)
-            self.socket.sendall(channel.join_frames([json.dumps(header).encode(), *job.frames]))
+            self.socket.sendall(message)
         except OSError as error:
             raise SlotError(f"the tester does not take work ({error})", delivered=False) from None
+        self._waiting += 1
         self._delivered = True
 
+    def _expect(self) -> None:
+        self.deadline = time.monotonic() + self._limits.timeout + REPLY_LIMIT
+
     def receive(self) -> Answer:
-        """The answer to the last job: header and frames.
+        """The answer to the oldest job: header and frames.
 
         Raises:
             SlotError: the tester died or hung, or says that its zygote did.
@@ -118,25 +151,34 @@ class Slot:
         header: Json = json.loads(self._frame())
         if "broken" in header:
             raise SlotError(header["broken"], delivered=header["delivered"])
-        return header, [self._frame() for _ in range(header.get("frames", 0))]
+        frames = [self._frame() for _ in range(header.get("frames", 0))]
+        self._waiting -= 1
+        self._expect()
+        return header, frames
+
+    @property
+    def answered(self) -> bool:
+        """Whether bytes of another answer are here already, so that the socket may stay silent."""
+        return bool(self._buffer)
 
     def _frame(self) -> bytes:
         return self._take(int.from_bytes(self._take(channel.HEADER), "little"))
 
     def _take(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
+        while len(self._buffer) < size:
             self.socket.settimeout(max(0.001, self.deadline - time.monotonic()))
             try:
-                part = self.socket.recv(size - len(data))
+                part = self.socket.recv(max(1 << 16, size - len(self._buffer)))
             except TimeoutError:
                 raise SlotError("the tester hangs", delivered=self._delivered) from None
             except OSError:
                 part = b""
             if not part:
                 raise self._death()
-            data += part
-        return bytes(data)
+            self._buffer += part
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
 
     def _death(self) -> SlotError:
         try:

@@ -1,7 +1,7 @@
 """The tester: holds tests and expected values, never runs model code. Disposable; its owner respawns it.
 
-One tester and its zygote are a slot. The owner sends jobs over a socket, one at a time: a JSON header and the frames
-its kind needs (`jobs.KINDS`).
+One tester and its zygote are a slot. The owner sends jobs over a socket, some ahead of their turn: header and frames
+(`jobs.KINDS`), in marshal's format, which a trusted writer may use. Answers go back in order.
 
 The tester's alarm clock is its own executioner: it fires one second after the program's deadline and kills the process,
 even inside a comparison that never ends. The owner sees the wait status and counts it against the program.
@@ -10,6 +10,7 @@ even inside a comparison that never ends. The owner sees the wait status and cou
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import resource
 import select
@@ -29,7 +30,7 @@ ORPHAN_CHECK = 5000
 
 
 def main(arguments: list[str]) -> None:
-    """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then layers to leave off."""
+    """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then the zygote's."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     owner = socket.socket(fileno=int(arguments[0]))
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> None:
         slot = Zygote(arguments[1:])
         _send(owner, {"layers": slot.layers}, [])
         while True:
-            _wait_for_work(owner, parent)
+            if not reader.pending:
+                _wait_for_work(owner, parent)
             _send(owner, *_serve(owner, reader, slot))
     except InfrastructureError as error:
         _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
@@ -56,12 +58,10 @@ def _wait_for_work(owner: socket.socket, parent: int) -> None:
 
 
 def _serve(owner: socket.socket, reader: channel.FrameReader, slot: Zygote) -> tuple[dict[str, Any], list[bytes]]:
-    header = json.loads(reader.frame())
-    kind = KINDS[header["kind"]]
-    frames = [reader.frame() for _ in range(kind.frames)]
+    header, frames = marshal.loads(reader.frame())
     limits = {name: header[name] for name in ("timeout", "test_timeout", "memory_mb")}
     work = Work(owner, slot, **limits)
-    answer, values = kind.work(work, header, frames)
+    answer, values = KINDS[header["kind"]](work, header, frames)
     seconds = {"cpu_seconds": work.cpu_seconds, "wall_seconds": work.wall_seconds}
     return answer | seconds | {"frames": len(values)}, values
 

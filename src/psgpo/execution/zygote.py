@@ -25,9 +25,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from psgpo.execution import channel, child
+from psgpo.execution import channel, child, helper
 from psgpo.execution.confinement import landlock, libc, namespaces, seccomp
-from psgpo.execution.confinement.readable import Readable, standard_readable
+from psgpo.execution.confinement.readable import Readable, readable_paths
+from psgpo.execution.packages import Packages
 
 CHILD_FD = 3
 RUN_REQUEST = struct.Struct("<IQ")
@@ -52,12 +53,15 @@ PRELOADED = (
 """What programs import most: loaded once here instead of in every child."""
 
 
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 class Confinement:
     """What is put in force once for the zygote, and what is left to do in each child."""
 
-    def __init__(self, without: list[str]) -> None:
+    def __init__(self, packages: Packages, without: list[str]) -> None:
         user = FIRST_UID + os.getpid()  # before entering a PID namespace, where every zygote is number 1
-        readable = standard_readable()
+        readable = readable_paths(packages)
         self.refusals = dict.fromkeys(without, "switched off")
         self._try("namespaces", lambda: namespaces.enter(readable))
         self._try("landlock", lambda: _confine(landlock.Ruleset(readable).apply))
@@ -161,30 +165,57 @@ def _become_first_process() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Serve until the tester closes the control socket. Arguments: its descriptor, then layers to leave off."""
+    """Serve until the tester closes the control socket. Arguments: its descriptor, packages, layers to leave off."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     control = _socket.socket(fileno=int(arguments[0]))
     os.environ.clear()
     libc.limit_arenas()
     try:
-        confinement = Confinement(arguments[1:])
-        _warm_up()
+        packages = Packages.from_argument(arguments[1])
+        # The helper first, for its file cannot be read once the zygote is confined.
+        serve, refusal = (None, "switched off") if helper.NAME in arguments[2:] else helper.load()
+        confinement = Confinement(packages, [layer for layer in arguments[2:] if layer != helper.NAME])
+        if confinement.fence is None:
+            serve, refusal = None, refusal or "needs the layer seccomp"
+        _warm_up(packages)
         confinement.seal()
     except Exception as error:
         channel.write_frame(control.fileno(), channel.encode({"error": f"{type(error).__name__}: {error}"}))
         raise
-    channel.write_frame(control.fileno(), channel.encode(confinement.refusals))
-    while request := _receive(control):
-        _run_one(control, confinement, *request)
+    channel.write_frame(control.fileno(), channel.encode(confinement.refusals | {helper.NAME: refusal}))
+    if serve is None:
+        while request := _receive(control):
+            _run_one(control, confinement, *request)
+    else:
+        _serve_by(serve, control, confinement)
 
 
-def _warm_up() -> None:
+def _serve_by(serve: helper.Serve, control: _socket.socket, confinement: Confinement) -> None:
+    assert confinement.fence is not None
+    processes = PROCESSES if confinement.user_alone else 0
+    orphan_dies = not confinement.in_force("namespaces")
+    first = serve(control.fileno(), confinement.fence.code, processes, orphan_dies, round(1000 * EXIT_GRACE))
+    if first is not None:
+        try:
+            gc.enable()
+            child.serve(CHILD_FD, channel.FrameReader(CHILD_FD, *first))
+        finally:
+            os._exit(70)
+
+
+def _warm_up(packages: Packages) -> None:
     """Load and touch what a child will use, so that it is shared memory there, then hide the sandbox's own modules."""
     register, os.register_at_fork = os.register_at_fork, lambda **_: None
     __import__("random")  # without its new seed in every child, which costs time and makes verdicts a matter of luck
     os.register_at_fork = register
-    for name in PRELOADED:
+    sys.path.extend(packages.folders)
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))  # a pool of threads would not live on in a child
+    for name in (*PRELOADED, *packages.names):
         __import__(name)
+    os.environ.clear()
+    sys.modules["random"].seed(0)  # the same numbers in every slot and run
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # as in an interpreter with `site`
     calls = channel.encode([[1, [2.5, "x"], {"k": (None, True)}]])
     space: dict[str, Any] = {}
@@ -299,4 +330,5 @@ def _become_child(confinement: Confinement, descriptors: array.array[int], cpu_s
     if confinement.fence is not None:
         confinement.fence.install()
     gc.enable()
-    child.serve(CHILD_FD)
+    child.greet(CHILD_FD)
+    child.serve(CHILD_FD, channel.FrameReader(CHILD_FD))

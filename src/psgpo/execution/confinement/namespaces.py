@@ -61,12 +61,28 @@ def _assemble_root(readable: Readable) -> None:
             os.makedirs(target)
             libc.mount(path, target, flags=libc.MS_BIND | libc.MS_REC)
             libc.make_read_only(target, devices=False)
-    for path in readable.hidden:
-        if os.path.isdir(_ROOT + path):
-            libc.mount("tmpfs", _ROOT + path, "tmpfs", harmless | libc.MS_RDONLY, "size=4k,mode=555")
+    hidden = [_ROOT + path for path in readable.hidden if os.path.isdir(_ROOT + path)]
+    for path in hidden:
+        libc.mount("tmpfs", path, "tmpfs", harmless, "size=64k,mode=555")
+    for path in readable.packages:
+        _bind(path)
+    for path in hidden:
+        libc.make_read_only(path, devices=False)
     for path in ("/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom"):
         if os.path.exists(path):
             os.makedirs(os.path.dirname(_ROOT + path), exist_ok=True)
             os.close(os.open(_ROOT + path, os.O_CREAT | os.O_WRONLY, 0o444))
             libc.mount(path, _ROOT + path, flags=libc.MS_BIND)
             libc.make_read_only(_ROOT + path, devices=True)
+
+
+def _bind(path: str) -> None:
+    """Show a file or directory at its own place, read-only."""
+    target = _ROOT + path
+    if os.path.isdir(path):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o444))
+    libc.mount(path, target, flags=libc.MS_BIND | libc.MS_REC)
+    libc.make_read_only(target, devices=False)

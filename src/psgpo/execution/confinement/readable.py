@@ -1,10 +1,15 @@
-"""What an untrusted program may read: the interpreter's standard library, shared libraries, time zones, /dev/null."""
+"""What an untrusted program may read: the interpreter's standard library, shared libraries, time zones, /dev/null.
+
+And the packages that the sandbox was told to offer.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from dataclasses import dataclass
+
+from psgpo.execution.packages import Packages
 
 _LIBRARY_DIRECTORIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom")
@@ -21,6 +26,8 @@ class Readable:
     """Directories that hold shared libraries, to be bound as a whole into a private root."""
     hidden: tuple[str, ...]
     """Directories below the ones above that a private root covers with nothing."""
+    packages: tuple[str, ...]
+    """Files and directories to be bound into a private root, inside hidden directories too."""
     listed: tuple[str, ...]
     """Directories whose names may be listed."""
     trees: tuple[str, ...]
@@ -28,7 +35,7 @@ class Readable:
     files: tuple[str, ...]
 
 
-def standard_readable() -> Readable:
+def readable_paths(packages: Packages) -> Readable:
     """Look the paths up in the running interpreter."""
     library = os.path.dirname(os.path.abspath(os.__file__))
     entries = [entry for entry in os.scandir(library) if entry.name not in _HIDDEN]
@@ -43,11 +50,18 @@ def standard_readable() -> Readable:
     ]
     candidates = [os.path.join(library, name) for name in _HIDDEN]
     candidates += [os.path.join("/usr/lib", f"python{sys.version_info.major}", name) for name in _HIDDEN]
+    offered = packages.trees
     return Readable(
         standard_library=library,
         library_directories=tuple(directories),
         hidden=tuple(path for path in candidates if os.path.isdir(path)),
-        listed=(library,),
-        trees=(*(entry.path for entry in entries if entry.is_dir()), *_SYSTEM_TREES),
-        files=(*(entry.path for entry in entries if entry.is_file()), *shared, *_SYSTEM_FILES),
+        packages=packages.trees,
+        listed=(library, *packages.folders),
+        trees=(*(entry.path for entry in entries if entry.is_dir()), *filter(os.path.isdir, offered), *_SYSTEM_TREES),
+        files=(
+            *(entry.path for entry in entries if entry.is_file()),
+            *filter(os.path.isfile, offered),
+            *shared,
+            *_SYSTEM_FILES,
+        ),
     )

@@ -203,9 +203,9 @@ class Filter:
     """
 
     def __init__(self, program: Callable[[str], bytes]) -> None:
-        code = program(os.uname().machine)
-        self._code = ctypes.create_string_buffer(code, len(code))
-        self._program = _Program(len(code) // 8, ctypes.addressof(self._code))
+        self.code = program(os.uname().machine)
+        self._copy = ctypes.create_string_buffer(self.code, len(self.code))
+        self._program = _Program(len(self.code) // 8, ctypes.addressof(self._copy))
         self._pointer = ctypes.byref(self._program)
 
     def install(self) -> None:

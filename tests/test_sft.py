@@ -1,0 +1,31 @@
+"""What SFT does with examples that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from psgpo.config import SftSettings
+from psgpo.errors import UserError
+from psgpo.models import create_policy, train_tokenizer
+from psgpo.sft import train_sft
+
+SHORT, LONG = ("# add\n", "x = 1\n"), ("# add\n", "x = 1\n" * 200)
+
+
+def train(pairs: list[tuple[str, str]], out: Path) -> None:
+    tokenizer = train_tokenizer([prompt + program for prompt, program in pairs], 290)
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
+    policy = create_policy(tokenizer, max_position_embeddings=64, **shape)
+    train_sft(policy, tokenizer, pairs, SftSettings(batch_size=8), out=out, seed=0)
+
+
+def test_examples_that_do_not_fit_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train([SHORT] * 6 + [LONG] * 2, tmp_path)
+    assert "SFT leaves out 2 of 8 examples" in capsys.readouterr().err
+
+
+def test_nothing_fits(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none of 2 examples fits the model's context of 64 tokens"):
+        train([LONG] * 2, tmp_path)
