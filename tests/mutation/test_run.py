@@ -98,7 +98,12 @@ def test_counts_add_up(finished: tuple[Path, dict[str, Any]]) -> None:
         assert total == sum(row["proposed"] for row in summary[table])
         assert all(row["proposed"] == sum(row[o] for o in row if o in summary["outcomes"]) for row in summary[table])
     for counts in summary["false_positives"].values():
-        parts = counts["removed_by_plus"] + counts["removed_by_generated"] + counts["passed_all"]
+        parts = (
+            counts["removed_by_plus"]
+            + counts["removed_by_generated"]
+            + counts["passed_all"]
+            + counts["out_of_time_or_memory"]
+        )
         assert counts["passed_own_tests"] == parts <= counts["run"]
 
 

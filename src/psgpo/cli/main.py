@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
+from psgpo.cli import firsterror
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.mutate import mutate
 from psgpo.config import load_recipe
@@ -95,6 +96,7 @@ def evaluate(
 
 app.command(name="eval")(evaluate_samples)
 app.command()(mutate)
+app.add_typer(firsterror.app, name="firsterror")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 from psgpo.mutation.examples import LineExample
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.mutation.strengthen import GENERATED, OWN, PLUS, STAGES
-from psgpo.mutation.verify import NEGATIVE, OUTCOMES, POSITIVE, TIMEOUT
+from psgpo.mutation.verify import MEMORY, NEGATIVE, OUTCOMES, POSITIVE, TIMEOUT
 
 Json = dict[str, Any]
 _NAMED = 5
@@ -66,12 +66,13 @@ def _removed(entries: Sequence[Mapping[str, Any]], family: str) -> Json:
     """What passes the problems' own tests, and which further tests it fails."""
     run = [entry for entry in entries if entry["family"] == family and entry["status"]]
     passed = [entry for entry in run if entry["decided_by"] != OWN]
-    by_stage = Counter(entry["decided_by"] for entry in passed)
+    by_stage = Counter(entry["decided_by"] for entry in passed if entry["outcome"] not in (TIMEOUT, MEMORY))
     return {
         "run": len(run),
         "passed_own_tests": len(passed),
         "removed_by_plus": by_stage[PLUS],
         "removed_by_generated": by_stage[GENERATED],
+        "out_of_time_or_memory": sum(entry["outcome"] in (TIMEOUT, MEMORY) for entry in passed),
         "passed_all": by_stage[""],
         "of_those_unreached": sum(entry["outcome"] not in (POSITIVE,) for entry in passed if not entry["decided_by"]),
     }
