@@ -14,6 +14,8 @@ ROOMS = [
     ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts", "syntax"),
     ("problems",),
     ("execution",),
+    ("mutation",),
+    ("firsterror",),
     ("models", "optimizers", "training"),
     ("sampling", "sft"),
     ("labeling",),
@@ -67,6 +69,8 @@ def test_imports_point_left(path: Path) -> None:
         "psgpo.labeling.search",
         "psgpo.labeling.splice",
         "psgpo.syntax",
+        "psgpo.mutation.run",
+        "psgpo.firsterror.run",
     ],
 )
 def test_torch_free(package: str) -> None:

@@ -164,8 +164,19 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
         neutral=neutral,
         last_solvable=last,
         targets=tuple(float(value) for value in targets),
-        weights=token_weights(label.line_ends, neutral),
+        weights=_weights(label, neutral, known=truth is not None, progress=settings.target == "progress"),
     )
+
+
+def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, progress: bool) -> tuple[float, ...]:
+    """`token_weights`, but 0 for code lines that the search left without a label; for progress then 0 for all lines."""
+    weights = token_weights(label.line_ends, neutral)
+    if known:
+        return weights
+    open_lines = [not flag and value == 0 for flag, value in zip(neutral, label.labels, strict=True)]
+    if progress and any(open_lines):
+        return (0.0,) * len(weights)
+    return tuple(0.0 if is_open else weight for is_open, weight in zip(open_lines, weights, strict=True))
 
 
 def sign_targets(

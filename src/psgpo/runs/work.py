@@ -27,6 +27,7 @@ from psgpo.labeling import (
     shard_responses,
     write_labels,
 )
+from psgpo.labeling.surprise import PolicySurprise
 from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer
 from psgpo.prm import PrmScorer, assess_prm, build_examples, load_exact, response_key, split_by_problem, train_prm
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
@@ -358,6 +359,7 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
             seed=recipe.seed,
             journal=folder / f"{name}.journal.jsonl",
             progress=progress,
+            surprise=PolicySurprise({checkpoint: sampler.model for checkpoint, (sampler, _) in loaded.items()}),
         )
     write_labels(folder / f"{name}.jsonl", labelling.labels)
     write_json(folder / f"{name}.usage.json", asdict(labelling.usage))
