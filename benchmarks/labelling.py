@@ -136,11 +136,18 @@ class _Bench:
             "linear scan, K = 8": lambda: self._scheduler("linear-scan", k=8, draw=4),
             "noisy binary search, 8 draws": lambda: self._noisy(8),
             "noisy binary search, 14 draws": lambda: self._noisy(14),
-            "splice, no draws, no prior": lambda: self._scheduler("splice", hunt=0),
-            "splice, no draws + prior": lambda: self._scheduler("splice", hunt=0, prior=True),
-            "splice, 8 draws": lambda: self._scheduler("splice", hunt=8),
-            "splice, 8 draws + prior": lambda: self._scheduler("splice", hunt=8, prior=True),
-            "splice, 16 draws + prior": lambda: self._scheduler("splice", hunt=16, prior=True),
+            "splice": lambda: self._scheduler("splice"),
+            "splice + prior": lambda: self._scheduler("splice", prior=True),
+            "splice + 8 draws": lambda: self._scheduler("splice", hunt=8),
+            "splice + 8 draws + prior": lambda: self._scheduler("splice", hunt=8, prior=True),
+            "splice + crossover + 8 draws": lambda: self._scheduler("splice", hunt=8, crossover=400),
+            "splice + crossover + 8 draws + prior": lambda: self._scheduler(
+                "splice", hunt=8, crossover=400, prior=True
+            ),
+            "splice + crossover + 32 draws": lambda: self._scheduler("splice", hunt=32, crossover=400),
+            "splice + crossover + 32 draws + prior": lambda: self._scheduler(
+                "splice", hunt=32, crossover=400, prior=True
+            ),
         }
         outcomes = {name: run() for name, run in strategies.items() if not only or name in only}
         best = [
@@ -187,9 +194,11 @@ class _Bench:
                 negative_right += label < 0 and line > last
         return same / max(1, labelled), labelled / max(1, lines), negative_right / max(1, negative)
 
-    def _scheduler(self, strategy: str, *, k: int = 20, draw: int = 5, hunt: int = 8, prior: bool = False) -> Outcome:
-        settings = LabelSettings(strategy=strategy, k=k, draw=draw, hunt=hunt)
-        journal = self._scratch / f"{strategy}-{k}-{hunt}-{prior}.jsonl"
+    def _scheduler(
+        self, strategy: str, *, k: int = 20, draw: int = 5, hunt: int = 0, crossover: int = 0, prior: bool = False
+    ) -> Outcome:
+        settings = LabelSettings(strategy=strategy, k=k, draw=draw, hunt=hunt, crossover=crossover)
+        journal = self._scratch / f"{strategy}-{k}-{hunt}-{crossover}-{prior}.jsonl"
         started = time.perf_counter()
         labelling = label_responses(
             self.responses,

@@ -155,6 +155,8 @@ class LabelSettings(Section):
     """How the last completable line is found, see docs/labels.md."""
     hunt: Annotated[int, Field(ge=0)] = 8
     """splice: completions drawn, at most, to find a first passing program of a problem."""
+    crossover: Annotated[int, Field(ge=0)] = 400
+    """splice: programs judged, at most, that join two failed ones, to find a first passing program of a problem."""
     k: Positive = 20
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5

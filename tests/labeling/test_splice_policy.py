@@ -10,7 +10,7 @@ from labeling_world import FakeGrader, FakeSampler, label, problem, random_respo
 
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling
-from psgpo.labeling.suffixes import suffix_programs
+from psgpo.labeling.suffixes import crossed_programs, suffix_programs
 from psgpo.records import LineLabels
 
 
@@ -60,7 +60,7 @@ def test_the_hunt_is_bounded_and_booked_once(tmp_path: Path) -> None:
     of = problem("p", 4)
     failed = [response(of, f"def\nwrong\nbirch\ncedar{'x' * n}\n", index=n) for n in range(3)]
     sampler = FakeSampler(0.0)
-    labelling = label([of], failed, tmp_path / "j", {"one": sampler}, strategy="splice", hunt=6)
+    labelling = label([of], failed, tmp_path / "j", {"one": sampler}, strategy="splice", hunt=6, crossover=0)
     assert len(sampler.rows) == 6
     assert [made.completions for made in labelling.labels] == [6, 0, 0]
     assert all(set(made.labels) == {0.0} for made in labelling.labels), "nobody passes: nothing is known"
@@ -112,3 +112,20 @@ def test_suffixes_come_nearest_first_and_never_define_again() -> None:
     assert programs[0] == "def solve(x):\n    y = 1\n    x = 2\n    return x\n"
     assert len(programs) == 3
     assert all(program.count("def ") == 1 for program in programs)
+
+
+def test_two_failed_programs_may_make_one_that_passes(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    failed = [response(of, "def\napple\nbirch\nwrong\n"), response(of, "def\nwrong\nbirch\ncedar\n", index=1)]
+    labelling = label([of], failed, tmp_path / "j", {"one": FakeSampler(0.0)}, strategy="splice", hunt=0)
+    assert [made.labels for made in labelling.labels] == [(1.0, 1.0, 1.0, -1.0), (1.0, -1.0, -1.0, -1.0)]
+    assert labelling.usage.completions == 0
+    off = label([of], failed, tmp_path / "k", {"one": FakeSampler(0.0)}, strategy="splice", hunt=0, crossover=0)
+    assert {value for made in off.labels for value in made.labels} == {0.0}
+
+
+def test_crossing_is_bounded_and_never_defines_again() -> None:
+    programs = [["def solve(x):", f"    x = {n}", "    y = 2", "    return x"] for n in range(3)]
+    made = list(crossed_programs(programs))
+    assert len(set(made)) == len(made)
+    assert all(program.count("def ") == 1 for program in made)

@@ -2,8 +2,9 @@
 
 Per problem:
 
-    pool    its distinct passing responses. Where there are none and some response failed, completions of early
-            prefixes of the failed ones are drawn, at most `hunt`, until one passes
+    pool    its distinct passing responses. Where there are none and some response failed: at most `crossover` programs
+            that begin like one failed response and end like another; then completions of early prefixes of the failed
+            ones, at most `hunt`; until one passes
     splice  every failed response against the pool (`psgpo.labeling.suffixes`): the last prefix that some suffix
             completes is m*
     prior   where the pool stays empty: P(first wrong line) from the policy's surprise (`psgpo.labeling.prior`), fitted
@@ -15,6 +16,7 @@ by the prior it is a guess. Problems are worked on in groups; the journal holds 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +24,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psgpo.config import LabelSettings, SamplingSettings
-from psgpo.errors import UserError
-from psgpo.jsonl import JsonlAppender, read_jsonl
 from psgpo.labeling.collect import Grader, Progress, grade_programs
 from psgpo.labeling.costs import LabelUsage
+from psgpo.labeling.group_journal import GroupJournal
 from psgpo.labeling.prefixes import CutResponse, cut_response
 from psgpo.labeling.prior import fit_prior, line_features, posterior, sure_labels
 from psgpo.labeling.request import check_request, journal_header
 from psgpo.labeling.search import last_solvable_line, line_labels
-from psgpo.labeling.suffixes import suffix_search
+from psgpo.labeling.suffixes import crossed_programs, suffix_search
 from psgpo.lines import Tokenizer, TokenText, code_lines, extract_code
 from psgpo.records import LineLabels, Problem, Response
 from psgpo.seeds import derive_seed
@@ -45,6 +46,8 @@ EARLY = (0.25, 0.0, 0.4, 0.25)
 """Shares of a failed response that are kept when a passing program is looked for, in turn."""
 HUNT_ROUND = 4
 """Completions drawn at once for a problem without a passing program."""
+CROSS_BATCH = 32
+"""Joined programs judged at once for a problem without a passing one."""
 SURE = 0.85
 
 
@@ -84,11 +87,12 @@ def splice_responses(
     check_request(responses, by_id, list(samplers), settings)
     text = TokenText(tokenizer)
     run = _Run([cut_response(r, text) for r in responses], by_id, samplers, text, sandbox, settings, sampling, seed)
-    header = journal_header(responses, by_id, list(samplers), settings, sampling, seed) | {"labels.hunt": settings.hunt}
+    header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
+    header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover}
     found: list[Found] = []
     seconds = [0.0, 0.0]
     groups = list(run.groups())
-    with _Groups(Path(journal), header) as recorded:
+    with GroupJournal(Path(journal), header) as recorded:
         for number, group in enumerate(groups):
             record = recorded.next(group)
             if record is None:
@@ -144,23 +148,26 @@ class _Run:
         cost: dict[str, list[int]] = {name: [0, 0, 0] for name in group}
         proved: dict[int, int] = {}
         hunted = [name for name in group if failed[name] and not pools[name]]
+        drawn: dict[str, list[str]] = {name: [] for name in hunted}
+        hunted = self._cross(hunted, failed, drawn, pools, cost)
         while hunted and cost[hunted[0]][0] < self._settings.hunt:
-            self._hunt(hunted, failed, pools, cost, proved)
+            self._hunt(hunted, failed, pools, cost, proved, drawn)
             hunted = [name for name in hunted if not pools[name]]
+        self._cross([name for name in hunted if drawn[name]], failed, drawn, pools, cost)
         spliced = [n for name in group for n in failed[name] if pools[name]]
         last = self._splice(spliced, pools, proved)
         found = []
         for name in group:
             for place, number in enumerate(failed[name]):
-                drawn = cost[name] if place == 0 else [0, 0, 0]  # booked on the first response that needed it
+                paid = cost[name] if place == 0 else [0, 0, 0]  # booked on the first response that needed it
                 line, judged = last.get(number, (None, 0))
                 found.append(
                     Found(
                         response=number,
                         last=line,
-                        completions=drawn[0],
-                        tokens=drawn[1],
-                        executions=1 + drawn[2] + judged,
+                        completions=paid[0],
+                        tokens=paid[1],
+                        executions=1 + paid[2] + judged,
                     )
                 )
         return found
@@ -173,6 +180,31 @@ class _Run:
         ]
         return list(dict.fromkeys(programs))
 
+    def _cross(
+        self,
+        names: Sequence[str],
+        failed: Mapping[str, list[int]],
+        drawn: Mapping[str, list[str]],
+        pools: Mapping[str, list[str]],
+        cost: Mapping[str, list[int]],
+    ) -> list[str]:
+        """Join failed programs of a problem until one passes; the problems where none did."""
+        sources: dict[str, Iterator[str]] = {}
+        for name in names:
+            texts = dict.fromkeys([*(extract_code(self._cuts[n].response.text) for n in failed[name]), *drawn[name]])
+            lines = [[line.text for line in code_lines(text)] for text in texts]
+            sources[name] = itertools.islice(crossed_programs(lines), self._settings.crossover)
+        waiting = list(names)
+        while waiting:
+            batches = {name: list(itertools.islice(sources[name], CROSS_BATCH)) for name in waiting}
+            items = [(program, name) for name in waiting for program in batches[name]]
+            for (program, name), passed in zip(items, self._grade(items), strict=True):
+                cost[name][2] += 1
+                if passed:
+                    pools[name].append(program)
+            waiting = [name for name in waiting if batches[name] and not pools[name]]
+        return [name for name in names if not pools[name]]
+
     def _hunt(
         self,
         names: Sequence[str],
@@ -180,12 +212,13 @@ class _Run:
         pools: Mapping[str, list[str]],
         cost: Mapping[str, list[int]],
         proved: dict[int, int],
+        drawn: Mapping[str, list[str]],
     ) -> None:
         """Draw a few completions for every problem without a passing program."""
         rows: list[tuple[str, int, int, tuple[int, ...], int]] = []
         for name in names:
-            drawn = cost[name][0]
-            for draw in range(drawn, min(drawn + HUNT_ROUND, self._settings.hunt)):
+            done = cost[name][0]
+            for draw in range(done, min(done + HUNT_ROUND, self._settings.hunt)):
                 number = failed[name][draw % len(failed[name])]
                 cut = self._cuts[number]
                 code = cut.code
@@ -201,7 +234,9 @@ class _Run:
             cost[row[0]][0] += 1
             cost[row[0]][1] += len(ids)
             cost[row[0]][2] += 1
-            if passed:
+            if not passed:
+                drawn[row[0]].append(program)
+            else:
                 proved[row[1]] = max(proved.get(row[1], 0), row[2])
                 if program not in pools[row[0]]:
                     pools[row[0]].append(program)
@@ -354,42 +389,3 @@ def _usage(found: Sequence[Found], settings: LabelSettings, groups: int, seconds
 
 def _to_json(item: Found) -> dict[str, Any]:
     return {name: getattr(item, name) for name in Found.__slots__}
-
-
-class _Groups:
-    """The journal: a header, then one record per finished group of problems."""
-
-    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        wanted = {"kind": "header", "version": "splice-1", **header}
-        records = list(read_jsonl(path, dict, torn_tail_ok=True)) if path.exists() else []
-        if records and records[0] != wanted:
-            keys = sorted(key for key in {**records[0], **wanted} if records[0].get(key) != wanted.get(key))
-            raise UserError(
-                f"{path}: the journal belongs to another labelling (differs in {', '.join(keys)}); restore these to "
-                "go on, or delete the journal to label anew"
-            )
-        self._path, self._records = path, records[1:]
-        self._position = 0
-        self._appender = JsonlAppender(path)
-        if not records:
-            self._appender.append(wanted)
-
-    def next(self, group: Sequence[str]) -> dict[str, Any] | None:
-        if self._position == len(self._records):
-            return None
-        record = self._records[self._position]
-        if record.get("kind") != "group" or record.get("problems") != list(group):
-            raise UserError(
-                f"{self._path}:{self._position + 2}: not the group that comes next; delete the journal to label anew"
-            )
-        self._position += 1
-        return dict(record)
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        self._appender.append(dict(record))
-
-    def __enter__(self) -> _Groups:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._appender.close()

@@ -34,6 +34,27 @@ def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str
     yield from sorted(found, key=lambda program: found[program])
 
 
+def crossed_programs(programs: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Distinct programs that begin like one of those given and end like another, cut at about the same line.
+
+    Cuts in the middle of a program come first: what is right at one's beginning may be right at another's end.
+    """
+    seen: set[str] = set()
+    joins: list[tuple[float, int, int, int, int]] = []
+    for a, b in itertools.permutations(range(len(programs)), 2):
+        for kept in range(1, len(programs[a])):
+            middle = abs(kept / len(programs[a]) - 0.5)
+            places = [j for j in (kept, kept + 1, kept - 1) if 0 < j < len(programs[b])]
+            joins += [(middle + 0.5 * (j != kept), a, b, kept, j) for j in places]
+    for _, a, b, kept, j in sorted(joins):
+        if any(map(_DEFINITION.match, programs[b][j:])):
+            continue
+        program = "".join(f"{line}\n" for line in (*programs[a][:kept], *programs[b][j:]))
+        if program not in seen:
+            seen.add(program)
+            yield program
+
+
 def suffix_search(
     lines: Sequence[str], neutral: Sequence[bool], pool: Sequence[Sequence[str]], *, above: int
 ) -> Suffixes:
