@@ -14,6 +14,8 @@ ROOMS = [
     ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts"),
     ("problems",),
     ("execution",),
+    ("mutation",),
+    ("firsterror",),
     ("models", "optimizers", "training"),
     ("sampling", "sft"),
     ("labeling",),
@@ -59,7 +61,15 @@ def test_imports_point_left(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["psgpo.config", "psgpo.problems.opchain", "psgpo.execution", "psgpo.labeling.search"]
+    "package",
+    [
+        "psgpo.config",
+        "psgpo.problems.opchain",
+        "psgpo.execution",
+        "psgpo.mutation.run",
+        "psgpo.firsterror.run",
+        "psgpo.labeling.search",
+    ],
 )
 def test_torch_free(package: str) -> None:
     code = f"import sys, {package}; sys.exit('torch' in sys.modules)"

@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
+from psgpo.cli import firsterror
 from psgpo.cli.eval import evaluate_samples
+from psgpo.cli.mutate import mutate
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
 from psgpo.execution import SandboxError
@@ -93,6 +95,8 @@ def evaluate(
 
 
 app.command(name="eval")(evaluate_samples)
+app.command()(mutate)
+app.add_typer(firsterror.app, name="firsterror")
 
 
 @app.command()

@@ -1,0 +1,103 @@
+"""`psgpo firsterror run`: a judge over all items, resumable, one line per item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from psgpo.errors import UserError
+from psgpo.firsterror.items import Item
+from psgpo.firsterror.judges import BASELINES, ChatJudge, LineScorer, named_line, scores_of
+from psgpo.firsterror.measure import cross_fitted, summary
+from psgpo.jsonl import JsonlAppender, finite, read_jsonl, write_json, write_jsonl
+from psgpo.mutation.run import check_job
+
+Json = dict[str, Any]
+Progress = Callable[[int, int], None]
+BATCH = 32
+
+
+def run_scorer(
+    items: Sequence[Item],
+    scorer: LineScorer,
+    out: Path,
+    *,
+    threshold: float | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Json:
+    """Score every line, name the first line below the threshold, write results and summary.
+
+    Args:
+        threshold: None chooses it on one half of the problems for the other, both ways round.
+    """
+    scores = []
+    for number, item in enumerate(items, start=1):
+        scores.append(scores_of(scorer, item))
+        progress(number, len(items))
+    if threshold is None:
+        named, thresholds = cross_fitted(items, scores)
+    else:
+        named, thresholds = (
+            [named_line(item, row, threshold) for item, row in zip(items, scores, strict=True)],
+            [threshold],
+        )
+    rows = [{"id": i.id, "named": n, "scores": s} for i, n, s in zip(items, named, scores, strict=True)]
+    return _finish(items, named, rows, out, {"thresholds": thresholds, "cross_fitted": threshold is None})
+
+
+def run_baseline(items: Sequence[Item], name: str, out: Path) -> Json:
+    """One of `BASELINES`.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    if name not in BASELINES:
+        raise UserError(f"baseline {name!r}: choose one of {', '.join(BASELINES)}")
+    named = [BASELINES[name](item) for item in items]
+    return _finish(items, named, [{"id": i.id, "named": n} for i, n in zip(items, named, strict=True)], out, {})
+
+
+def run_judge(
+    items: Sequence[Item],
+    judge: ChatJudge,
+    out: Path,
+    *,
+    concurrency: int = 8,
+    seed: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Json:
+    """Ask a model about every item. Goes on where an earlier run stopped.
+
+    Raises:
+        UserError: the server does not answer; `out` holds answers of another judge or other items.
+    """
+    digest = sha256("\n".join(json.dumps(item.to_json(), sort_keys=True) for item in items).encode()).hexdigest()[:16]
+    check_job(out / "job.json", judge.settings() | {"items": digest, "seed": seed})
+    journal = out / "answers.jsonl"
+    with JsonlAppender(journal) as appender:
+        rows = {row["id"]: row for row in read_jsonl(journal, dict)}
+        left = [item for item in items if item.id not in rows]
+        with ThreadPoolExecutor(max_workers=concurrency) as threads:
+            for start in range(0, len(left), BATCH):
+                progress(len(rows), len(items))
+                batch = left[start : start + BATCH]
+                answers = threads.map(lambda item: judge.name_line(item, seed=seed), batch)
+                for item, (line, words) in zip(batch, answers, strict=True):
+                    rows[item.id] = {"id": item.id, "named": line, "reply": words}
+                    appender.append(rows[item.id])
+    progress(len(items), len(items))
+    named = [rows[item.id]["named"] for item in items]
+    return _finish(items, named, [rows[item.id] for item in items], out, {})
+
+
+def _finish(items: Sequence[Item], named: Sequence[int], rows: Sequence[Json], out: Path, more: Json) -> Json:
+    """Write one line per item and the summary."""
+    result = summary(items, named) | more
+    errors = {item.id: item.first_error for item in items}
+    write_jsonl(out / "results.jsonl", (finite(row | {"first_error": errors[row["id"]]}) for row in rows))
+    write_json(out / "summary.json", result)
+    return result

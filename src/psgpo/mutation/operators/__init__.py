@@ -1,0 +1,1 @@
+"""The catalogue: small named operators, each a generator of edits of a program. See `registry`."""
