@@ -17,7 +17,7 @@ from psgpo.evaluation.grade_summary import summarise_grades
 from psgpo.evaluation.job import check_job, only_process
 from psgpo.evaluation.samples import Sample
 from psgpo.execution import SandboxError
-from psgpo.records import Call, CallTests, Problem, Status, Tests, Verdict
+from psgpo.records import AssertTests, Call, CallTests, Problem, Status, Tests, Verdict
 
 
 def problem(name: str, expected: int = 1) -> Problem:
@@ -273,3 +273,21 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be used as a folder"), only_process(tmp_path / "file"):
         pass
+
+
+def test_a_command_that_made_nothing_leaves_its_folder_free(tmp_path: Path) -> None:
+    """A mistake in the settings, mended, must not be held against the folder."""
+    job, results = tmp_path / "job.json", tmp_path / "results.jsonl"
+    check_job(job, {"timeout": 3.0}, results=results)
+    check_job(job, {"timeout": 4.0}, results=results)
+    results.write_text("")
+    check_job(job, {"timeout": 5.0}, results=results)
+    results.write_text("{}\n")
+    with pytest.raises(UserError, match="timeout differ"):
+        check_job(job, {"timeout": 6.0}, results=results)
+
+
+def test_tests_that_cannot_be_run_name_their_problem(tmp_path: Path) -> None:
+    broken = Problem(id="a", prompt="", tests=AssertTests(entry_point="f", checks=("assert f(",)))
+    with pytest.raises(UserError, match="problem a: tests of 'f', check 0: not valid Python"):
+        grade("a:good", tmp_path, problems={"a": broken})

@@ -28,7 +28,7 @@ HOSTILE_SCRIPTS: dict[str, tuple[str, set[str]]] = {
     "closes its channel": ("import os\nos.close(3)\nprint('hidden')", {"WRONG_ANSWER"}),
     "closes everything and stays": (
         "import os, time\nfor fd in (0, 1, 2, 3): os.close(fd)\nwhile True: time.sleep(1)",
-        {"WRONG_ANSWER"},
+        {"NO_REPORT"},
     ),
     "closes its output and computes": ("import os\nos.close(1)\nwhile True: pass", {"TIMEOUT"}),
     "leaves at once": ("import os\nos._exit(0)", {"WRONG_ANSWER"}),

@@ -28,6 +28,14 @@ def test_without_an_offer_there_are_no_packages() -> None:
     assert "numpy" in verdict.detail
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    calls = tuple(Call(args=(name,), expected=value) for name, value in (("sum", 6), ("all", True), ("mean", 2.0)))
+    program = "import numpy as np\ndef f(name): return getattr(np, name)(np.array([1, 2, 3]))"
+    with Sandbox(packages=["numpy"], memory_mb=2048) as sandbox:
+        verdict = sandbox.grade([(program, CallTests(function="f", calls=calls))])[0]
+    assert verdict.status is Status.PASSED, verdict.detail
+
+
 @pytest.mark.parametrize("name", ["no_such_package", "../numpy", ""])
 def test_a_package_that_is_not_installed_is_named(name: str) -> None:
     with pytest.raises(UserError, match="is not installed here"):

@@ -196,7 +196,7 @@ def test_a_program_that_ends_its_output_early_still_has_to_end(sandbox: Sandbox)
         verdict = run(short, "import os\nprint(6, flush=True)\nos.close(1)\nwhile True: pass", SUMS)
         assert verdict.status is Status.TIMEOUT
         verdict = run(short, "import os, time\nos.write(1, b'6')\nos.close(3)\nos.close(1)\ntime.sleep(60)", SUMS)
-        assert verdict.status in (Status.TIMEOUT, Status.PASSED)
+        assert verdict.status is Status.NO_REPORT
         assert verdict.wall_seconds < 5
 
 

@@ -117,7 +117,7 @@ def run_eval(
     started = time.perf_counter()
     report = progress or (lambda *_: None)
     with only_process(request.out):
-        check_job(request.out / "job.json", _job(request))
+        check_job(request.out / "job.json", _job(request), results=request.out / "results.jsonl")
         with sandbox or _sandbox(request) as grader:
             problems = load_benchmark(request.benchmark, request.data, evaluate=grader.evaluate_many, **request.filters)
             path = source if isinstance(source, Path) else _draw(request, problems, source, report)

@@ -31,6 +31,7 @@ from typing import Any, Protocol
 from psgpo.errors import UserError
 from psgpo.evaluation.samples import Sample
 from psgpo.execution import SandboxError
+from psgpo.execution.encoding import check_tests
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.records import Problem, Status, Tests, Verdict
 
@@ -98,6 +99,7 @@ def grade_samples(
             progress(len(rows), total)
         pending = {key: job for key, job in jobs.items() if any(_place(sample) not in rows for sample in job.samples)}
         keys = list(pending)
+        _check_tests({sample.task_id for job in pending.values() for sample in job.samples}, problems)
         with closing(_verdicts(grader, pending.values())) as verdicts:
             for number, verdict in verdicts:
                 job = pending[keys[number]]
@@ -123,6 +125,14 @@ def tests_digest(tests: Tests) -> str:
 def _verdicts(grader: StreamGrader, jobs: Iterable[_Job]) -> Generator[tuple[int, Verdict], None, None]:
     """A generator whatever the grader returns, so that it can be closed."""
     yield from grader.grade_iter((job.program, job.tests) for job in jobs)
+
+
+def _check_tests(task_ids: Iterable[str], problems: Mapping[str, Problem]) -> None:
+    for task_id in sorted(task_ids):
+        try:
+            check_tests(problems[task_id].tests)
+        except UserError as error:
+            raise UserError(f"problem {task_id}: {error}") from None
 
 
 def _jobs(samples: Sequence[Sample], problems: Mapping[str, Problem], program_of: ProgramOf) -> dict[str, _Job]:

@@ -17,14 +17,20 @@ from psgpo.jsonl import write_json
 Json = dict[str, Any]
 
 
-def check_job(path: Path, job: Json) -> None:
+def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
     """Write `job` to `path`; when one is there already, it must be the same.
+
+    Args:
+        path: the file of the job.
+        job: JSON values that decide the results.
+        results: while this file is missing or empty, nothing was made by the job that is there, and it may be replaced.
 
     Raises:
         UserError: the folder holds results of another job; the message names the keys that differ.
     """
     job = json.loads(json.dumps(job))
-    if not path.is_file():
+    nothing_made = results is not None and not (results.is_file() and results.stat().st_size)
+    if nothing_made or not path.is_file():
         write_json(path, job)
         return
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import builtins
 import json
 import marshal
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -169,7 +170,7 @@ class Handle:
         return str(_plain(self._ask("repr"), str))
 
     def _refuse(self, *_: object) -> NoReturn:
-        detail = "the test compares an object of the program's own class, whose word is no evidence"
+        detail = "the test compares an object that is no plain data, and the program's word on it is no evidence"
         raise _marked(HandleError(detail), Status.BAD_VALUE, detail)
 
     __bool__ = __hash__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
@@ -227,7 +228,7 @@ def compile_script(packed: bytes, names: bytes) -> Script:
             setup=compile(setup, "<setup>", "exec"),
             checks=tuple(compile(check, f"<check {index}>", "exec") for index, check in enumerate(checks)),
             request=None if calls is None else marshal.dumps((known[0], calls), 2),
-            allow_nan=b"nan" in packed,
+            allow_nan=re.search(rb"\b(?:is)?nan\b", packed, re.IGNORECASE) is not None,
         )
 
 

@@ -1,4 +1,4 @@
-"""Start a role of the sandbox in a clean interpreter: `python -P -s -S boot.py {tester,zygote} ...`.
+"""Start a role of the sandbox in a clean interpreter: `python -I -S boot.py {tester,zygote} ...`.
 
 Run by path, without site-packages. The package names are set up here without running their `__init__`, so that a role
 loads the few modules it needs and nothing else.

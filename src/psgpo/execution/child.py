@@ -178,6 +178,7 @@ def _load(fd: int, program: bytes, name: str) -> Any:
     except SystemError as error:  # how the compiler may put it
         raise MemoryError from error
     module = _ModuleType(name)
+    module.__file__ = "/program.py"  # there is no such file, but scripts look where they are
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
         exec(code, module.__dict__)
@@ -238,6 +239,8 @@ def _base_value(value: Any) -> Any:
     for base, convert in _BASES:
         if issubclass(kind, base):
             return convert(value)
+    if "numpy" in sys.modules and isinstance(value, sys.modules["numpy"].generic):
+        return value.item()
     raise channel.BadValueError(f"{channel.type_name(kind)} is not plain data")
 
 

@@ -6,6 +6,7 @@ list it in `COMPARATORS`; tests name it in their `comparator` field. Standard ou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +70,7 @@ def _close_numbers(expected: float, actual: float) -> bool:
         difference, scale = float(abs(expected - actual)), float(abs(expected))
     except OverflowError:
         return False
-    if scale in (float("inf"),):
+    if scale == math.inf:
         return False
     return difference <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * scale)
 

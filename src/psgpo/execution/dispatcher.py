@@ -112,7 +112,8 @@ class Dispatcher:
 
     def _accept(self) -> None:
         """Take the incoming tasks; answer those that the cache knows, join those that are on their way."""
-        tasks = list(self._incoming)
+        with self._lock:
+            tasks = list(self._incoming)
         if not tasks:
             return
         known = self._cache.get(task.key for task in tasks) if self._cache is not None else {}
@@ -136,15 +137,14 @@ class Dispatcher:
         Ahead of its turn only a small one, and while many wait: the last ones shall not stand behind a slow program
         in one slot while another is idle.
         """
-        if ahead and (len(self._waiting) < MANY or self._waiting[0].job.size > AHEAD_BYTES):
-            return None
-        while self._waiting:
+        while self._waiting and all(future.cancelled() for future in self._waiting[0].futures):
             task = self._waiting.popleft()
-            if any(not future.cancelled() for future in task.futures):
-                return task, task.job
             del self._known[task.key]
             _wanted(task.futures)
-        return None
+        if not self._waiting or (ahead and (len(self._waiting) < MANY or self._waiting[0].job.size > AHEAD_BYTES)):
+            return None
+        task = self._waiting.popleft()
+        return task, task.job
 
     def _finish(self, task: Task, answer: Answer | Exception) -> None:
         result = answer if isinstance(answer, Exception) else task.read(answer)

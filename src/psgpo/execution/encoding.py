@@ -19,7 +19,9 @@ from psgpo.records import AssertTests, CallTests, StdioTests, Tests
 
 WITHOUT_SHARING = 2
 """Version of the marshal format in which what occurs twice arrives as two: programs change their arguments."""
-REMEMBERED = 4096
+STDIO_BYTES = 256 << 20
+"""All inputs and outputs of one problem together, as JSON."""
+REMEMBERED_BYTES = 256 << 20
 """Encoded tests kept, the least recently used ones go first."""
 
 
@@ -38,6 +40,11 @@ class EncodedTests:
     comparator: str = ""
     tolerance: float = 0.0
 
+    @property
+    def size(self) -> int:
+        """Bytes, with something for the objects around them."""
+        return 512 + sum(map(len, self.frames))
+
     def job(self, program: bytes) -> Job:
         return Job(
             kind=self.kind,
@@ -55,6 +62,7 @@ class TestEncoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._bytes = 0
         self._known: OrderedDict[int, tuple[Tests, EncodedTests]] = OrderedDict()
         """By identity; the tests are held, so an id stays theirs."""
 
@@ -71,9 +79,16 @@ class TestEncoder:
         encoded = _encode(tests)
         with self._lock:
             self._known[id(tests)] = (tests, encoded)
-            if len(self._known) > REMEMBERED:
-                self._known.popitem(last=False)
+            self._bytes += encoded.size
+            while self._bytes > REMEMBERED_BYTES and len(self._known) > 1:
+                _, (_, oldest) = self._known.popitem(last=False)
+                self._bytes -= oldest.size
         return encoded
+
+
+def check_tests(tests: Tests) -> None:
+    """Raise `UserError` unless a sandbox can use the tests."""
+    _encode(tests)
 
 
 def encode_calls(function: str, calls: Sequence[Sequence[Any]]) -> bytes:
@@ -100,6 +115,7 @@ def _encode(tests: Tests) -> EncodedTests:
 
 def _encode_call_tests(tests: CallTests) -> EncodedTests:
     _check(tests.calls, f"tests of {tests.function!r}", tests.comparator, COMPARATORS)
+    _check_names(tests.function.split(".") if isinstance(tests.function, str) else [tests.function])
     frames = (
         encode_calls(tests.function, [call.args for call in tests.calls]),
         _marshalled(tests.function, [call.expected for call in tests.calls]),
@@ -117,6 +133,7 @@ def _encode_call_tests(tests: CallTests) -> EncodedTests:
 
 def _encode_assert_tests(tests: AssertTests) -> EncodedTests:
     _check(tests.checks, f"tests of {tests.entry_point!r}", "", {"": None})
+    _check_names([tests.entry_point, *tests.objects])
     for place, code in [("setup", tests.setup), *((f"check {n}", check) for n, check in enumerate(tests.checks))]:
         try:
             compile(code, f"<{place}>", "exec")
@@ -129,7 +146,12 @@ def _encode_assert_tests(tests: AssertTests) -> EncodedTests:
 
 def _encode_stdio_tests(tests: StdioTests) -> EncodedTests:
     _check(tests.cases, "stdio tests", tests.comparator, STDOUT_COMPARATORS)
+    for number, case in enumerate(tests.cases):
+        if not (_is_text(case.stdin) and _is_text(case.expected)):
+            raise UserError(f"stdio tests, case {number}: stdin and expected must be texts without lone surrogates")
     frames = (json.dumps([[case.stdin, case.expected] for case in tests.cases]).encode(),)
+    if len(frames[0]) > STDIO_BYTES:
+        raise UserError(f"stdio tests: their texts take more than {STDIO_BYTES >> 20} MiB; leave the largest out")
     return EncodedTests(
         kind="stdio",
         tests=len(tests.cases),
@@ -144,6 +166,18 @@ def _check(tests: Sequence[Any], who: str, comparator: str, known: dict[str, Any
         raise UserError(f"{who}: a program cannot be graded without tests; give at least one")
     if comparator not in known:
         raise UserError(f"tests.comparator: unknown {comparator!r}; known: {', '.join(known)}")
+
+
+def _check_names(names: Sequence[Any]) -> None:
+    if wrong := [name for name in names if not (isinstance(name, str) and name.isidentifier())]:
+        raise UserError(f"tests: {wrong[0]!r} is not the name of a function or class")
+
+
+def _is_text(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _marshalled(function: str, value: Any) -> bytes:

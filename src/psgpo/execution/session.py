@@ -108,6 +108,8 @@ class Work:
         self.memory_bytes = memory_mb << 20
         self.cpu_seconds = 0.0
         self.wall_seconds = 0.0
+        self.delivered = False
+        """Whether any process has been given the program, so that it can be to blame."""
 
     @property
     def seconds_left(self) -> float:
@@ -209,7 +211,8 @@ class Session:
             if (frame := self._frame()) != DONE:
                 self._failure(frame)
         except EndedError as end:
-            if end.status is not Status.NO_REPORT:  # leaving without a word is fine: the output speaks
+            # Leaving without a word is fine, for the output speaks; staying is not.
+            if end.status is not Status.NO_REPORT or self._overstayed:
                 raise
         return bytes(written)
 
@@ -247,7 +250,7 @@ class Session:
         except (EndedError, channel.BadValueError, TypeError) as error:
             raise InfrastructureError(f"the program's process did not start: {error}", delivered=False) from None
         assert word == READY
-        self._ready = True
+        self._ready = self._work.delivered = True
         self._started = since
         self._end_at = since + self._timeout
         self._deadline = min(self._end_at, since + self._work.test_timeout)

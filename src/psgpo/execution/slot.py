@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ Answer = tuple[Json, list[bytes]]
 
 START_LIMIT = 30.0
 """Seconds a slot may take to start."""
+TEST_OVERHEAD = 0.01
+"""Seconds per test beside the program's own: a whole program's process is started for each."""
 REPLY_LIMIT = 10.0
 """Seconds beyond the program's timeout that the tester may take before it counts as hung. The tester has a sharper
 alarm of its own; this one catches a tester that is stopped or starved."""
@@ -80,8 +83,8 @@ class Slot:
         self._limits = limits
         self._limits_given = asdict(limits)
         self._delivered = False
-        self._waiting = 1
-        """Answers to come; the first says that the tester is ready."""
+        self._tests = deque([0])
+        """How many each answer to come is about; the first one says that the tester is ready."""
         self._buffer = bytearray()
         self.socket, theirs = socket.socketpair()
         boot = Path(__file__).with_name("boot.py")
@@ -128,19 +131,20 @@ class Slot:
         """
         header = {name: getattr(job, name) for name in ("kind", "tests", "comparator", "tolerance")}
         message = channel.join_frames([marshal.dumps((header | self._limits_given, job.frames))])
-        if not self._waiting:
-            self._expect()
+        if not self._tests:
+            self._expect(job.tests)
             self._delivered = False
         try:
             self.socket.settimeout(REPLY_LIMIT)
             self.socket.sendall(message)
         except OSError as error:
             raise SlotError(f"the tester does not take work ({error})", delivered=False) from None
-        self._waiting += 1
+        self._tests.append(job.tests)
         self._delivered = True
 
-    def _expect(self) -> None:
-        self.deadline = time.monotonic() + self._limits.timeout + REPLY_LIMIT
+    def _expect(self, tests: int) -> None:
+        # Twice, for a script may be run a second time, as a dialogue.
+        self.deadline = time.monotonic() + 2 * self._limits.timeout + REPLY_LIMIT + TEST_OVERHEAD * tests
 
     def receive(self) -> Answer:
         """The answer to the oldest job: header and frames.
@@ -152,8 +156,8 @@ class Slot:
         if "broken" in header:
             raise SlotError(header["broken"], delivered=header["delivered"])
         frames = [self._frame() for _ in range(header.get("frames", 0))]
-        self._waiting -= 1
-        self._expect()
+        self._tests.popleft()
+        self._expect(self._tests[0] if self._tests else 0)
         return header, frames
 
     @property

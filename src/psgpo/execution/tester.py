@@ -32,7 +32,8 @@ ORPHAN_CHECK = 5000
 def main(arguments: list[str]) -> None:
     """Serve the owner until it closes its socket. Arguments: the socket's descriptor, then the zygote's."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    # The soft limit alone: programs inherit the hard one, and theirs may be larger.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     owner = socket.socket(fileno=int(arguments[0]))
     reader = channel.FrameReader(owner.fileno())
     parent = os.getppid()
@@ -61,7 +62,13 @@ def _serve(owner: socket.socket, reader: channel.FrameReader, slot: Zygote) -> t
     header, frames = marshal.loads(reader.frame())
     limits = {name: header[name] for name in ("timeout", "test_timeout", "memory_mb")}
     work = Work(owner, slot, **limits)
-    answer, values = KINDS[header["kind"]](work, header, frames)
+    try:
+        answer, values = KINDS[header["kind"]](work, header, frames)
+    except InfrastructureError:
+        raise
+    except Exception as error:  # a fault of the program's only when it has run at all
+        cause = f"the tester failed: {type(error).__name__}: {error}"[:500]
+        raise InfrastructureError(cause, delivered=work.delivered) from None
     seconds = {"cpu_seconds": work.cpu_seconds, "wall_seconds": work.wall_seconds}
     return answer | seconds | {"frames": len(values)}, values
 
