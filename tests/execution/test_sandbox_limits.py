@@ -15,10 +15,10 @@ LARGE = "def f(n):\n    block = bytearray(n << 20)\n    return len(block) >> 20"
 
 
 def test_a_program_may_be_given_more_memory_than_the_tester_has() -> None:
-    tests = CallTests(function="f", calls=(Call(args=(1500,), expected=1500),))
-    with Sandbox(memory_mb=4096) as sandbox:
+    tests = CallTests(function="f", calls=(Call(args=(1100,), expected=1100),))
+    with Sandbox(memory_mb=4096, timeout=60) as sandbox:
         assert sandbox.grade([(LARGE, tests)])[0].status is Status.PASSED
-    with Sandbox(memory_mb=512) as sandbox:
+    with Sandbox(memory_mb=512, timeout=60) as sandbox:
         assert sandbox.grade([(LARGE, tests)])[0].status is Status.MEMORY
 
 
