@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from psgpo.errors import UserError
-from psgpo.firsterror.items import Item
+from psgpo.firsterror.items import Item, Judged
 from psgpo.lines import code_lines
 from psgpo.mutation.chat import ChatServer, UnusableReplyError
 from psgpo.seeds import derive_seed
@@ -48,7 +48,7 @@ def scores_of(scorer: LineScorer, item: Item) -> list[float]:
     return scores
 
 
-def named_line(item: Item, scores: Sequence[float], threshold: float) -> int:
+def named_line(item: Judged, scores: Sequence[float], threshold: float) -> int:
     """The first line that may be named and scores below the threshold; RIGHT when there is none."""
     return next((line for line in item.candidates if scores[line - 1] < threshold), RIGHT)
 

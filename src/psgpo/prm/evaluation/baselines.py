@@ -1,0 +1,103 @@
+"""What a PRM has to beat: scores that do not look at the program, and how surprising a policy finds each line.
+
+    majority        one number for all lines
+    position        share of good lines in the same tenth of a program, among the problems of the other half
+    surprise-mean   minus the mean -log p of the line's tokens under a policy
+    surprise-sum    minus their sum
+"""
+
+# L code lines
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from psgpo.errors import UserError
+from psgpo.labeling.surprise import token_surprise
+from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
+from psgpo.models import load_policy
+from psgpo.prm.evaluation.table import Lines, Scored
+from psgpo.prompts import encode_prompt, fill
+
+Array = NDArray[np.float64]
+TENTHS = 10
+
+
+def majority(lines: Lines) -> Scored:
+    """The same number for all lines: the share of good ones in the other half of the problems."""
+    return _cross_fitted(lines, "majority", lambda m, length: 0)
+
+
+def position(lines: Lines) -> Scored:
+    """The share of good lines in the same tenth of a program, in the other half of the problems."""
+    return _cross_fitted(lines, "position", lambda m, length: min(TENTHS - 1, (m - 1) * TENTHS // length))
+
+
+def _cross_fitted(lines: Lines, name: str, cell: Any) -> Scored:
+    """P(good) of a line's cell, counted in the other half of the problems with one good and one bad line added."""
+    cell_N = np.array([cell(m, length) for m, length in zip(lines.number_N, lines.length_N, strict=True)], dtype=int)
+    half_N = lines.first_half[lines.program_N]
+    rates = {}
+    for side in (True, False):
+        other_N = half_N != side if (half_N != side).any() else half_N == side
+        good = np.bincount(cell_N[other_N], weights=lines.good_N[other_N], minlength=TENTHS)
+        rates[side] = (good + 1) / (np.bincount(cell_N[other_N], minlength=TENTHS) + 2)
+    values = [
+        np.array([rates[bool(first)][cell(m, len(p.labels))] for m in range(1, len(p.labels) + 1)])
+        for p, first in zip(lines.programs, lines.first_half, strict=True)
+    ]
+    return Scored(name=name, evidence=values, probabilities={"raw": values})
+
+
+class PolicySurprise:
+    """A causal language model as a scorer of lines: -log p of their tokens after the prompt and what comes before.
+
+    Args:
+        folder: the model and its tokenizer.
+        template: `{prompt}` in it is the problem's text.
+    """
+
+    def __init__(self, folder: Path, template: str, *, device: str = "cpu") -> None:
+        self.model, self.tokenizer = load_policy(folder, device=device)
+        self.folder = folder
+        self.template = template
+        self._text = TokenText(cast(Tokenizer, self.tokenizer))
+
+    @torch.inference_mode()
+    def line_surprise(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[float], list[float]]]:
+        """(mean, sum) in nats per line of each (problem, code). A line is the tokens after the one that ends the line before.
+
+        Two lines that end in one token share its surprise.
+
+        Raises:
+            UserError: a program with its prompt is longer than the model's context.
+        """
+        encoded = [self._encode(problem, code) for problem, code in pairs]
+        longest = max((len(prompt) + len(ids) for prompt, ids, _ in encoded), default=0)
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        if context is not None and longest > context:
+            raise UserError(f"{self.folder}: a program of {longest} tokens does not fit its context of {context} tokens")
+        surprise = token_surprise(self.model, [(prompt, ids) for prompt, ids, _ in encoded])
+        found = []
+        for (_, _, spans), values in zip(encoded, surprise, strict=True):
+            parts = [values[start:stop] for start, stop in spans]
+            found.append(([sum(part) / len(part) for part in parts], [sum(part) for part in parts]))
+        return found
+
+    def _encode(self, problem: str, code: str) -> tuple[tuple[int, ...], list[int], list[tuple[int, int]]]:
+        """(prompt ids, code ids, per line its tokens as [start, stop))."""
+        prompt = encode_prompt(self.tokenizer, fill(self.template, problem))
+        ids = list(self.tokenizer(code, add_special_tokens=False)["input_ids"])
+        text, char_ends = self._text.decode_with_ends(ids)
+        lines = code_lines(text)
+        ends = line_end_tokens(char_ends, lines)
+        first = bisect_right(char_ends, lines[0].start) if lines else 0
+        starts = [first, *(end + 1 for end in ends[:-1])]
+        return prompt, ids, [(min(start, end), end + 1) for start, end in zip(starts, ends, strict=False)]
