@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from psgpo.cli.stages import Overrides, RecipeFile, run_only
+from psgpo.runs.directory import problems_of_labels
+from psgpo.runs.progress import bars, drawn_on
+
+_BESIDE, _LINES = "To compare with", "Which lines"
 
 app = typer.Typer(help="Process reward models: train and measure them.", no_args_is_help=True)
 
@@ -60,14 +66,14 @@ def evaluate(
     The same command again goes on where it stopped.
     """
     from psgpo.evaluation.job import only_process
-    from psgpo.prm.evaluation.journal import fingerprint
+    from psgpo.prm.data import load_exact
     from psgpo.prm.evaluation.programs import load_eval_programs
     from psgpo.prm.evaluation.readers import PolicyReader, PrmReader, Reader
     from psgpo.prm.evaluation.render import render
     from psgpo.prm.evaluation.run import run_evaluation
     from psgpo.report.prm_figures import write_prm_figures
 
-    kind, programs = load_eval_programs(
+    programs = load_eval_programs(
         data,
         prompts=_prompts(data, problems),
         exact=None if exact is None else load_exact(exact),
@@ -75,3 +81,29 @@ def evaluate(
         limit=limit,
         seed=seed,
     )
+    tested = PrmReader(prm, "prm", device=device)
+    others: list[Reader] = [] if orm is None else [PrmReader(orm, "orm", device=device)]
+    if policy is not None:
+        others.append(PolicyReader(policy, policy_template or tested.template, device=device))
+    with only_process(out), bars() as display:
+        summary = run_evaluation(
+            programs,
+            tested,
+            others,
+            out,
+            probes=probes,
+            resamples=resamples,
+            seed=seed,
+            progress=drawn_on(display),
+        )
+    sys.stdout.write(render(summary))
+    written = [out / "summary.json", out / "lines.jsonl", *write_prm_figures(summary, out)]
+    sys.stdout.write("".join(f"{path}\n" for path in written))
+
+
+def _prompts(data: Path, problems: Path | None) -> dict[str, str]:
+    """Problem id to prompt, for a label file: of the file that was named, or of the run that the labels are in."""
+    from psgpo.problems import load_problems_jsonl
+
+    path = problems or problems_of_labels(data)
+    return {} if path is None else {problem.id: problem.prompt for problem in load_problems_jsonl(path)}

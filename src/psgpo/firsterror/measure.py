@@ -112,7 +112,7 @@ def best_threshold(items: Sequence[Judged], scores: Sequence[Sequence[float]]) -
 
 
 def halves(items: Sequence[Judged]) -> list[list[int]]:
-    """Indices of the items of one half of the problems, and of the other; the first is empty where there is one problem."""
+    """Indices of the items of one half of the problems, and of the other; of one problem the first is empty."""
     problems = sorted({item.problem_id for item in items})
     random.Random(0).shuffle(problems)
     first = set(problems[: len(problems) // 2])

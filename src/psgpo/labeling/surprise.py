@@ -38,9 +38,7 @@ class PolicySurprise:
         return found
 
 
-def token_surprise(
-    model: PreTrainedModel, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]
-) -> list[list[float]]:
+def token_surprise(model: PreTrainedModel, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
     """-log p of every token of the second parts of (prompt, response) pairs, in one forward pass, in nats."""
     ids, mask = right_pad([[*prompt, *response] for prompt, response in pairs], 0)
     starts = torch.tensor([len(prompt) for prompt, _ in pairs])

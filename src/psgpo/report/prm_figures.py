@@ -44,7 +44,7 @@ def reliability(scorers: Json) -> Plot | None:
         axes.scatter(
             xs,
             ys,
-            s=[8 + 90 * b["lines"] / largest for b in bins],
+            s=[12 + 90 * b["lines"] / largest for b in bins],
             color=colour,
             alpha=0.55,
             linewidths=0,
@@ -71,8 +71,8 @@ def by_position(scorers: Json) -> Plot | None:
     for number, (name, scorer) in enumerate(scorers.items()):
         fifths = scorer["fitted"]["by_position"]
         values = np.array([np.nan if f["auroc"] is None else f["auroc"] for f in fifths])
-        if not np.isfinite(values).any():
-            continue
+        if not np.isfinite(values).any() or (values[np.isfinite(values)] == 0.5).all():
+            continue  # nothing to draw, or a constant: the line of chance stands for it
         colour, dash = PALETTE[number % len(PALETTE)], "-" if "own" in scorer else ":"
         axes.plot([(f["from"] + f["to"]) / 2 for f in fifths], values, color=colour, linestyle=dash, marker="o", ms=3.5)
         last = float(values[np.isfinite(values)][-1])

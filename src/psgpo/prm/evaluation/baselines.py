@@ -1,9 +1,9 @@
 """What a PRM has to beat: scores that do not look at the program, and how surprising a policy finds each line.
 
-    majority        one number for all lines
-    position        share of good lines in the same tenth of a program, among the problems of the other half
-    surprise-mean   minus the mean -log p of the line's tokens under a policy
-    surprise-sum    minus their sum
+majority        one number for all lines
+position        share of good lines in the same tenth of a program, among the problems of the other half
+surprise-mean   minus the mean -log p of the line's tokens under a policy
+surprise-sum    minus their sum
 """
 
 # L code lines
@@ -13,7 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,29 +31,31 @@ TENTHS = 10
 
 
 def majority(lines: Lines) -> Scored:
-    """The same number for all lines: the share of good ones in the other half of the problems."""
-    return _cross_fitted(lines, "majority", lambda m, length: 0)
+    """The same number for all lines; as a probability, the share of good ones in the other half of the problems."""
+    constant = [np.zeros(len(program.labels)) for program in lines.programs]
+    return Scored(name="majority", evidence=constant, probabilities={"raw": _rates(lines, 1)})
 
 
 def position(lines: Lines) -> Scored:
     """The share of good lines in the same tenth of a program, in the other half of the problems."""
-    return _cross_fitted(lines, "position", lambda m, length: min(TENTHS - 1, (m - 1) * TENTHS // length))
+    rates = _rates(lines, TENTHS)
+    return Scored(name="position", evidence=rates, probabilities={"raw": rates})
 
 
-def _cross_fitted(lines: Lines, name: str, cell: Any) -> Scored:
-    """P(good) of a line's cell, counted in the other half of the problems with one good and one bad line added."""
-    cell_N = np.array([cell(m, length) for m, length in zip(lines.number_N, lines.length_N, strict=True)], dtype=int)
+def _rates(lines: Lines, parts: int) -> list[Array]:
+    """P(good) in each of so many parts of a program, counted in the other half with one good and one bad line added."""
+    part_N = (lines.number_N - 1) * parts // lines.length_N
     half_N = lines.first_half[lines.program_N]
     rates = {}
     for side in (True, False):
         other_N = half_N != side if (half_N != side).any() else half_N == side
-        good = np.bincount(cell_N[other_N], weights=lines.good_N[other_N], minlength=TENTHS)
-        rates[side] = (good + 1) / (np.bincount(cell_N[other_N], minlength=TENTHS) + 2)
-    values = [
-        np.array([rates[bool(first)][cell(m, len(p.labels))] for m in range(1, len(p.labels) + 1)])
-        for p, first in zip(lines.programs, lines.first_half, strict=True)
-    ]
-    return Scored(name=name, evidence=values, probabilities={"raw": values})
+        good = np.bincount(part_N[other_N], weights=lines.good_N[other_N], minlength=parts)
+        rates[side] = (good + 1) / (np.bincount(part_N[other_N], minlength=parts) + 2)
+    found = []
+    for program, first in zip(lines.programs, lines.first_half, strict=True):
+        L = len(program.labels)
+        found.append(rates[bool(first)][np.arange(L) * parts // max(1, L)])
+    return found
 
 
 class PolicySurprise:
@@ -72,9 +74,9 @@ class PolicySurprise:
 
     @torch.inference_mode()
     def line_surprise(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[float], list[float]]]:
-        """(mean, sum) in nats per line of each (problem, code). A line is the tokens after the one that ends the line before.
+        """(mean, sum) in nats per line of each (problem, code).
 
-        Two lines that end in one token share its surprise.
+        A line is the tokens after the one that ends the line before; lines that end in one token share its surprise.
 
         Raises:
             UserError: a program with its prompt is longer than the model's context.
@@ -83,7 +85,9 @@ class PolicySurprise:
         longest = max((len(prompt) + len(ids) for prompt, ids, _ in encoded), default=0)
         context = getattr(self.model.config, "max_position_embeddings", None)
         if context is not None and longest > context:
-            raise UserError(f"{self.folder}: a program of {longest} tokens does not fit its context of {context} tokens")
+            raise UserError(
+                f"{self.folder}: a program of {longest} tokens does not fit its context of {context} tokens"
+            )
         surprise = token_surprise(self.model, [(prompt, ids) for prompt, ids, _ in encoded])
         found = []
         for (_, _, spans), values in zip(encoded, surprise, strict=True):

@@ -1,8 +1,9 @@
 """How far harmless changes move the scores of a PRM (see `probes`). Pure NumPy.
 
-Of every changed program: its lines' scores before and after, and what the PRM decides. A decision is the first line it calls
-wrong, or that the program is right; it flips when it is not the same line afterwards (an inserted line that is called wrong
-is a flip). A wrong program that was called wrong and is called right after the change has been attacked with success.
+Of every changed program: its lines' scores before and after, and what the PRM decides. A decision is the first line it
+calls wrong, or that the program is right; it flips when it is not the same line afterwards (an inserted line that is
+called wrong is a flip). A wrong program that was called wrong and is called right after the change has been attacked
+with success.
 """
 
 # L code lines of the old program
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 
 from psgpo.firsterror.items import candidate_lines
 from psgpo.firsterror.judges import RIGHT, named_line
-from psgpo.prm.evaluation.programs import EvalProgram
 from psgpo.prm.evaluation.probes import Probe
+from psgpo.prm.evaluation.programs import EvalProgram
 
 Array = NDArray[np.float64]
 Json = dict[str, Any]
@@ -42,8 +43,8 @@ def measure_moves(moves: Sequence[Move], threshold: float) -> Json:
     """Measures of one probe, of all programs and of the right and the wrong ones.
 
     Returns:
-        `all`, `right`, `wrong`: `programs`; `lines_mean`, `lines_p95`: absolute change of the scores of lines that may be
-        called wrong; `lines_flipped`: share of them called otherwise; `last_mean`: change, with its sign, from the
+        `all`, `right`, `wrong`: `programs`; `lines_mean`, `lines_p95`: absolute change of the scores of lines that may
+        be called wrong; `lines_flipped`: share of them called otherwise; `last_mean`: change, with its sign, from the
         score of the old last line to that of the new one; `lowest_mean`: of the lowest score of a program;
         `decision_flipped`: share of programs; `called_right_before`, `called_right_after`: share of programs.
         `wrong` also has `attacked`: of the programs called wrong before, the share called right after.

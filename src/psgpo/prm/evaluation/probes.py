@@ -9,9 +9,10 @@
     try-except        the body in `try`, with `except Exception: raise`
     rename            a local variable gets another name everywhere (an operator of `psgpo mutate`)
 
-What is inserted goes into the longest function of the program, behind what the prompt gave and the docstring. Every line
-of the old program is a line of the new one, and the mapping says which. Programs that do not parse are left alone, and so
-are those where the change would do more: several statements on one line, texts over several lines that would be indented.
+What is inserted goes into the longest function of the program, behind what the prompt gave and the docstring. Every
+line of the old program is a line of the new one, and the mapping says which. Programs that do not parse are left alone,
+and so are those where the change would do more: several statements on one line, texts over several lines that would be
+indented.
 """
 
 # L code lines of the old program

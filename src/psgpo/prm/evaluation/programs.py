@@ -4,8 +4,9 @@ Three files are told apart by the keys of their first record:
 
 labels.jsonl     of a run or `psgpo labels`: responses of a policy. The labels are the search's, or the exact ones.
 programs.jsonl   of `psgpo mutate`: reference solutions and verified changes of them.
-items.jsonl      of `psgpo firsterror make`: the lines before the first error are good and that line is not. What comes after
-                 is bad as well where an oracle says that no completion can pass (opchain), and unlabelled for mutants.
+items.jsonl      of `psgpo firsterror make`: the lines before the first error are good and that line is not. What
+                 comes after is bad as well where an oracle says that no completion can pass (opchain), and unlabelled
+                 for mutants.
 
 The first error of a program is its first bad line when every line before it is labelled good; a program is right when
 all its lines are. Of the others nothing is known, and measures of first errors leave them out.
@@ -65,8 +66,8 @@ def load_eval_programs(
     held_out: float | None = None,
     limit: int | None = None,
     seed: int = 0,
-) -> tuple[str, list[EvalProgram]]:
-    """(kind of file, programs) of any of the three files.
+) -> list[EvalProgram]:
+    """The programs of any of the three files, in their order, those without lines left out.
 
     Args:
         prompts: problem id to prompt; label files need it, the others bring theirs.
@@ -94,14 +95,14 @@ def load_eval_programs(
         raise UserError(f"{path}: holds no labelled line{which}; make more with psgpo labels, mutate or firsterror")
     if len({program.id for program in programs}) < len(programs):
         raise UserError(f"{path}: two programs have the same id; was the file put together from several?")
-    return kind, programs if limit is None else _drawn(programs, limit, seed)
+    return programs if limit is None else _drawn(programs, limit, seed)
 
 
 def counted_lines(programs: Sequence[EvalProgram]) -> list[tuple[int, ...]]:
     """The labels with every prefix of a problem counted once, +1 where two programs disagree. Shapes: (L,).
 
-    Mutants share most of their lines with their reference, and responses their beginnings; a score belongs to a prefix, so
-    the same prefix again is no further evidence. A passing program proves its prefixes, so +1 stands.
+    Mutants share most of their lines with their reference, and responses their beginnings; a score belongs to a prefix,
+    so the same prefix again is no further evidence. A passing program proves its prefixes, so +1 stands.
     """
     best: dict[tuple[str, str], tuple[int, int, int]] = {}
     for p, program in enumerate(programs):
@@ -145,7 +146,9 @@ def _of_labels(
 ) -> EvalProgram:
     response = label.response
     if response.problem_id not in prompts:
-        raise ValueError(f"problem {response.problem_id} is in none of the problem files; name its file with --problems")
+        raise ValueError(
+            f"problem {response.problem_id} is in none of the problem files; name its file with --problems"
+        )
     lines = code_lines(response.text)
     if exact is None:
         signs = [(value > 0) - (value < 0) for value in label.labels]

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from psgpo.prm.evaluation.baselines import PolicySurprise
-from psgpo.prm.evaluation.journal import Pair
+from psgpo.prm.evaluation.journal import Pair, fingerprint
+from psgpo.prm.evaluation.standin import open_scorer, probabilities
 from psgpo.prm.evaluation.table import Scored
-from psgpo.prm.measure import lines_left
 
 Array = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Array]]
@@ -24,6 +24,8 @@ class Reader(Protocol):
     """One model under measurement."""
 
     name: str
+    identity: dict[str, str]
+    """Changes when the numbers that it reads may."""
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
         """Named numbers per line of each (problem, code): what is kept on disk."""
@@ -33,34 +35,29 @@ class Reader(Protocol):
 
 
 class PrmReader:
-    """A PRM or ORM folder, opened by `psgpo.prm.open_scorer`.
+    """A PRM or ORM folder, opened by `psgpo.prm.open_scorer`."""
 
-    A PRM of target `progress` says how much of the program is done, so a low number is no error by itself: its evidence about a
-    line is `prm.measure.lines_left`, with threshold 0.
-    """
-
-    def __init__(self, scorer: Any, name: str) -> None:
-        self.scorer = scorer
+    def __init__(self, folder: Path, name: str, *, device: str = "cpu") -> None:
+        self.scorer = open_scorer(folder, device=device)
+        self.template = self.scorer.record.prompt_template
+        self.threshold = self.scorer.threshold
         self.name = name
-        self.progress = scorer.record.target == "progress"
-        self.threshold = 0.0 if self.progress else float(scorer.threshold)
+        self.identity = {"model": fingerprint(folder)}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
-        return [{"score": list(map(float, row))} for row in self.scorer.score_many(pairs)]
-
-    def evidence(self, scores: Array) -> Array:
-        """Higher is better. Shape: (L,)."""
-        return lines_left(scores) if self.progress else scores
+        return [{"score": row.tolist()} for row in self.scorer.score_many(pairs)]
 
     def scored(self, rows: Rows) -> list[Scored]:
-        scores = [row["score"] for row in rows]
-        probabilities = {}
+        record, scores = self.scorer.record, [row["score"] for row in rows]
+        ways = {"raw": None} | ({"calibrated": record.calibration} if record.calibration is not None else {})
         return [
             Scored(
                 name=self.name,
-                evidence=[self.evidence(row) for row in scores],
+                evidence=scores,
                 threshold=self.threshold,
-                probabilities=probabilities,
+                probabilities={
+                    way: [probabilities(row, fitted, record.target) for row in scores] for way, fitted in ways.items()
+                },
             )
         ]
 
@@ -72,6 +69,7 @@ class PolicyReader:
 
     def __init__(self, folder: Path, template: str, *, device: str = "cpu") -> None:
         self.policy = PolicySurprise(folder, template, device=device)
+        self.identity = {"model": fingerprint(folder), "template": template}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
         return [{"mean": mean, "sum": total} for mean, total in self.policy.line_surprise(pairs)]

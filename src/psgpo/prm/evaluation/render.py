@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -27,7 +27,9 @@ def render(summary: Json) -> str:
 
 
 def _scorers(scorers: Json) -> list[str]:
-    head = f"{'':<22}{'AUROC':>7}{'accuracy':>10}{'F1 good':>9}{'F1 bad':>8}{'1st error':>11}{'within 1':>10}{'right':>7}"
+    head = (
+        f"{'':<22}{'AUROC':>7}{'accuracy':>10}{'F1 good':>9}{'F1 bad':>8}{'1st error':>11}{'within 1':>10}{'right':>7}"
+    )
     rows = [f"{head}{'F1':>7}{'ECE':>7}"]
     for name, scorer in scorers.items():
         calibrated = scorer["calibration"]
@@ -37,7 +39,17 @@ def _scorers(scorers: Json) -> list[str]:
                 d = scorer[way]
                 label = f"{name}, own threshold" if way == "own" else name
                 rows.append(f"{label:<22}{_decisions(d)}{_number(best['ece'], 7)}")
-    rows.append("1st error, within 1: of wrong programs. right: right programs called right. F1: of 1st error and right.")
+    name, scorer = next(iter(scorers.items()))
+    shown = {"AUROC": "auroc", "accuracy": "accuracy", "F1 bad": "f1_bad"}
+    shown |= {"1st error": "first_error_exact", "F1": "first_error_f1"}
+    for way in ("own", "fitted"):
+        if way in scorer:
+            found = scorer[way]["intervals"]
+            parts = [f"{label} {_interval(found[key])}" for label, key in shown.items()]
+            rows.append(f"95 % of {name}{', own threshold' if way == 'own' else ''}: {'; '.join(parts)}")
+    rows.append(
+        "1st error, within 1: of wrong programs. right: right programs called right. F1: of 1st error and right."
+    )
     rows.append("Thresholds are those that suit the other half of the problems, where it does not say own.")
     return rows
 
@@ -91,6 +103,10 @@ def _probes(probes: Json) -> list[str]:
             )
     rows.append("|move|: of the scores of unchanged lines. attacked: called wrong before, right after.")
     return rows
+
+
+def _interval(pair: Sequence[float | None]) -> str:
+    return " to ".join(_number(end, 0) for end in pair)
 
 
 def _number(value: float | None, width: int) -> str:

@@ -1,8 +1,8 @@
 """`psgpo prm eval`: score programs with a PRM and with what it has to beat, change them, measure, write.
 
-    scores/         what the models said, kept as it comes: the same command goes on where it stopped
-    lines.jsonl     a row per line: `program`, `problem_id`, `line`, `text`, `label`, `counted`, and each scorer's number
-    summary.json    `data`; `scorers`: `table.measure_scorer` of each; `probes`: `moves.measure_moves` of each
+scores/         what the models said, kept as it comes: the same command goes on where it stopped
+lines.jsonl     a row per line: `program`, `problem_id`, `line`, `text`, `label`, `counted`, and each scorer's number
+summary.json    `data`; `scorers`: `table.measure_scorer` of each; `probes`: `moves.measure_moves` of each
 """
 
 # L code lines
@@ -38,7 +38,6 @@ def run_evaluation(
     others: Sequence[Reader],
     out: Path,
     *,
-    job: Json,
     probes: int = 200,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -47,16 +46,16 @@ def run_evaluation(
     """Measure `prm` on the programs, beside `others` and baselines that do not look; write everything but the figures.
 
     Args:
-        job: whatever else decides the scores (folders and their state); another job in `out` is refused.
         probes: programs to change in harmless ways, half of them right where there are as many; 0 for none.
 
     Raises:
-        UserError: `out` holds another evaluation, or a model does not give one number per line.
+        UserError: `out` holds the scores of other programs or models, or a model does not give one number per line.
     """
-    check_job(out / "job.json", job | {"programs": digest([(p.id, p.prompt, p.code) for p in programs])})
+    check_job(out / "job.json", {"programs": digest([(p.id, p.prompt, p.code) for p in programs]), "seed": seed})
     pairs = {p.id: (p.prompt, p.code) for p in programs}
     scored: list[Scored] = []
     for reader in (prm, *others):
+        check_job(out / "scores" / f"{reader.name}.job.json", reader.identity)
         rows = scored_rows(
             out / "scores" / f"{reader.name}.jsonl", pairs, reader.read, progress=_named(progress, reader.name)
         )
@@ -78,12 +77,7 @@ def run_probes(
     programs: Sequence[EvalProgram], prm: PrmReader, out: Path, *, seed: int = 0, progress: Progress
 ) -> dict[str, Json]:
     """Every probe on every program that it applies to: `moves.measure_moves` by name of the probe."""
-    changed = {
-        (name, p.id): found
-        for name in PROBES
-        for p in programs
-        if (found := _probe(name, p, seed)) is not None
-    }
+    changed = {(name, p.id): found for name in PROBES for p in programs if (found := _probe(name, p, seed)) is not None}
     by_id = {p.id: p for p in programs}
     before = {p.id: (p.prompt, p.code) for p in programs}
     after = {f"{name} {key}": (by_id[key].prompt, found.code) for (name, key), found in changed.items()}
@@ -94,7 +88,7 @@ def run_probes(
     def moves(name: str) -> Iterator[Move]:
         for (probe_name, key), found in changed.items():
             if probe_name == name:
-                old, new = (prm.evidence(rows[row]["score"]) for row in (key, f"{name} {key}"))
+                old, new = (rows[row]["score"] for row in (key, f"{name} {key}"))
                 yield Move(program=by_id[key], probe=found, before=old, after=new)
 
     return {name: measure_moves(list(moves(name)), prm.threshold) for name in PROBES}

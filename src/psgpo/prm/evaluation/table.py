@@ -141,9 +141,10 @@ def _decisions(
     """Measures of decisions about lines and first errors.
 
     Returns:
-        `lines`: `classification` of all lines; `by_position` (fifths), `by_length` (fourths of the lines by the length of their
-        program): the same per group. `by_kind`: per kind of bug, `lines` that are bad and the share found, `programs` and the
-        share whose first error is named exactly. `first_error`: `firsterror.measure.figures`. `intervals`.
+        `lines`: `classification` of all lines; `by_position` (fifths), `by_length` (fourths of the lines by the length
+        of their program): the same per group. `by_kind`: per kind of bug, `lines` that are bad and the share found,
+        `programs` and the share whose first error is named exactly. `first_error`: `firsterror.measure.figures`.
+        `intervals` of five of these.
     """
     good_N = lines.good_N
 
