@@ -362,6 +362,9 @@ class LineLabels:
     """Tokens generated for this response."""
     executions: int
     """Programs judged for this response, the response itself included."""
+    tokenizer: str = ""
+    """Fingerprint of the tokenizer that `line_ends` and the response's ids belong to (`psgpo.labeling.identity`); empty
+    where the writer did not record it."""
 
     def to_json(self) -> Json:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -26,6 +26,7 @@ def psgpo(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
         (["run", "recipes/demo.toml", "--set", "rl.stepz=3"], "did you mean 'steps'"),
         (["rl", "recipes/demo.toml", "--arm", "nope", "--set", "out=OUT"], "'rl-nope' is no stage"),
         (["sft", "recipes/demo.toml", "--set", "out=src"], "src exists and is no run directory"),
+        (["prm", "stage", "recipes/demo.toml", "--name", "nope", "--set", "out=OUT"], "'prm-nope' is no stage"),
         (["report", "src"], "src"),
         (["problems", "--operations", "many"], "--operations 'many'"),
         (["problems", "--split", "nope"], "nope"),

@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
-from psgpo.cli import firsterror
+from psgpo.cli import firsterror, prm
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.mutate import mutate
+from psgpo.cli.stages import Overrides, RecipeFile, run_only
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
 from psgpo.execution import SandboxError
@@ -29,9 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
 
 
 @app.command()
@@ -51,7 +49,7 @@ def run(
 @app.command()
 def sft(recipe: RecipeFile, overrides: Overrides = None) -> None:
     """Stage: make the problems and the SFT policy."""
-    _only(recipe, overrides, ["problems", "sft"])
+    run_only(recipe, overrides, ["problems", "sft"])
 
 
 @app.command()
@@ -61,7 +59,7 @@ def rl(
     overrides: Overrides = None,
 ) -> None:
     """Stage: train one arm with PPO."""
-    _only(recipe, overrides, [f"rl-{arm}"])
+    run_only(recipe, overrides, [f"rl-{arm}"])
 
 
 @app.command()
@@ -71,17 +69,7 @@ def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
     names = [name for name in stage_graph(loaded) if name == "responses" or name.split("-")[0] == "labels"]
     if not names:
         raise UserError(f"{recipe}: no [prm.<name>] in this recipe, so nothing needs labels; add one")
-    _only(recipe, overrides, names)
-
-
-@app.command()
-def prm(
-    recipe: RecipeFile,
-    name: Annotated[str, typer.Option(help="Name of a PRM of the recipe.")] = "sign",
-    overrides: Overrides = None,
-) -> None:
-    """Stage: train one process reward model and measure it."""
-    _only(recipe, overrides, [f"prm-{name}"])
+    run_only(recipe, overrides, names)
 
 
 @app.command()
@@ -91,12 +79,13 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Stage: pass@k of one policy on the test problems."""
-    _only(recipe, overrides, [f"evaluate-{policy}"])
+    run_only(recipe, overrides, [f"evaluate-{policy}"])
 
 
 app.command(name="eval")(evaluate_samples)
 app.command()(mutate)
 app.add_typer(firsterror.app, name="firsterror")
+app.add_typer(prm.app, name="prm")
 
 
 @app.command()
@@ -161,19 +150,6 @@ def _root(
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     pass
-
-
-def _only(recipe: Path, overrides: list[str] | None, names: list[str]) -> None:
-    """Run the named stages; those they need must be done."""
-    directory = RunDirectory.create(load_recipe(recipe, overrides))
-    graph = stage_graph(directory.recipe)
-    for name in names:
-        if name not in graph:
-            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
-        missing = [need for need in graph[name].needs if need not in names and not directory.stage_done(need)]
-        if missing:
-            raise UserError(f"{name} needs {', '.join(missing)} first; run: psgpo run {recipe} --until {name}")
-    run_stages(directory, names)
 
 
 def _say(message: str) -> None:

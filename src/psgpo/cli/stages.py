@@ -1,0 +1,30 @@
+"""What the commands for single stages of a run share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from psgpo.config import load_recipe
+from psgpo.errors import UserError
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.orchestrate import run_stages
+from psgpo.runs.stages import stage_graph
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
+
+
+def run_only(recipe: Path, overrides: list[str] | None, names: list[str]) -> None:
+    """Run the named stages; those they need must be done."""
+    directory = RunDirectory.create(load_recipe(recipe, overrides))
+    graph = stage_graph(directory.recipe)
+    for name in names:
+        if name not in graph:
+            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
+        missing = [need for need in graph[name].needs if need not in names and not directory.stage_done(need)]
+        if missing:
+            raise UserError(f"{name} needs {', '.join(missing)} first; run: psgpo run {recipe} --until {name}")
+    run_stages(directory, names)
