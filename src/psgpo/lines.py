@@ -45,8 +45,8 @@ class CodeLine:
 def code_span(text: str) -> tuple[int, int]:
     """Character span `[start, end)` of the code in a response: the first fenced block, else all of it.
 
-    A fence that opens and never closes (a response cut off) runs to the end. A bare fence after text that goes on inside a
-    function closes a block that the prompt opened: the code is what stands before it.
+    A fence that opens and never closes (a response cut off) runs to the end. A bare fence after text that goes on
+    inside a function closes a block that the prompt opened: the code is what stands before it.
     """
     start: int | None = None
     fence = ""
