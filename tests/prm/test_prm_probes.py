@@ -40,8 +40,8 @@ def changed(name: str, code: str = CODE, *, given: int = 0, seed: int = 0) -> Pr
         ),
         (
             "try-except",
-            'def f(a, b):\n    """Add."""\n    # sum\n    try:\n        c = a + b\n        if c > 3:\n            c = 3\n'
-            "        return c\n    except Exception:\n        raise\n",
+            'def f(a, b):\n    """Add."""\n    # sum\n    try:\n        c = a + b\n        if c > 3:\n'
+            "            c = 3\n        return c\n    except Exception:\n        raise\n",
             (1, 2, 3, 5, 6, 7, 8),
         ),
         ("rename", CODE.replace("c ", "char ").replace("return c", "return char"), (1, 2, 3, 4, 5, 6, 7)),

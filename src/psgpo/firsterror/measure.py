@@ -156,4 +156,10 @@ def render(result: Mapping[str, Any]) -> str:
         lines.append(f"{result['all']['no_answer']} answers named neither a line nor none; they count as wrong")
     if "thresholds" in result:
         lines.append(f"thresholds {', '.join(format(t, '.4g') for t in result['thresholds'])}")
+    if "own_threshold" in result:
+        own = result["own_threshold"]
+        lines.append(
+            f"with the scorer's own threshold {own['threshold']:.4g}: acc wrong {own['acc_wrong']:.3f}, acc right "
+            f"{own['acc_right']:.3f}, F1 {own['f1']:.3f}"
+        )
     return "\n".join([*lines, ""])

@@ -10,10 +10,8 @@ surprise-sum    minus their sum
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,8 +19,8 @@ from numpy.typing import NDArray
 
 from psgpo.errors import UserError
 from psgpo.labeling.surprise import token_surprise
-from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
 from psgpo.models import load_policy
+from psgpo.prm.align import Aligner
 from psgpo.prm.evaluation.table import Lines, Scored
 from psgpo.prompts import encode_prompt, fill
 
@@ -70,13 +68,14 @@ class PolicySurprise:
         self.model, self.tokenizer = load_policy(folder, device=device)
         self.folder = folder
         self.template = template
-        self._text = TokenText(cast(Tokenizer, self.tokenizer))
+        self._align = Aligner(self.tokenizer)
 
     @torch.inference_mode()
     def line_surprise(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[float], list[float]]]:
         """(mean, sum) in nats per line of each (problem, code).
 
-        A line is the tokens after the one that ends the line before; lines that end in one token share its surprise.
+        A line is the tokens after the one that ends the line before (the first line: all from the start, a fence before
+        it included); lines that end in one token share its surprise.
 
         Raises:
             UserError: a program with its prompt is longer than the model's context.
@@ -95,13 +94,9 @@ class PolicySurprise:
             found.append(([sum(part) / len(part) for part in parts], [sum(part) for part in parts]))
         return found
 
-    def _encode(self, problem: str, code: str) -> tuple[tuple[int, ...], list[int], list[tuple[int, int]]]:
+    def _encode(self, problem: str, code: str) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
         """(prompt ids, code ids, per line its tokens as [start, stop))."""
-        prompt = encode_prompt(self.tokenizer, fill(self.template, problem))
-        ids = list(self.tokenizer(code, add_special_tokens=False)["input_ids"])
-        text, char_ends = self._text.decode_with_ends(ids)
-        lines = code_lines(text)
-        ends = line_end_tokens(char_ends, lines)
-        first = bisect_right(char_ends, lines[0].start) if lines else 0
-        starts = [first, *(end + 1 for end in ends[:-1])]
-        return prompt, ids, [(min(start, end), end + 1) for start, end in zip(starts, ends, strict=False)]
+        aligned = self._align(code)
+        starts = [0, *(end + 1 for end in aligned.line_ends[:-1])]
+        spans = [(max(0, min(a, b)), max(1, b + 1)) for a, b in zip(starts, aligned.line_ends, strict=False)]
+        return encode_prompt(self.tokenizer, fill(self.template, problem)), aligned.token_ids, spans

@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from psgpo.prm.calibrate import probabilities
 from psgpo.prm.evaluation.baselines import PolicySurprise
 from psgpo.prm.evaluation.journal import Pair, fingerprint
-from psgpo.prm.evaluation.standin import open_scorer, probabilities
 from psgpo.prm.evaluation.table import Scored
+from psgpo.prm.scorers import open_scorer
 
 Array = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Array]]
