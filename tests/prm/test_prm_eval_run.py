@@ -69,7 +69,7 @@ def evaluate(world: Path, out: Path, *more: str) -> str:
     arguments = ["eval", str(world / "items.jsonl"), "--prm", str(world / "prm" / "model"), "--out", str(out), *more]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
-    return done.output
+    return done.stdout
 
 
 def test_the_command_measures_writes_and_goes_on(world: Path, tmp_path: Path) -> None:
@@ -83,9 +83,12 @@ def test_the_command_measures_writes_and_goes_on(world: Path, tmp_path: Path) ->
     assert auroc["prm"] > auroc["majority"] + 0.2
     assert set(summary["probes"]) == set(PROBES)
     assert summary["probes"]["comment-end"]["wrong"]["programs"] == 6
-    # A causal PRM reads no further than the newline: a comment behind the program moves at most the last line.
-    moved = {name: probe["all"]["lines_mean"] for name, probe in summary["probes"].items()}
-    assert moved["comment-end"] < moved["praise"]
+    # A causal PRM reads no further than the newline: a comment behind the program moves at most the last line's score.
+    scores = {row["id"]: row["score"] for row in read_jsonl(out / "scores" / "prm-probes.jsonl", dict)}
+    pairs = [(old, scores[f"comment-end {name}"]) for name, old in scores.items() if " " not in name]
+    assert len(pairs) == 12
+    assert all(old[:-1] == pytest.approx(new[: len(old) - 1], abs=1e-4) for old, new in pairs)
+    assert summary["probes"]["rename"]["all"]["lines_mean"] > 0
     items = load_items(world / "items.jsonl")
     rows = list(read_jsonl(out / "lines.jsonl", dict))
     assert len(rows) == sum(len(code_lines(item.code)) for item in items)
@@ -127,7 +130,7 @@ def test_a_calibrated_prm_is_shown_both_ways_and_other_programs_are_refused(worl
 
 
 def test_surprise_is_that_of_the_tokens_of_each_line(world: Path) -> None:
-    """Every token of the code belongs to one line; the sum is the surprise at the whole code, by the model's own loss."""
+    """Every token of the code belongs to one line; the sum is the whole code's surprise by the model's own loss."""
     policy = PolicySurprise(world / "policy", TEMPLATE)
     code = "def solve(x):\n    return x\n"
     ((mean, total),) = policy.line_surprise([("Return x.", code)])

@@ -37,13 +37,18 @@ def scored_rows(
     """
     with JsonlAppender(path) as appender:
         rows: dict[str, dict[str, Any]] = {row.pop("id"): row for row in read_jsonl(path, dict)}
-        todo = [name for name in pairs if name not in rows]
-        for start in range(0, len(todo), BATCH):
-            progress(len(pairs) - len(todo) + start, len(pairs))
-            names = todo[start : start + BATCH]
+        every = list(pairs)
+        for start in range(0, len(every), BATCH):
+            names = every[start : start + BATCH]
+            missing = {name for name in names if name not in rows}
+            if not missing:
+                continue
+            # The whole batch again: a score's last digits may change with what stands beside it in a batch.
             for name, row in zip(names, read([pairs[name] for name in names]), strict=True):
-                rows[name] = {key: _checked(name, values, pairs[name][1]) for key, values in row.items()}
-                appender.append({"id": name} | rows[name])
+                if name in missing:
+                    rows[name] = {key: _checked(name, values, pairs[name][1]) for key, values in row.items()}
+                    appender.append({"id": name} | rows[name])
+            progress(min(start + BATCH, len(every)), len(every))
     progress(len(pairs), len(pairs))
     return {name: {key: np.array(values) for key, values in rows[name].items()} for name in pairs}
 
