@@ -30,7 +30,16 @@ from psgpo.labeling import (
 )
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer
-from psgpo.prm import PrmScorer, ScorerRecord, assess_prm, build_examples, load_exact, response_key, split_by_problem, train_prm
+from psgpo.prm import (
+    PrmScorer,
+    ScorerRecord,
+    assess_prm,
+    build_examples,
+    load_exact,
+    response_key,
+    split_by_problem,
+    train_prm,
+)
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain, OpChainSettings, measure_strength
 from psgpo.problems.opchain.oracle import ExactOracle
