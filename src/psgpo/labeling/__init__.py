@@ -9,7 +9,8 @@ from psgpo.labeling.costs import LabelUsage, cost_summary, merge_usage
 from psgpo.labeling.quality import LabelQuality, measure_labels
 from psgpo.labeling.request import shard_responses
 from psgpo.labeling.scheduler import Labelling, label_responses, write_labels
-from psgpo.labeling.search import STRATEGIES, binary_search, line_labels, linear_scan
+from psgpo.labeling.search import binary_search, line_labels, linear_scan
+from psgpo.labeling.strategies import STRATEGIES
 
 __all__ = [
     "STRATEGIES",
