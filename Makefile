@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
+# Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 .PHONY: demo test test-all check format bench-sampling bench-ablation bench-grading clean
 .DEFAULT_GOAL := help
@@ -21,10 +23,10 @@ demo: $(INSTALLED)  ## The whole method on the embedded benchmark (2 cores, abou
 	$(BIN)/psgpo run recipes/demo.toml
 
 test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 test-all: $(INSTALLED)  ## Tests, the slow ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
 	$(BIN)/ruff check .

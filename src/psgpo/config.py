@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from psgpo.errors import UserError
 
 
-def _ordered(value: tuple[int, int]) -> tuple[int, int]:
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"{list(value)} is an empty range; write [fewest, most]")
     return value
@@ -188,6 +188,10 @@ class PrmSettings(Section):
     """sign: regression on the labels -1, 0, +1 (paper). progress: on min(m, m*)/T, the fraction done."""
     labels: Literal["search", "oracle"] = "search"
     """oracle: exact labels of the embedded benchmark; an upper bound for analysis, clearly not the method."""
+    select: Literal["full", "remove-hard", "medium-only", "revised-only"] = "full"
+    """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
+    medium: Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)] = (0.0, 1.0)
+    """medium-only: pass rates strictly between these."""
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16

@@ -363,6 +363,9 @@ class LineLabels:
     """Tokens generated for this response."""
     executions: int
     """Programs judged for this response, the response itself included."""
+    tokenizer: str = ""
+    """Fingerprint of the tokenizer that `line_ends` and the response's ids belong to (`psgpo.labeling.identity`); empty
+    where the writer did not record it."""
 
     @property
     def real_valued(self) -> bool:

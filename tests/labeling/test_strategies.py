@@ -98,6 +98,7 @@ def test_completions_count_for_the_prefixes_they_run_through() -> None:
 
 def test_omega_tops_up_what_ran_through(tmp_path: Path) -> None:
     other = problem("other", 5)
+
     class Never(FakeGrader):
         def _verdict(self, program: str, tests: object) -> object:
             return super()._verdict("wrong\n", tests)  # type: ignore[arg-type]

@@ -10,12 +10,12 @@ from psgpo.errors import UserError
 from psgpo.prm.data import (
     ExactRecord,
     build_examples,
-    is_held_out,
     load_exact,
     response_key,
     split_by_problem,
     token_weights,
 )
+from psgpo.seeds import is_held_out
 
 TEXT = "a = 1\n# note\nb = 2\nc = 3\n"
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from psgpo.errors import UserError
 from psgpo.evaluation.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from psgpo.labeling.identity import folder_fingerprint
 from psgpo.prompts import encode_prompt
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
@@ -29,8 +30,6 @@ if TYPE_CHECKING:  # torch is loaded only when something has to be drawn
 Json = dict[str, Any]
 _NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
 _FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
-_EDGE = 1 << 20
-"""Bytes at both ends of a file of weights that go into the fingerprint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,17 +55,8 @@ class LoadedModel:
         self._device = device
 
     def fingerprint(self) -> str:
-        """SHA-256 over names, sizes and both ends of the folder's files: other weights give another one."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*")):
-            if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
-                size = path.stat().st_size
-                digest.update(f"{path.name} {size}\n".encode())
-                with path.open("rb") as stream:
-                    digest.update(stream.read(_EDGE))
-                    stream.seek(max(0, size - _EDGE))
-                    digest.update(stream.read())
-        return digest.hexdigest()
+        """See `folder_fingerprint`."""
+        return folder_fingerprint(self.folder)
 
     def load(self) -> tuple[Sampler, Any, int | None]:
         """(sampler, tokenizer, context length if the model has one)."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from psgpo.jsonl import write_jsonl
 from psgpo.labeling.collect import Progress, QueueingGrader
 from psgpo.labeling.costs import LabelUsage
 from psgpo.labeling.drawing import MIXTURE, Drawer, Drawn, Wanted
+from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.labeling.journal import MEASURES, Journal, Round
 from psgpo.labeling.prefixes import CutResponse, cut_response
 from psgpo.labeling.request import check_request, journal_header, place
@@ -144,9 +145,16 @@ def _line_surprise(cuts: Sequence[CutResponse], surprise: Surprise | None) -> di
     }
 
 
-def write_labels(path: Path | str, labels: Iterable[LineLabels]) -> int:
-    """Write labels by problem id, checkpoint and index, whatever order they were made in; return how many."""
+def write_labels(path: Path | str, labels: Iterable[LineLabels], *, tokenizer: Tokenizer | None = None) -> int:
+    """Write labels by problem id, checkpoint and index, whatever order they were made in; return how many.
+
+    Args:
+        tokenizer: whose ids the labels hold; its fingerprint is written into each. None leaves what is there.
+    """
     ordered = sorted(labels, key=lambda label: place(label.response))
+    if tokenizer is not None:
+        fingerprint = tokenizer_fingerprint(tokenizer)
+        ordered = [replace(label, tokenizer=fingerprint) for label in ordered]
     return write_jsonl(path, (label.to_json() for label in ordered))
 
 

@@ -13,7 +13,6 @@ operations / operations). They are an upper bound for analysis, not part of the 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.lines import code_lines
 from psgpo.records import LineLabels, Response
+from psgpo.seeds import is_held_out
 
 ResponseKey = tuple[str, int, str]
 """(problem id, index, checkpoint): names one response of a run."""
@@ -214,12 +214,6 @@ def token_weights(line_ends: Sequence[int], neutral: Sequence[bool]) -> tuple[fl
         if end not in speaker or not neutral[m] or neutral[speaker[end]]:
             speaker[end] = m
     return tuple(1.0 if speaker[end] == m else 0.0 for m, end in enumerate(line_ends))
-
-
-def is_held_out(problem_id: str, holdout: float) -> bool:
-    """Whether a problem is kept from PRM training. A hash of the id alone: the side never changes between runs."""
-    digest = hashlib.blake2b(b"prm-holdout\x1f" + problem_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < holdout
 
 
 def split_by_problem(items: Sequence[Item], holdout: float) -> tuple[list[Item], list[Item]]:

@@ -24,6 +24,7 @@ from psgpo.labeling import (
     measure_labels,
     merge_usage,
     sample_responses,
+    select_labels,
     shard_responses,
     write_labels,
 )
@@ -253,6 +254,8 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     examples = build_examples(labels, settings, exact)
     holdout = run.recipe.labels.holdout
     rest, held_out = split_by_problem(examples, holdout)
+    kept = {response_key(label.response) for label in select_labels(labels, settings.select, medium=settings.medium)}
+    rest = [example for example in rest if example.key in kept]
     # The epoch is chosen on problems of its own, so that the held-out ones measure and do nothing else. The split is by
     # one hash per problem: raising the bar takes the next slice.
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
@@ -347,12 +350,13 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
     recipe = run.recipe
     loaded = {checkpoint: _sampler(folder, recipe) for checkpoint, folder in _checkpoints(run).items()}
     folder = run.path / "labels"
+    tokenizer = next(iter(loaded.values()))[1]
     with _sandbox(run) as sandbox:
         labelling = label_responses(
             responses,
             load_problems_jsonl(folder.parent / "problems" / "label.jsonl"),
             samplers={checkpoint: sampler for checkpoint, (sampler, _) in loaded.items()},
-            tokenizer=next(iter(loaded.values()))[1],
+            tokenizer=tokenizer,
             sandbox=sandbox,
             settings=recipe.labels.model_copy(update={"strategy": strategy}),
             sampling=recipe.sampling,
@@ -361,7 +365,7 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
             progress=progress,
             surprise=PolicySurprise({checkpoint: sampler.model for checkpoint, (sampler, _) in loaded.items()}),
         )
-    write_labels(folder / f"{name}.jsonl", labelling.labels)
+    write_labels(folder / f"{name}.jsonl", labelling.labels, tokenizer=tokenizer)
     write_json(folder / f"{name}.usage.json", asdict(labelling.usage))
 
 
