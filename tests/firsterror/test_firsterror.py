@@ -7,15 +7,14 @@ import json
 import math
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model_server import Answer, fake_server
 from psgpo.errors import UserError
 from psgpo.execution import Sandbox
 from psgpo.firsterror import Item, load_items
@@ -236,32 +235,13 @@ def test_answers_of_a_judge(reply: str, line: int) -> None:
 
 @contextmanager
 def judge_server(answers: list[str], seen: list[str]) -> Iterator[str]:
-    lock = threading.Lock()
+    def reply(request: dict[str, Any], number: int) -> Answer:
+        seen.append(request["messages"][0]["content"])
+        word = answers[number % len(answers)]
+        return (400, word) if word == "refuse" else word
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            question = request["messages"][0]["content"]
-            with lock:
-                seen.append(question)
-                word = answers[0] if len(answers) == 1 else answers[(len(seen) - 1) % len(answers)]
-            status = 400 if word == "refuse" else 200
-            data = json.dumps({"choices": [{"message": {"content": word}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with fake_server(reply) as state:
+        yield state.url
 
 
 def test_a_model_as_judge_goes_on_where_it_stopped(tmp_path: Path) -> None:

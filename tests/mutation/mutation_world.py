@@ -1,15 +1,8 @@
-"""What the tests of mutants share: small problems, a grader, a server that answers as it is told, data files."""
+"""What the tests of mutants share: small problems, a grader, data files."""
 
 from __future__ import annotations
 
-import json
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -72,57 +65,3 @@ def changes(operator: str, code: str) -> list[str]:
 def body(*lines: str) -> str:
     """A function `f(a, b)` with these lines."""
     return "def f(a, b):\n" + "".join(f"    {line}\n" for line in lines)
-
-
-@dataclass
-class FakeServer:
-    """An OpenAI-compatible chat server of the tests' own."""
-
-    url: str = ""
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-
-
-Reply = Callable[[dict[str, Any], int], "str | tuple[int, str] | None"]
-"""(request, its number) -> the text to answer with, or (HTTP status, body), or None to say nothing for a second."""
-
-
-@contextmanager
-def fake_server(reply: Reply) -> Iterator[FakeServer]:
-    state, lock = FakeServer(), threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                number = len(state.requests)
-                state.requests.append(request | {"path": self.path})
-                state.headers.append(dict(self.headers))
-            answer = reply(request, number)
-            if answer is None:
-                time.sleep(1.0)
-                answer = (503, "late")
-            if isinstance(answer, str):
-                answer = (200, json.dumps({"choices": [{"message": {"role": "assistant", "content": answer}}]}))
-            data = answer[1].encode()
-            try:
-                self.send_response(answer[0])
-                self.send_header("Content-Length", str(len(data)))
-                if answer[0] == 429:
-                    self.send_header("Retry-After", "0.125")
-                self.end_headers()
-                self.wfile.write(data)
-            except BrokenPipeError:
-                pass
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        server.server_close()

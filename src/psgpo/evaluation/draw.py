@@ -10,7 +10,6 @@ completion ends where a line of new top-level code begins; what the model wrote 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from psgpo.errors import UserError
 from psgpo.evaluation.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.labeling.identity import folder_fingerprint
+from psgpo.problems.programs import end_of_function
 from psgpo.prompts import encode_prompt
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
@@ -28,8 +28,6 @@ if TYPE_CHECKING:  # torch is loaded only when something has to be drawn
     from psgpo.sampling import Sampler
 
 Json = dict[str, Any]
-_NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
-_FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,15 +107,6 @@ def draw_samples(
                     progress(len(rows), len(wanted))
         write_jsonl(path, [rows[problem.id, index] for problem, index in wanted])
     return path
-
-
-def end_of_function(text: str) -> str:
-    """The text up to where new top-level code begins after the first indented line; fenced text stays whole."""
-    body = _FIRST_INDENTED.search(text)
-    if text.lstrip().startswith("```") or body is None:
-        return text
-    end = _NEW_TOP_LEVEL.search(text, body.end())
-    return text if end is None else text[: end.start() + 1]
 
 
 def _check(settings: DrawSettings) -> None:

@@ -13,7 +13,8 @@ from typing import Protocol
 from psgpo.errors import UserError
 from psgpo.firsterror.items import Item
 from psgpo.lines import code_lines
-from psgpo.mutation.chat import ChatServer, UnusableReplyError
+from psgpo.mutation.chat import ChatServer
+from psgpo.remote import UnusableReplyError
 from psgpo.seeds import derive_seed
 
 PROMPT = Path(__file__).parent / "judge.txt"

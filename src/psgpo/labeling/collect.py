@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from psgpo.config import SamplingSettings
 from psgpo.errors import UserError
 from psgpo.lines import TokenText, extract_code
+from psgpo.problems.programs import judged_program
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
@@ -35,6 +36,8 @@ class QueueingGrader(Grader, Protocol):
 def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list[Verdict]:
     """Judge programs in order; equal programs of one problem are judged once and share their verdict object.
 
+    What is judged is `judged_program`: behind the problem's starter code or preamble, where it has one.
+
     Raises:
         UserError: the grader itself failed on a program (INFRASTRUCTURE), which is neither a pass nor a fail.
     """
@@ -55,7 +58,7 @@ _ByProgram = tuple[str, str]
 def _distinct(items: Sequence[tuple[str, Problem]]) -> dict[_ByProgram, tuple[str, Tests]]:
     unique: dict[_ByProgram, tuple[str, Tests]] = {}
     for program, problem in items:
-        unique.setdefault((problem.id, program), (program, problem.tests))
+        unique.setdefault((problem.id, program), (judged_program(problem, program), problem.tests))
     return unique
 
 

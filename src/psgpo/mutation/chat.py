@@ -1,26 +1,13 @@
-"""A small client of any OpenAI-compatible chat server: retries, timeouts, plain text out. Standard library only."""
+"""A small client of any OpenAI-compatible chat server: one message in, plain text out."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from psgpo.errors import UserError
-
-_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Answers after which another try makes sense."""
-_MAX_PAUSE = 60.0
-_MAX_BODY = 8 << 20
-
-
-class UnusableReplyError(ValueError):
-    """The server answered, but not with a text."""
+from psgpo.remote import Endpoint, UnusableReplyError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +25,7 @@ class ChatServer:
     tries: int = 5
     """Requests until it gives up."""
     pause: float = 1.0
-    """Seconds before the second try; doubled for each further one, unless the server says how long."""
+    """Seconds before the second try; see `psgpo.remote.Endpoint`."""
 
     def ask(self, prompt: str, *, seed: int | None = None, sleep: Callable[[float], None] = time.sleep) -> str:
         """The model's answer to one message.
@@ -55,54 +42,13 @@ class ChatServer:
         }
         if seed is not None:
             body["seed"] = seed % (1 << 31)
-        reason, pause = "", self.pause
-        for number in range(self.tries):
-            if number:
-                sleep(pause)
-            pause = min(self.pause * 2**number, _MAX_PAUSE)
-            try:
-                return _text(self._post(json.dumps(body).encode()))
-            except urllib.error.HTTPError as error:
-                reason = f"HTTP {error.code} {error.reason}: {_said(error)}"
-                if error.code not in _BUSY:
-                    break
-                pause = _asked_pause(error, pause)
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise UserError(f"{self.url}: the server does not answer ({reason}); check the address, the model and the key")
-
-    def _post(self, body: bytes) -> bytes:
-        headers = {"Content-Type": "application/json"}
-        if self.api_key:
-            headers["Authorization"] = f"Bearer {self.api_key}"
-        address = f"{self.url.rstrip('/')}/chat/completions"
-        if not address.startswith(("http://", "https://")):
-            raise UserError(f"{self.url}: not an http address; write for example http://localhost:8000/v1")
-        request = urllib.request.Request(address, data=body, headers=headers)
-        with urllib.request.urlopen(request, timeout=self.timeout) as response:
-            data: bytes = response.read(_MAX_BODY)
-        return data
-
-
-def _text(data: bytes) -> str:
-    try:
-        content = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise UnusableReplyError("the reply is no chat completion") from None
-    if not isinstance(content, str):
-        raise UnusableReplyError("the reply holds no text")
-    return content
-
-
-def _said(error: urllib.error.HTTPError) -> str:
-    try:
-        return " ".join(error.read(300).decode(errors="replace").split())
-    except OSError:
-        return ""
-
-
-def _asked_pause(error: urllib.error.HTTPError, usual: float) -> float:
-    try:
-        return min(max(float(error.headers.get("Retry-After", "")), 0.0), _MAX_PAUSE)
-    except ValueError:
-        return usual
+        endpoint = Endpoint(
+            url=self.url, api_key=self.api_key, timeout=self.timeout, tries=self.tries, pause=self.pause
+        )
+        try:
+            content = endpoint.post("chat/completions", body, sleep=sleep)["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            raise UnusableReplyError("the reply is no chat completion") from None
+        if not isinstance(content, str):
+            raise UnusableReplyError("the reply holds no text")
+        return content

@@ -18,11 +18,12 @@ from typing import get_args
 from psgpo.errors import UserError
 from psgpo.lines import extract_code
 from psgpo.mutation.candidates import Candidate, changed_lines
-from psgpo.mutation.chat import ChatServer, UnusableReplyError
+from psgpo.mutation.chat import ChatServer
 from psgpo.mutation.operators.registry import Family
 from psgpo.mutation.program import Program, parse
 from psgpo.problems.programs import plain_prompt
 from psgpo.records import Problem
+from psgpo.remote import UnusableReplyError
 from psgpo.seeds import derive_seed
 
 PROMPTS: dict[Family, Path] = {

@@ -15,6 +15,7 @@ from psgpo.records import Completion
 from psgpo.sampling.continuous import decode_in_slots, slots_reproduce
 from psgpo.sampling.ledger import Ledger, Request
 from psgpo.sampling.plain import decode_in_groups
+from psgpo.sampling.rows import checked_limits, stop_ids
 from psgpo.sampling.sampler import SamplerStats
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class HFSampler:
         self.batch_size = batch_size
         self.stats = SamplerStats()
         self.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.stop_ids = _stop_ids(model, tokenizer)
+        self.stop_ids = stop_ids(getattr(model, "generation_config", None), tokenizer)
         self._in_slots: bool | None = None
 
     def sample(
@@ -47,8 +48,8 @@ class HFSampler:
         Raises:
             UserError: an empty prefix, lists of unequal length, or more tokens than the model's context holds.
         """
-        limits = [max_new_tokens] * len(prefixes) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        self._check(prefixes, seeds, limits, temperature, top_p)
+        context = getattr(self.model.config, "max_position_embeddings", None)
+        limits = checked_limits(prefixes, seeds, max_new_tokens, temperature=temperature, top_p=top_p, context=context)
         started = time.perf_counter()
         requests = [
             Request(index=i, prefix=tuple(prefix), seed=seed, limit=limit)
@@ -78,32 +79,6 @@ class HFSampler:
             return decode_in_slots(self.model, ledger, pad_token_id=self.pad_token_id, batch_size=self.batch_size)
         return decode_in_groups(self.model, ledger, batch_size=self.batch_size)
 
-    def _check(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        limits: Sequence[int],
-        temperature: float,
-        top_p: float,
-    ) -> None:
-        if not len(prefixes) == len(seeds) == len(limits):
-            raise UserError(
-                f"{len(prefixes)} prefixes, {len(seeds)} seeds, {len(limits)} limits: give one of each per row"
-            )
-        if temperature < 0 or not 0 < top_p <= 1:
-            raise UserError(f"temperature {temperature}, top_p {top_p}: need temperature >= 0 and 0 < top_p <= 1")
-        context = getattr(self.model.config, "max_position_embeddings", None)
-        for i, (prefix, limit) in enumerate(zip(prefixes, limits, strict=True)):
-            if not prefix:
-                raise UserError(f"prefix {i} is empty; start it with a prompt or the BOS token")
-            if limit < 1:
-                raise UserError(f"max_new_tokens {limit} of prefix {i}: must be at least 1")
-            if context is not None and len(prefix) + limit > context:
-                raise UserError(
-                    f"prefix {i}: {len(prefix)} tokens + max_new_tokens {limit} exceed its context of {context}; "
-                    "lower max_new_tokens or shorten the prompt"
-                )
-
 
 @contextmanager
 def _evaluating(model: PreTrainedModel) -> Iterator[None]:
@@ -115,15 +90,3 @@ def _evaluating(model: PreTrainedModel) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every id that ends a completion: the generation config's and the tokenizer's."""
-    config = getattr(model, "generation_config", None)
-    ids = getattr(config, "eos_token_id", None)
-    listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
-    if tokenizer.eos_token_id is not None:
-        listed = [*listed, tokenizer.eos_token_id]
-    if not listed:
-        raise UserError("neither generation_config nor the tokenizer names an eos_token_id; set tokenizer.eos_token")
-    return frozenset(listed)

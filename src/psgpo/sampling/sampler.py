@@ -32,7 +32,8 @@ class Sampler(Protocol):
 
         Returns:
             Completions whose `logprobs` are log softmax(logits / temperature) of the sampled ids before any top-p
-            truncation (at temperature 0: log softmax(logits)).
+            truncation (at temperature 0: log softmax(logits)); NaN where an engine does not tell them, never another
+            quantity.
         """
         ...
 

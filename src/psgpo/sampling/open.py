@@ -1,0 +1,114 @@
+"""Any sampler from one line of text: which engine, which model.
+
+| spec | engine |
+|---|---|
+| `hf:FOLDER`, `FOLDER` | the model in this process (`HFSampler`) |
+| `vllm:FOLDER` | vLLM's engine on this machine (`VllmSampler`) |
+| `openai:URL#MODEL` | a model behind an OpenAI-compatible completions server (`OpenAISampler`) |
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from psgpo.errors import UserError
+from psgpo.sampling.sampler import Sampler
+
+_FORMS = "hf:FOLDER, vllm:FOLDER or openai:URL#MODEL"
+
+
+def open_sampler(
+    spec: str, *, tokenizer: Path | str | None = None, device: str = "cpu", batch_size: int = 256, **options: Any
+) -> tuple[Sampler, Any]:
+    """`(sampler, its tokenizer)`; nothing is downloaded.
+
+    Args:
+        spec: see the head of this file.
+        tokenizer: folder of the tokenizer; the model's own folder without it. A server needs one.
+        device: for models on this machine, `cpu` or `cuda`.
+        batch_size: most rows decoded at the same time; for a server, requests.
+        **options: of the engine. `hf`: `dtype`. `vllm`: see `VllmSampler`. `openai`: `timeout` (seconds without a byte
+            of a reply), `tries`, `api_key_env` (environment variable that holds the key).
+
+    Raises:
+        UserError: the spec, the folder or an option is wrong, the engine is not installed, the server does not answer.
+    """
+    kind, separator, rest = spec.partition(":")
+    if not separator or kind not in OPENERS:
+        kind, rest = "hf", spec
+        if not Path(spec).is_dir():
+            raise UserError(f"sampler {spec!r}: no such folder, and none of the forms {_FORMS}")
+    if not rest:
+        raise UserError(f"sampler {spec!r}: write {_FORMS}")
+    opener = OPENERS[kind]
+    taken = inspect.signature(opener).parameters
+    unknown = sorted(set(options) - set(taken)) if "engine" not in taken else []
+    if unknown:
+        own = ", ".join(list(taken)[4:])
+        raise UserError(f"sampler {spec!r} takes no {', '.join(unknown)}; its options are {own}")
+    return opener(rest, tokenizer, device, batch_size, **options)
+
+
+def _open_hf(
+    folder: str, tokenizer: Path | str | None, device: str, batch_size: int, *, dtype: str = "float32"
+) -> tuple[Sampler, Any]:
+    import torch
+
+    from psgpo.models import load_policy, load_tokenizer
+    from psgpo.sampling.hf import HFSampler
+
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise UserError(f"dtype {dtype!r}: write float32, bfloat16 or float16")
+    model, own = load_policy(folder, dtype=kind, device=device)
+    chosen = own if tokenizer is None else load_tokenizer(tokenizer)
+    return HFSampler(model, chosen, batch_size=batch_size), chosen
+
+
+def _open_vllm(
+    folder: str, tokenizer: Path | str | None, device: str, batch_size: int, **engine: Any
+) -> tuple[Sampler, Any]:
+    from psgpo.models import load_tokenizer
+    from psgpo.sampling.vllm import VllmSampler
+
+    chosen = load_tokenizer(tokenizer or folder)
+    return VllmSampler(folder, chosen, device=device, batch_size=batch_size, **engine), chosen
+
+
+def _open_openai(
+    address: str,
+    tokenizer: Path | str | None,
+    device: str,
+    batch_size: int,
+    *,
+    timeout: float = 600.0,
+    tries: int = 5,
+    api_key_env: str = "OPENAI_API_KEY",
+) -> tuple[Sampler, Any]:
+    from psgpo.models import load_tokenizer
+    from psgpo.remote import Endpoint
+    from psgpo.sampling.openai import OpenAISampler
+    from psgpo.sampling.rows import folder_stop_ids
+
+    url, _, model = address.partition("#")
+    if not model:
+        raise UserError(f"sampler openai:{address}: name the model too, openai:{url}#MODEL")
+    if tokenizer is None:
+        raise UserError(f"sampler openai:{address} needs the folder of the model's tokenizer: prefixes are token ids")
+    chosen = load_tokenizer(tokenizer)
+    endpoint = Endpoint(url=url, api_key=os.environ.get(api_key_env, ""), timeout=timeout, tries=tries)
+    stops = folder_stop_ids(tokenizer, chosen)
+    sampler = OpenAISampler(endpoint, model, chosen, stop_ids=stops, concurrency=batch_size)
+    sampler.connect()
+    return sampler, chosen
+
+
+OPENERS: Mapping[str, Callable[..., tuple[Sampler, Any]]] = {
+    "hf": _open_hf,
+    "vllm": _open_vllm,
+    "openai": _open_openai,
+}
