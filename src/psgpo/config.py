@@ -173,6 +173,8 @@ class LabelSettings(Section):
     """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
+    unit: Positive = 512
+    """Responses of a unit, at least, where several workers label: what one holds at a time."""
     shards: Positive = 2
     """Parts labelled by processes of their own; the labels do not depend on it."""
     compare_linear: Annotated[int, Field(ge=0)] = 24
