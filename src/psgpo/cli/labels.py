@@ -46,6 +46,13 @@ TokenizerFolder = Annotated[
     Path | None,
     typer.Option("--tokenizer", help="Folder of the tokenizer; a server needs one.", rich_help_panel=_MODEL),
 ]
+RequestTimeout = Annotated[
+    float, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
+]
+Tries = Annotated[int, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
+KeyVariable = Annotated[
+    str, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+]
 Problems = Annotated[
     str,
     typer.Option(help="mbpp, humaneval, ..., opchain, or a JSON Lines file of problems.", show_default=False),
@@ -82,6 +89,9 @@ def make(
     out: Out,
     data: Data = None,
     tokenizer: TokenizerFolder = None,
+    request_timeout: RequestTimeout = 600.0,
+    tries: Tries = 5,
+    api_key_env: KeyVariable = "OPENAI_API_KEY",
     responses: Given = None,
     responses_per_problem: Count = 1,
     strategy: Strategy = "binary-search",
@@ -137,6 +147,7 @@ def make(
         packages=tuple(package or ()),
         responses=responses,
         tokenizer=tokenizer,
+        server={"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env},
         seed=seed,
         device=device,
         cache=cache,

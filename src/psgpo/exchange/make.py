@@ -67,6 +67,8 @@ class MakeRequest:
     """Responses that are sampled already; None to sample `settings.responses_per_problem` per checkpoint."""
     tokenizer: Path | None = None
     """Folder of the tokenizer; None for the one in the first checkpoint's folder."""
+    server: Json = field(default_factory=dict)
+    """Options of `openai:` samplers: timeout, tries, api_key_env."""
     seed: int = 0
     device: str = "cpu"
     cache: Path | None = None
@@ -134,10 +136,7 @@ def _tokenizer(request: MakeRequest) -> Any:
     """The tokenizer that all checkpoints share."""
     from psgpo.models import load_tokenizer
 
-    first = next(iter(request.checkpoints.values()))
-    folder = request.tokenizer or _folder(first)
-    if folder is None:
-        raise UserError(f"--model {first}: a server's tokenizer is not known; give its folder with --tokenizer")
+    folder = _tokenizer_folder(request)
     tokenizer = load_tokenizer(folder)
     for name, spec in request.checkpoints.items():
         own = _folder(spec)
@@ -147,6 +146,16 @@ def _tokenizer(request: MakeRequest) -> Any:
                 "prefixes share one: label the models apart"
             )
     return tokenizer
+
+
+def _tokenizer_folder(request: MakeRequest) -> Path:
+    """The folder that was given, or that of the first checkpoint that has one."""
+    folders = [request.tokenizer, *map(_folder, request.checkpoints.values())]
+    known = [folder for folder in folders if folder is not None]
+    if not known:
+        first = next(iter(request.checkpoints.values()))
+        raise UserError(f"--model {first}: a server's tokenizer is not known; give its folder with --tokenizer")
+    return known[0]
 
 
 def _folder(spec: str) -> Path | None:
@@ -161,9 +170,10 @@ def _samplers(request: MakeRequest) -> dict[str, Sampler]:
     return {
         name: open_sampler(
             spec,
-            tokenizer=request.tokenizer,
+            tokenizer=_tokenizer_folder(request),
             device=request.device,
             batch_size=request.sampling.batch_size,
+            **(request.server if _folder(spec) is None else {}),
         )[0]
         for name, spec in request.checkpoints.items()
     }
