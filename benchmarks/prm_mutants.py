@@ -17,14 +17,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -126,9 +124,7 @@ def planted_text(function: Function, rng: random.Random) -> LabelledText:
         )
     except UnusableError:
         lines = tuple(code.split("\n"))
-        return LabelledText(
-            problem_id=function.name, prompt=function.words, code=code, labels=(1,) * len(lines)
-        )
+        return LabelledText(problem_id=function.name, prompt=function.words, code=code, labels=(1,) * len(lines))
     return variants.composite(rng, bug=0.25, rewrite=0.2, ending=0.35)
 
 
@@ -138,9 +134,7 @@ def verified(all_variants: Sequence[Variants], encoder: Encoder, copies: int, se
     def examples(epoch: int) -> list[PrmExample]:
         rng = random.Random(derive_seed(seed, "verified", epoch))
         texts = [
-            variants.exact(rng)
-            if rng.random() < 0.5
-            else variants.composite(rng, bug=0.25, rewrite=0.2, ending=0.3)
+            variants.exact(rng) if rng.random() < 0.5 else variants.composite(rng, bug=0.25, rewrite=0.2, ending=0.3)
             for variants in all_variants
             for _ in range(copies)
         ]
@@ -151,7 +145,9 @@ def verified(all_variants: Sequence[Variants], encoder: Encoder, copies: int, se
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measured", type=Path, required=True, help="folder of psgpo mutate; its problems are measured")
+    parser.add_argument(
+        "--measured", type=Path, required=True, help="folder of psgpo mutate; its problems are measured"
+    )
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="further folders to train on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--hidden", type=int, default=128)
@@ -162,7 +158,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    parts = split(load_programs(args.measured / "programs.jsonl"), [p for f in args.more for p in load_programs(f / "programs.jsonl")])
+    parts = split(
+        load_programs(args.measured / "programs.jsonl"),
+        [p for f in args.more for p in load_programs(f / "programs.jsonl")],
+    )
     for name, programs in parts.items():
         print(f"{name}: {len({p.problem_id for p in programs})} problems, {len(programs)} programs", flush=True)
     corpus = functions(source_folders(PACKAGES))
@@ -184,20 +183,44 @@ def main() -> None:
         ).save_pretrained(start)
         tokenizer.save_pretrained(start)
     encoder = Encoder(load_tokenizer(start), SHAPE)
-    choosing = line_examples(encoder, [v.exact(random.Random(i)) for i in range(12) for v in verified_variants(parts["choose"])])
+    choosing = line_examples(
+        encoder, [v.exact(random.Random(i)) for i in range(12) for v in verified_variants(parts["choose"])]
+    )
     settings = PrmSettings(
-        target="sign", epochs=args.planted_epochs, batch_size=32, learning_rate=2e-3, class_weights="balanced",
-        optimizer="muon", muon_learning_rate=0.01, weight_decay=0.05,
+        target="sign",
+        epochs=args.planted_epochs,
+        batch_size=32,
+        learning_rate=2e-3,
+        class_weights="balanced",
+        optimizer="muon",
+        muon_learning_rate=0.01,
+        weight_decay=0.05,
     )
     if not (args.out / "planted" / "model").is_dir():
         rng = random.Random(0)
         some = line_examples(encoder, [planted_text(f, rng) for f in corpus[:600]])
-        train_prm(start, planted(corpus[600:], encoder, args.seed), [*some, *choosing], settings, args.out / "planted",
-                  record=RECORD, seed=args.seed, progress=said("planted"))
+        train_prm(
+            start,
+            planted(corpus[600:], encoder, args.seed),
+            [*some, *choosing],
+            settings,
+            args.out / "planted",
+            record=RECORD,
+            seed=args.seed,
+            progress=said("planted"),
+        )
     if not (args.out / "verified" / "model").is_dir():
         chosen = settings.model_copy(update={"epochs": args.epochs, "learning_rate": 1e-3, "muon_learning_rate": 0.005})
-        train_prm(args.out / "planted" / "model", verified(verified_variants(parts["train"]), encoder, args.copies, args.seed),
-                  choosing, chosen, args.out / "verified", record=RECORD, seed=args.seed, progress=said("verified"))
+        train_prm(
+            args.out / "planted" / "model",
+            verified(verified_variants(parts["train"]), encoder, args.copies, args.seed),
+            choosing,
+            chosen,
+            args.out / "verified",
+            record=RECORD,
+            seed=args.seed,
+            progress=said("verified"),
+        )
 
 
 def said(name: str) -> Callable[[int, int], None]:

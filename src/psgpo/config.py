@@ -151,8 +151,12 @@ class RlSettings(Section):
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20)."""
 
-    strategy: Literal["binary-search", "linear-scan", "splice"] = "binary-search"
+    strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
+        "binary-search"
+    )
     """How the last completable line is found, see docs/labels.md."""
+    budget: Positive = 14
+    """noisy, noisy-soft: completions for a response, at most."""
     hunt: Annotated[int, Field(ge=0)] = 8
     """splice: completions drawn, at most, to find a first passing program of a problem."""
     crossover: Annotated[int, Field(ge=0)] = 400
@@ -161,12 +165,16 @@ class LabelSettings(Section):
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5
     """Completions of a probe drawn at once."""
+    fill: bool = True
+    """Draw more at once where few probes wait, so that the sampler's batch stays full."""
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"
     """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
+    unit: Positive = 512
+    """Responses of a unit, at least, where several workers label: what one holds at a time."""
     shards: Positive = 2
     """Parts labelled by processes of their own; the labels do not depend on it."""
     compare_linear: Annotated[int, Field(ge=0)] = 24

@@ -12,12 +12,10 @@ from psgpo.models import TokenValueModel
 from psgpo.models.shift import ShiftConfig, ShiftForTokenClassification
 
 CORPUS = ["def f(x):\n    y = x + 1\n\n    return y\n", "if a:\r\n\tb = 'ä€'\n", "# note\n\n\n        pass\n"] * 3
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = _LETTERS + r"\p{N}{1,3}" + _REST
+QWEN2 = _LETTERS + r"\p{N}" + _REST
 
 
 def _byte_level(split: str | None) -> Tokenizer:

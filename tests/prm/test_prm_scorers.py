@@ -21,8 +21,8 @@ RECORD = ScorerRecord(
     kind="causal", scope="line", target="sign", prompt_template="# {prompt}\n", threshold=0.0, max_prompt_tokens=None
 )
 PIECES = [
-    "x = 1", "\n", "\n\n", "\r\n", "\t", "    ", "  ", "y = 'ä€😀'", '"""doc\nmore"""', "# note", "```python\n", "\n```", "<eos>",
-    "return x", ":", "é", "\\\n", "f(",
+    "x = 1", "\n", "\n\n", "\r\n", "\t", "    ", "  ", "y = 'ä€😀'", '"""doc\nmore"""', "# note", "```python\n",
+    "\n```", "<eos>", "return x", ":", "é", "\\\n", "f(",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 

@@ -18,7 +18,10 @@ from psgpo.lines import code_lines
 from psgpo.mutation.catalogue import Catalogue
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.mutation.program import Program
-from psgpo.records import Problem
+from psgpo.records import AssertTests, Problem
+
+_NONE = AssertTests(entry_point="", checks=())
+"""Nothing runs here."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +68,8 @@ class Variants:
 
     def composite(self, rng: random.Random, *, bug: float, rewrite: float, ending: float) -> LabelledText:
         """Every line changed with the given probabilities; with probability `ending` one of `endings` closes it."""
-        stop, tail = len(self.lines), ()
+        stop = len(self.lines)
+        tail: tuple[str, ...] = ()
         if self.endings and rng.random() < ending:
             m, lines = rng.choice(self.endings)
             # The change may begin above the wrong line; those lines stay the mutant's own.
@@ -88,9 +92,7 @@ class Variants:
         return self._text(made, labels)
 
     def _text(self, lines: Sequence[str], labels: Sequence[int]) -> LabelledText:
-        return LabelledText(
-            problem_id=self.problem_id, prompt=self.prompt, code="\n".join(lines), labels=tuple(labels)
-        )
+        return LabelledText(problem_id=self.problem_id, prompt=self.prompt, code="\n".join(lines), labels=tuple(labels))
 
 
 def verified_variants(programs: Iterable[LabelledProgram]) -> list[Variants]:
@@ -130,7 +132,7 @@ def planted_variants(
         labels=tuple(0 if line.neutral else 1 for line in program.lines),
     )
     catalogue = Catalogue(bugs_per_line=bugs_per_line, refactors_per_line=rewrites_per_line)
-    problem = Problem(id=name, prompt=prompt, tests=())
+    problem = Problem(id=name, prompt=prompt, tests=_NONE)
     for candidate in catalogue.propose(problem, program, seed=seed):
         new = code_lines(candidate.code)
         labels = tuple(0 if line.neutral else 1 for line in new)

@@ -96,8 +96,7 @@ def restyled(code: str, rng: random.Random) -> str:
     lines = code.split("\n")
     if rng.random() < 0.3:
         lines = [
-            line if "'" in line or '"' in line else re.sub(r" (==|!=|<=|>=|[-+*/%<>]) ", r"\1", line)
-            for line in lines
+            line if "'" in line or '"' in line else re.sub(r" (==|!=|<=|>=|[-+*/%<>]) ", r"\1", line) for line in lines
         ]
     unit = rng.choice(["    ", "    ", "  ", "\t"])
     return "\n".join(re.sub(r"^(?: {4})+", lambda m: unit * (len(m.group()) // 4), line) for line in lines)

@@ -43,9 +43,7 @@ class ScorerRecord:
 
     def calibrated(self, calibration: dict[str, Any], threshold: float | None = None) -> ScorerRecord:
         """The same with another calibration (and threshold)."""
-        return replace(
-            self, calibration=calibration, threshold=self.threshold if threshold is None else threshold
-        )
+        return replace(self, calibration=calibration, threshold=self.threshold if threshold is None else threshold)
 
     @classmethod
     def load(cls, folder: Path | str) -> ScorerRecord:
