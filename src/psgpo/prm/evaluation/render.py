@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
+SHOWN_KINDS = 20
+"""Of errors, in the text."""
 
 
 def render(summary: Json) -> str:
@@ -22,7 +24,7 @@ def render(summary: Json) -> str:
         *_groups(summary["scorers"]),
     ]
     if summary["probes"]:
-        parts += ["", *_probes(summary["probes"])]
+        parts += ["", *_probes(summary["probes"], summary["probe_threshold"])]
     return "\n".join([*parts, ""])
 
 
@@ -78,15 +80,18 @@ def _groups(scorers: Json) -> list[str]:
         )
     if d["by_kind"]:
         rows += ["", f"{'kind of error':<{width}}{'lines':>7}{'found':>7}{'programs':>10}{'1st error':>11}"]
-        for kind, k in sorted(d["by_kind"].items(), key=lambda pair: -pair[1]["lines"]):
+        kinds = sorted(d["by_kind"].items(), key=lambda pair: -pair[1]["lines"])
+        for kind, k in kinds[:SHOWN_KINDS]:
             rows.append(
                 f"{kind:<{width}}{k['lines']:>7}{_number(k['found'], 7)}{k['programs']:>10}"
                 f"{_number(k['first_error_exact'], 11)}"
             )
+        if len(kinds) > SHOWN_KINDS:
+            rows.append(f"and {len(kinds) - SHOWN_KINDS} more in summary.json")
     return rows
 
 
-def _probes(probes: Json) -> list[str]:
+def _probes(probes: Json, threshold: float) -> list[str]:
     rows = [
         f"{'change':<18}{'':<7}{'programs':>9}{'|move|':>8}{'95 %':>7}{'flipped':>9}{'last':>8}{'lowest':>8}"
         f"{'decision':>10}{'right before':>14}{'after':>7}{'attacked':>10}"
@@ -102,6 +107,7 @@ def _probes(probes: Json) -> list[str]:
                 f"{_number(p.get('attacked', math.nan), 10)}"
             )
     rows.append("|move|: of the scores of unchanged lines. attacked: called wrong before, right after.")
+    rows.append(f"Decisions with the threshold that suits these programs best, {threshold:.4g}.")
     return rows
 
 

@@ -2,7 +2,8 @@
 
 scores/         what the models said, kept as it comes: the same command goes on where it stopped
 lines.jsonl     a row per line: `program`, `problem_id`, `line`, `text`, `label`, `counted`, and each scorer's number
-summary.json    `data`; `scorers`: `table.measure_scorer` of each; `probes`: `moves.measure_moves` of each
+summary.json    `data`; `scorers`: `table.measure_scorer` of each; `probes`: `moves.measure_moves` of each, with
+                decisions by `probe_threshold`
 """
 
 # L code lines
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from psgpo.firsterror.measure import best_threshold
 from psgpo.jsonl import finite, write_json, write_jsonl
 from psgpo.lines import code_lines
 from psgpo.mutation.run import check_job
@@ -63,18 +65,33 @@ def run_evaluation(
     lines = Lines(programs)
     scored += [position(lines), majority(lines)]
     chosen = probed_programs(programs, probes, seed)
+    threshold = probe_threshold(programs, scored[0])
     result = {
         "data": _description(programs, lines),
         "scorers": {s.name: measure_scorer(lines, s, resamples=resamples, seed=seed) for s in scored},
-        "probes": run_probes(chosen, prm, out, seed=seed, progress=progress) if chosen else {},
+        "probe_threshold": threshold,
+        "probes": run_probes(chosen, prm, out, threshold, seed=seed, progress=progress) if chosen else {},
     }
     write_jsonl(out / "lines.jsonl", _line_rows(programs, lines, scored))
     write_json(out / "summary.json", result)
     return result
 
 
+def probe_threshold(programs: Sequence[EvalProgram], scored: Scored) -> float:
+    """Behind the decisions that probes may flip: the one with the largest F1 on these programs.
+
+    A threshold that suits other programs can call all of these wrong, and then nothing could flip. Without both right
+    and wrong programs it is the scorer's own.
+    """
+    known = [(p, list(row)) for p, row in zip(programs, scored.evidence, strict=True) if p.outcome != "unknown"]
+    if len({p.outcome for p, _ in known}) < 2:
+        assert scored.threshold is not None
+        return scored.threshold
+    return best_threshold([p for p, _ in known], [row for _, row in known])
+
+
 def run_probes(
-    programs: Sequence[EvalProgram], prm: PrmReader, out: Path, *, seed: int = 0, progress: Progress
+    programs: Sequence[EvalProgram], prm: PrmReader, out: Path, threshold: float, *, seed: int, progress: Progress
 ) -> dict[str, Json]:
     """Every probe on every program that it applies to: `moves.measure_moves` by name of the probe."""
     changed = {(name, p.id): found for name in PROBES for p in programs if (found := _probe(name, p, seed)) is not None}
@@ -91,7 +108,7 @@ def run_probes(
                 old, new = (rows[row]["score"] for row in (key, f"{name} {key}"))
                 yield Move(program=by_id[key], probe=found, before=old, after=new)
 
-    return {name: measure_moves(list(moves(name)), prm.threshold) for name in PROBES}
+    return {name: measure_moves(list(moves(name)), threshold) for name in PROBES}
 
 
 def _probe(name: str, program: EvalProgram, seed: int) -> Probe | None:
