@@ -63,8 +63,9 @@ def fit_prior(programs: Sequence[Features], wrong: Sequence[int]) -> np.ndarray:
 def posterior(features: Features, theta: np.ndarray) -> np.ndarray:
     """P(first wrong line = l), shape (L,)."""
     hazard = _hazard(features, theta)
-    chances: np.ndarray = hazard * np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]])
-    return chances / chances.sum()
+    weights = hazard * np.concatenate([[1.0], np.cumprod(1 - hazard)[:-1]])
+    chances: np.ndarray = weights / weights.sum()
+    return chances
 
 
 def choose_sure(programs: Sequence[Features], wrong: Sequence[int], groups: Sequence[str], target: float) -> float:
