@@ -47,11 +47,15 @@ TokenizerFolder = Annotated[
     typer.Option("--tokenizer", help="Folder of the tokenizer; a server needs one.", rich_help_panel=_MODEL),
 ]
 RequestTimeout = Annotated[
-    float, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
+    float | None, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
 ]
-Tries = Annotated[int, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
+Tries = Annotated[int | None, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
 KeyVariable = Annotated[
-    str, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+    str | None, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+]
+LabelWorkers = Annotated[int, typer.Option("--workers", min=1, help="Processes that label; each opens the models.")]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray", help="Label on this Ray cluster: local, auto, ray://HOST:10001. With --workers.")
 ]
 Problems = Annotated[
     str,
@@ -89,9 +93,11 @@ def make(
     out: Out,
     data: Data = None,
     tokenizer: TokenizerFolder = None,
-    request_timeout: RequestTimeout = 600.0,
-    tries: Tries = 5,
-    api_key_env: KeyVariable = "OPENAI_API_KEY",
+    request_timeout: RequestTimeout = None,
+    tries: Tries = None,
+    api_key_env: KeyVariable = None,
+    workers: LabelWorkers = 1,
+    ray: RayAddress = None,
     responses: Given = None,
     responses_per_problem: Count = 1,
     strategy: Strategy = "binary-search",
@@ -129,6 +135,7 @@ def make(
 
     named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
     usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}
     given = {"timeout": timeout, "test_timeout": test_timeout, "memory_mb": memory_mb}
     limits = limits_of(problems, **(usual | {key: value for key, value in given.items() if value is not None}))
@@ -147,7 +154,9 @@ def make(
         packages=tuple(package or ()),
         responses=responses,
         tokenizer=tokenizer,
-        server={"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env},
+        server={key: value for key, value in server.items() if value is not None},
+        workers=workers,
+        ray=ray,
         seed=seed,
         device=device,
         cache=cache,
