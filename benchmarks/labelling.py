@@ -17,23 +17,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import LabelSettings, SamplingSettings, SftSettings
 from psgpo.execution import Sandbox
-from psgpo.labeling import grade_programs, label_responses, sample_responses
-from psgpo.labeling.noisy import labels_of, noisy_search, uniform_prior
+from psgpo.labeling import label_responses, sample_responses
 from psgpo.labeling.prefixes import cut_response
 from psgpo.labeling.surprise import PolicySurprise
-from psgpo.lines import TokenText, extract_code
+from psgpo.lines import TokenText
 from psgpo.models import create_policy, load_policy, train_tokenizer
 from psgpo.problems.opchain import OpChain, OpChainSettings
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.records import LineLabels, Problem
 from psgpo.sampling import HFSampler
-from psgpo.seeds import derive_seed
 from psgpo.sft import train_sft
 
 TEMPLATE = "# {prompt}\n"
@@ -134,8 +131,11 @@ class _Bench:
             "binary search, K = 8": lambda: self._scheduler("binary-search", k=8, draw=4),
             "binary search, K = 20 (paper)": lambda: self._scheduler("binary-search", k=20, draw=5),
             "linear scan, K = 8": lambda: self._scheduler("linear-scan", k=8, draw=4),
-            "noisy binary search, 8 draws": lambda: self._noisy(8),
-            "noisy binary search, 14 draws": lambda: self._noisy(14),
+            "soft, K = 8": lambda: self._scheduler("soft", k=8, draw=8),
+            "omega, K = 20": lambda: self._scheduler("omega", k=20, draw=5),
+            "noisy, 8 draws": lambda: self._scheduler("noisy", budget=8),
+            "noisy, 8 draws + prior": lambda: self._scheduler("noisy", budget=8, prior=True),
+            "noisy, 14 draws + prior": lambda: self._scheduler("noisy", budget=14, prior=True),
             "splice": lambda: self._scheduler("splice"),
             "splice + prior": lambda: self._scheduler("splice", prior=True),
             "splice + 8 draws": lambda: self._scheduler("splice", hunt=8),
@@ -195,10 +195,18 @@ class _Bench:
         return same / max(1, labelled), labelled / max(1, lines), negative_right / max(1, negative)
 
     def _scheduler(
-        self, strategy: str, *, k: int = 20, draw: int = 5, hunt: int = 0, crossover: int = 0, prior: bool = False
+        self,
+        strategy: str,
+        *,
+        k: int = 20,
+        draw: int = 5,
+        hunt: int = 0,
+        crossover: int = 0,
+        budget: int = 14,
+        prior: bool = False,
     ) -> Outcome:
-        settings = LabelSettings(strategy=strategy, k=k, draw=draw, hunt=hunt, crossover=crossover)
-        journal = self._scratch / f"{strategy}-{k}-{hunt}-{crossover}-{prior}.jsonl"
+        settings = LabelSettings(strategy=strategy, k=k, draw=draw, hunt=hunt, crossover=crossover, budget=budget)
+        journal = self._scratch / f"{strategy}-{k}-{hunt}-{crossover}-{budget}-{prior}.jsonl"
         started = time.perf_counter()
         labelling = label_responses(
             self.responses,
@@ -216,73 +224,12 @@ class _Bench:
         made = [label for label in labelling.labels if not label.response.verdict.passed]
         return Outcome(
             labels=[label.labels for label in made],
-            proved=[0 if prior else _proved(label) for label in made],
+            proved=[0 if prior and strategy == "splice" else _proved(label) for label in made],
             completions=labelling.usage.completions,
             tokens=labelling.usage.tokens,
             executions=labelling.usage.executions,
             seconds=seconds,
         )
-
-    def _noisy(self, draws: int) -> Outcome:
-        """All searches side by side, one completion each a round."""
-        started = time.perf_counter()
-        surprise = PolicySurprise({"policy": self._sampler.model})(self.failed)
-        searches = [
-            noisy_search(_prior(cut.code, cut.line_ends, values), passing=0.35, draws=draws)
-            for cut, values in zip(self.cuts, surprise, strict=True)
-        ]
-        beliefs: dict[int, np.ndarray] = {}
-        asked: dict[int, int] = {}
-        proved = [0] * len(searches)
-        completions = tokens = executions = 0
-
-        def advance(number: int, answer: bool | None) -> None:
-            try:
-                asked[number] = searches[number].send(answer)  # type: ignore[arg-type]
-            except StopIteration as stop:
-                beliefs[number] = stop.value
-
-        for number in range(len(searches)):
-            advance(number, None)
-        while asked:
-            waiting = dict(asked)
-            asked.clear()
-            prefixes = [self.cuts[n].prefix(self.cuts[n].code[line - 1]) for n, line in waiting.items()]
-            drawn = self._sampler.sample(
-                [self.failed[n].prompt_ids + prefix for n, prefix in zip(waiting, prefixes, strict=True)],
-                seeds=[derive_seed(self._seed, "noisy", n, completions) for n in waiting],
-                max_new_tokens=[max(1, SAMPLING.max_new_tokens - len(prefix)) for prefix in prefixes],
-            )
-            items: list[tuple[str, Problem]] = []
-            for n, prefix, completion in zip(waiting, prefixes, drawn, strict=True):
-                program = extract_code(self._text.decode((*prefix, *completion.token_ids)))
-                items.append((program, self.problems[self.failed[n].problem_id]))
-                tokens += len(completion.token_ids)
-            completions += len(drawn)
-            executions += len(items)
-            for (n, line), verdict in zip(waiting.items(), grade_programs(self._sandbox, items), strict=True):
-                if verdict.passed:
-                    proved[n] = max(proved[n], self.cuts[n].code[line - 1])
-                advance(n, verdict.passed)
-        labels = []
-        for number, cut in enumerate(self.cuts):
-            by_line = dict(zip(cut.code, labels_of(beliefs[number], 0.85), strict=True))
-            labels.append(tuple(by_line.get(line, 0.0) for line in range(1, len(cut.lines) + 1)))
-        return Outcome(
-            labels=labels,
-            proved=proved,
-            completions=completions,
-            tokens=tokens,
-            executions=executions,
-            seconds=time.perf_counter() - started,
-        )
-
-
-def _prior(code: Sequence[int], ends: Sequence[int], surprise: Sequence[float]) -> np.ndarray:
-    """P(m* = k), k = 0..T: in proportion to the summed surprise of line k + 1."""
-    starts = [0, *(end + 1 for end in ends)]
-    sums = [sum(surprise[starts[line - 1] : ends[line - 1] + 1]) for line in code]
-    return np.array([*(value + 0.1 for value in sums), 0.1]) if sums else uniform_prior(0)
 
 
 def _proved(label: LineLabels) -> int:

@@ -115,3 +115,10 @@ def test_broken_bytes_keep_text_and_offsets_in_step() -> None:
     text, ends = TokenText(tokenizer).decode_with_ends(cut)
     assert ends[-1] == len(text)
     assert ends == sorted(ends)
+
+
+def test_a_bare_fence_after_a_continued_function_closes_the_prompts_block():
+    assert extract_code("    x = 1\n    return x\n```\n\nThat is all.\n") == "    x = 1\n    return x\n"
+    assert extract_code("  # first\n\n  return 1\n```") == "  # first\n\n  return 1\n"
+    assert extract_code(" Sure!\n```\ndef f():\n    pass\n```\n") == "def f():\n    pass\n"
+    assert extract_code("    Here it is:\n```python\npass\n```\n") == "pass\n"

@@ -151,8 +151,12 @@ class RlSettings(Section):
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20)."""
 
-    strategy: Literal["binary-search", "linear-scan", "splice"] = "binary-search"
+    strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
+        "binary-search"
+    )
     """How the last completable line is found, see docs/labels.md."""
+    budget: Positive = 14
+    """noisy, noisy-soft: completions for a response, at most."""
     hunt: Annotated[int, Field(ge=0)] = 8
     """splice: completions drawn, at most, to find a first passing program of a problem."""
     crossover: Annotated[int, Field(ge=0)] = 400
@@ -161,6 +165,8 @@ class LabelSettings(Section):
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5
     """Completions of a probe drawn at once."""
+    fill: bool = True
+    """Draw more at once where few probes wait, so that the sampler's batch stays full."""
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"

@@ -24,6 +24,8 @@ _FENCE = re.compile(r"^[ \t]*(```+|~~~+)")
 _STRING_START = re.compile(r"(?i)(?:[rbu]|br|rb)?('''|\"\"\"|'|\")")
 _BARE_STRING = re.compile(r"(?i)\s*(?:[rbu]|br|rb)?['\"]")
 _WORD = re.compile(r"\w+")
+_CONTINUES = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*(?:[ ]{2,}|[ ]*\t)[ \t]*[^\s#]")
+"""The first line that is neither empty nor a comment is indented: the text goes on inside a function of the prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,8 @@ class CodeLine:
 def code_span(text: str) -> tuple[int, int]:
     """Character span `[start, end)` of the code in a response: the first fenced block, else all of it.
 
-    A fence that opens and never closes (a response cut off) runs to the end.
+    A fence that opens and never closes (a response cut off) runs to the end. A bare fence after text that goes on
+    inside a function closes a block that the prompt opened: the code is what stands before it.
     """
     start: int | None = None
     fence = ""
@@ -51,6 +54,8 @@ def code_span(text: str) -> tuple[int, int]:
     for line in _split(text):
         match = _FENCE.match(line)
         if match and start is None:
+            if line.strip() == match.group(1) and _CONTINUES.match(text[:offset]):
+                return 0, offset
             start, fence = offset + len(line), match.group(1)
         elif match and match.group(1)[0] == fence[0] and not line.strip().strip(fence[0]):
             assert start is not None

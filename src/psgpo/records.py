@@ -350,11 +350,12 @@ class LineLabels:
     line_ends: tuple[int, ...]
     """Per code line, index into `response.token_ids` of the token that ends the line."""
     labels: tuple[float, ...]
-    """Per code line: +1 the prefix can be completed, -1 it cannot, 0 neutral (comment, blank, docstring)."""
+    """Per code line: +1 the prefix can be completed, -1 it cannot, 0 neutral (comment, blank, docstring) or not known;
+    anything between with a strategy whose labels are `real_valued`."""
     last_solvable: int
     """m*: how many leading lines the search found completable; T when the response itself passes."""
     strategy: str
-    """`binary-search` or `linear-scan`."""
+    """Name of the label strategy, see `LabelSettings.strategy`."""
     probes: tuple[Probe, ...]
     completions: int
     """Completions drawn for this response."""
@@ -365,6 +366,11 @@ class LineLabels:
     tokenizer: str = ""
     """Fingerprint of the tokenizer that `line_ends` and the response's ids belong to (`psgpo.labeling.identity`); empty
     where the writer did not record it."""
+
+    @property
+    def real_valued(self) -> bool:
+        """Whether 0 on a code line is a value like any other, and not a line that was left open."""
+        return self.strategy in ("soft", "noisy-soft")
 
     def to_json(self) -> Json:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

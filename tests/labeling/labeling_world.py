@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,11 @@ class FakeGrader:
         self.programs += [program for program, _ in items]
         return [self._verdict(program, tests) for program, tests in items]
 
+    def submit(self, program: str, tests: CallTests, /) -> Future[Verdict]:
+        future: Future[Verdict] = Future()
+        future.set_result(self.grade([(program, tests)])[0])
+        return future
+
     def _verdict(self, program: str, tests: CallTests) -> Verdict:
         passed = words_of(program) == list(tests.calls[0].args)
         status = Status.PASSED if passed else Status.WRONG_ANSWER
@@ -176,7 +182,8 @@ def label(
         seed=changes.pop("seed", 7),
         journal=journal,
         progress=changes.pop("progress", None),
-        settings=LabelSettings(**({"k": 6, "draw": 2, "in_flight": 8} | changes)),
+        surprise=changes.pop("surprise", None),
+        settings=LabelSettings(**({"k": 6, "draw": 2, "in_flight": 8, "fill": False} | changes)),
     )
 
 

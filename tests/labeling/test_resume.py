@@ -83,7 +83,7 @@ def test_a_finished_journal_draws_nothing_and_keeps_its_costs(tmp_path: Path) ->
     assert usage_again.cpu_seconds == pytest.approx(usage.cpu_seconds, abs=1e-3)
 
 
-def test_a_round_is_on_disk_before_the_next_one_starts(tmp_path: Path) -> None:
+def test_a_round_is_on_disk_before_its_lane_goes_on(tmp_path: Path) -> None:
     journal = tmp_path / "j"
     problems, responses = world.random_responses(20, seed=3)
     sampler = world.FakeSampler(0.5)
@@ -95,7 +95,9 @@ def test_a_round_is_on_disk_before_the_next_one_starts(tmp_path: Path) -> None:
             return sampler.sample(*args, **options)
 
     world.label(problems, responses, journal, {"one": Watching(0.5)})
-    assert lengths == list(range(1, len(lengths) + 1))
+    # The header and all rounds, but that of the other lane, while there is one, whose programs are being judged.
+    assert all(count <= length <= count + 1 for count, length in enumerate(lengths))
+    assert lengths[:3] == [1, 1, 2]
 
 
 @pytest.mark.parametrize(

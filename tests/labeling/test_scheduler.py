@@ -23,6 +23,7 @@ from psgpo.config import SamplingSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.labeling import LabelUsage, cost_summary, merge_usage, shard_responses, write_labels
+from psgpo.labeling.journal import MEASURES
 from psgpo.labeling.search import binary_search, last_solvable_line
 from psgpo.lines import code_lines
 from psgpo.records import LineLabels, Probe, Problem, Response, Status
@@ -305,7 +306,7 @@ def test_shards_labelled_apart_make_the_file_of_one_run(tmp_path: Path) -> None:
         whole.labels, key=lambda found: (found.response.problem_id, found.response.checkpoint, found.response.index)
     )
     merged = merge_usage([part.usage for part in parts])
-    times: dict[str, Any] = {"rounds": 0, "cpu_seconds": 0, "sandbox_cpu_seconds": 0}
+    times = dict.fromkeys(("rounds", *MEASURES), 0)
     assert dataclasses.replace(merged, **times) == dataclasses.replace(whole.usage, **times)
     assert isinstance(merged, LabelUsage)
 

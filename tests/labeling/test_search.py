@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -10,24 +11,40 @@ from hypothesis import strategies as st
 
 from psgpo.config import LabelSettings
 from psgpo.labeling.search import (
-    STRATEGIES,
+    Answer,
+    Question,
+    Search,
     binary_search,
+    binary_search_steps,
     drive,
     last_solvable_line,
     line_labels,
     linear_scan,
+    linear_scan_steps,
+    soft_steps,
+    spread_labels,
 )
+from psgpo.labeling.strategies import STRATEGIES
+
+K = 4
+STEPS: dict[str, Callable[[int, int], Search]] = {
+    "binary-search": binary_search_steps,
+    "linear-scan": linear_scan_steps,
+}
 
 
 def asked(strategy: str, lines: int, last: int) -> tuple[int, list[int]]:
     """m* and the questions of a search whose answers are true up to `last`."""
-    questions: list[int] = []
+    questions: list[Question] = []
 
-    def solvable(line: int) -> bool:
-        questions.append(line)
-        return line <= last
+    def solvable(question: Question) -> Answer:
+        questions.append(question)
+        return Answer(1, 2) if question.line <= last else Answer(0, K)
 
-    return drive(STRATEGIES[strategy](lines), solvable), questions
+    found = drive(STEPS[strategy](lines, K), solvable)
+    assert found.labels is None
+    assert {(question.draws, question.until_pass) for question in questions} <= {(K, True)}
+    return found.last, [question.line for question in questions]
 
 
 def test_figure_2_of_the_paper() -> None:
@@ -102,3 +119,22 @@ def test_labels_of_neutral_lines_with_and_without_neutral_labelling() -> None:
     assert line_labels(2, neutral) == (1, 0, -1, 0)
     assert line_labels(2, neutral, neutral_labels=False) == (1, 1, -1, -1)
     assert line_labels(0, neutral) == (-1, 0, -1, 0)
+
+
+def test_soft_labels_are_success_rates() -> None:
+    passed = {1: 4, 2: 0, 3: 1}
+    found = drive(soft_steps(3, K), lambda q: Answer(passed[q.line], K))
+    assert found.labels == (1.0, -1.0, -0.5)
+    assert found.last == 3
+    questions: list[Question] = []
+    drive(soft_steps(2, K), lambda q: questions.append(q) or Answer(0, K))
+    assert questions == [Question(1, K, until_pass=False), Question(2, K, until_pass=False)]
+
+
+def test_a_line_that_leaves_no_room_has_no_chance() -> None:
+    assert drive(soft_steps(1, K), lambda _: Answer(0, 0, certain=True)).labels == (-1.0,)
+
+
+def test_labels_of_code_lines_are_put_in_their_places() -> None:
+    assert spread_labels((0.5, -1), (True, False, True, False)) == (0, 0.5, 0, -1)
+    assert spread_labels((), ()) == ()

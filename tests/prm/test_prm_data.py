@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -51,6 +52,14 @@ def test_oracle_labels_replace_the_search(tokenizer):
     assert progress.targets == (0.0, 0.0, 0.5, 0.5)
     with pytest.raises(UserError, match="no exact labels for response p/0/c"):
         build_examples([label], oracle, {})
+
+
+def test_a_rate_of_one_half_is_a_target_and_an_open_line_is_none(tokenizer):
+    label = dataclasses.replace(labelled(tokenizer, "a = 1\nb = 2\n", 1), labels=(0.5, 0.0))
+    (rate,) = build_examples([dataclasses.replace(label, strategy="soft")], SETTINGS)
+    (left_open,) = build_examples([dataclasses.replace(label, strategy="noisy")], SETTINGS)
+    assert rate.targets == left_open.targets == (0.5, 0.0)
+    assert (rate.weights, left_open.weights) == ((1.0, 1.0), (1.0, 0.0))
 
 
 def test_a_response_without_lines_is_no_example(tokenizer):

@@ -10,7 +10,6 @@ completion ends where a line of new top-level code begins; what the model wrote 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from psgpo.errors import UserError
 from psgpo.evaluation.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.labeling.identity import folder_fingerprint
+from psgpo.problems.programs import end_of_function
 from psgpo.prompts import encode_prompt
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
@@ -28,8 +28,6 @@ if TYPE_CHECKING:  # torch is loaded only when something has to be drawn
     from psgpo.sampling import Sampler
 
 Json = dict[str, Any]
-_NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
-_FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,15 +109,6 @@ def draw_samples(
     return path
 
 
-def end_of_function(text: str) -> str:
-    """The text up to where new top-level code begins after the first indented line; fenced text stays whole."""
-    body = _FIRST_INDENTED.search(text)
-    if text.lstrip().startswith("```") or body is None:
-        return text
-    end = _NEW_TOP_LEVEL.search(text, body.end())
-    return text if end is None else text[: end.start() + 1]
-
-
 def _check(settings: DrawSettings) -> None:
     if settings.samples < 1 or settings.temperature < 0 or not 0 < settings.top_p <= 1 or settings.max_new_tokens < 1:
         raise UserError("--samples and --max-new-tokens must be at least 1, --temperature at least 0, 0 < --top-p <= 1")
@@ -151,7 +140,7 @@ def _drawn(
         batch = missing[start : start + chunk]
         for problem, _ in batch:
             if problem.id not in prompts:
-                prompts[problem.id] = _prompt_ids(tokenizer, prompt_of(problem), settings.prompt)
+                prompts[problem.id] = prompt_ids(tokenizer, prompt_of(problem), settings.prompt)
         prefixes = [prompts[problem.id] for problem, _ in batch]
         completions = sampler.sample(
             prefixes,
@@ -175,7 +164,12 @@ def _drawn(
         yield rows
 
 
-def _prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
+def prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
+    """Ids of a prompt in form `completion`, or of a user's message in the tokenizer's chat form.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
     if form == "completion":
         return encode_prompt(tokenizer, text)
     if not getattr(tokenizer, "chat_template", None):

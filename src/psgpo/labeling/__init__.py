@@ -11,8 +11,9 @@ from psgpo.labeling.identity import refuse_other_tokenizer, tokenizer_fingerprin
 from psgpo.labeling.quality import LabelQuality, measure_labels
 from psgpo.labeling.request import shard_responses
 from psgpo.labeling.scheduler import Labelling, label_responses, write_labels
-from psgpo.labeling.search import STRATEGIES, binary_search, line_labels, linear_scan
+from psgpo.labeling.search import binary_search, line_labels, linear_scan
 from psgpo.labeling.select import SELECTIONS, count_labels, select_labels
+from psgpo.labeling.strategies import STRATEGIES
 
 __all__ = [
     "SELECTIONS",

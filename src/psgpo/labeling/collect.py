@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psgpo.config import SamplingSettings
 from psgpo.errors import UserError
 from psgpo.lines import TokenText, extract_code
+from psgpo.problems.programs import judged_program
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
@@ -25,16 +27,42 @@ class Grader(Protocol):
     def grade(self, items: Sequence[tuple[str, Tests]], /) -> list[Verdict]: ...
 
 
+class QueueingGrader(Grader, Protocol):
+    """A grader that goes on judging while its caller does something else."""
+
+    def submit(self, program: str, tests: Tests, /) -> Future[Verdict]: ...
+
+
 def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list[Verdict]:
     """Judge programs in order; equal programs of one problem are judged once and share their verdict object.
+
+    What is judged is `judged_program`: behind the problem's starter code or preamble, where it has one.
 
     Raises:
         UserError: the grader itself failed on a program (INFRASTRUCTURE), which is neither a pass nor a fail.
     """
-    unique: dict[tuple[str, str], tuple[str, Tests]] = {}
+    unique = _distinct(items)
+    return _in_order(items, dict(zip(unique, grader.grade(list(unique.values())), strict=True)))
+
+
+def submit_programs(grader: QueueingGrader, items: Sequence[tuple[str, Problem]]) -> Callable[[], list[Verdict]]:
+    """`grade_programs` in two halves: programs are queued now, the call that is returned waits for their verdicts."""
+    futures = {key: grader.submit(*item) for key, item in _distinct(items).items()}
+    return lambda: _in_order(items, {key: future.result() for key, future in futures.items()})
+
+
+_ByProgram = tuple[str, str]
+"""Problem id, program."""
+
+
+def _distinct(items: Sequence[tuple[str, Problem]]) -> dict[_ByProgram, tuple[str, Tests]]:
+    unique: dict[_ByProgram, tuple[str, Tests]] = {}
     for program, problem in items:
-        unique.setdefault((problem.id, program), (program, problem.tests))
-    verdicts = dict(zip(unique, grader.grade(list(unique.values())), strict=True))
+        unique.setdefault((problem.id, program), (judged_program(problem, program), problem.tests))
+    return unique
+
+
+def _in_order(items: Sequence[tuple[str, Problem]], verdicts: Mapping[_ByProgram, Verdict]) -> list[Verdict]:
     for (problem_id, _), verdict in verdicts.items():
         if verdict.status is Status.INFRASTRUCTURE:
             detail = verdict.detail or "no detail"
@@ -51,7 +79,7 @@ def sample_responses(
     checkpoint: str,
     responses_per_problem: int,
     seed: int,
-    prompt_template: str,
+    prompt_template: str | Callable[[Problem], tuple[int, ...]],
     settings: SamplingSettings,
     greedy: bool = False,
     progress: Progress | None = None,
@@ -65,7 +93,7 @@ def sample_responses(
         sampler: the policy.
         checkpoint: the policy's name, written into every response.
         responses_per_problem: how many of each.
-        prompt_template: see `build_prompt_ids`.
+        prompt_template: see `build_prompt_ids`; or what gives the ids of a problem's prompt.
         settings: temperature, top_p and max_new_tokens; batch_size sets how often `progress` is called.
         greedy: take the likeliest token each time, whatever the temperature.
         progress: called with (responses judged, responses in all).
@@ -74,7 +102,10 @@ def sample_responses(
         UserError: the sandbox could not judge a program.
     """
     token_text = TokenText(tokenizer)
-    prompts = [build_prompt_ids(tokenizer, prompt_template, problem) for problem in problems]
+    if isinstance(prompt_template, str):
+        prompts = [build_prompt_ids(tokenizer, prompt_template, problem) for problem in problems]
+    else:
+        prompts = [prompt_template(problem) for problem in problems]
     rows = [(number, index) for number in range(len(problems)) for index in range(responses_per_problem)]
     responses: list[Response] = []
     chunk = 4 * settings.batch_size

@@ -38,6 +38,16 @@ class LabelUsage:
     """CPU time of the labelling process (sampling, decoding)."""
     sandbox_cpu_seconds: float
     """CPU time of the judged programs; programs known to the verdict cache cost 0."""
+    reused: int = 0
+    """Completions that answered questions about another prefix than the one they were drawn for."""
+    generation_seconds: float = 0.0
+    """Wall time in the samplers."""
+    waiting_seconds: float = 0.0
+    """Wall time in which the labelling process waited for verdicts and had nothing to generate."""
+    row_steps: int = 0
+    """Rows computed in decoding passes; 0 where the samplers do not count them."""
+    slot_steps: int = 0
+    """Rows there was room for in these passes: their number times the batch size."""
 
 
 def merge_usage(usages: Sequence[LabelUsage]) -> LabelUsage:
@@ -51,10 +61,11 @@ def merge_usage(usages: Sequence[LabelUsage]) -> LabelUsage:
 def cost_summary(labels: Sequence[LineLabels], usage: LabelUsage) -> dict[str, Any]:
     """Totals and what one response, one failed response, one line cost. JSON values; a mean over nothing is None.
 
-    `early_stop_saving` and `sharing_saving` are shares: 1 - drawn / (K x probes), and answers without own
-    completions / questions asked. The keys of `usage` are totals; `per_response`, `per_failed_response` and
-    `per_line` (lines of failed responses) hold means of completions, tokens, executions and CPU seconds (the
-    process's and the programs' together).
+    `early_stop_saving` and `sharing_saving` are shares: 1 - drawn / (K x probes), and answers without own completions /
+    questions asked. `generation_utilisation` is the share of batch slots that gave a token that was kept,
+    `row_utilisation` the share of computed rows that did. The keys of `usage` are totals; `per_response`,
+    `per_failed_response` and `per_line` (lines of failed responses) hold means of completions, tokens, executions and
+    CPU seconds (the process's and the programs' together).
     """
     failed = [label for label in labels if not label.response.verdict.passed]
     totals = {
@@ -72,6 +83,8 @@ def cost_summary(labels: Sequence[LineLabels], usage: LabelUsage) -> dict[str, A
         "failed_lines": lines,
         "early_stop_saving": _ratio(usage.full_completions - usage.completions, usage.full_completions),
         "sharing_saving": _ratio(free, usage.probes_asked),
+        "generation_utilisation": _ratio(usage.tokens, usage.slot_steps),
+        "row_utilisation": _ratio(usage.tokens, usage.row_steps),
         "per_response": {key: _ratio(total, len(labels)) for key, total in totals.items()},
         "per_failed_response": {key: _ratio(total, len(failed)) for key, total in totals.items()},
         "per_line": {key: _ratio(total, lines) for key, total in totals.items()},

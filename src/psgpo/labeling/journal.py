@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any
 from psgpo.errors import UserError
 from psgpo.jsonl import JsonlAppender, read_jsonl
 
-_VERSION = 1
+_VERSION = 2
 Json = dict[str, Any]
 
 
@@ -32,18 +32,26 @@ class ProbeDraws:
     line: int
     """m: how many of its lines are kept."""
     drawn: int
-    passed: int
+    passed: tuple[int, ...]
+    """Which of them passed, counted from 0."""
     tokens: int
     """Tokens generated."""
     executions: int
     """Distinct programs judged."""
     proof: tuple[int, ...] | None
     """The first completion (by draw number) that passed; None when none did."""
+    completions: tuple[tuple[int, ...], ...] = ()
+    """All of them, for strategies that count a completion for other prefixes too; else none."""
+
+    def to_json(self) -> Json:
+        record = asdict(self)
+        return record if self.completions else {key: record[key] for key in record if key != "completions"}
 
     @classmethod
     def from_json(cls, record: Json) -> ProbeDraws:
         proof = record["proof"]
-        return cls(**(record | {"proof": None if proof is None else tuple(proof)}))
+        changed = {"proof": None if proof is None else tuple(proof), "passed": tuple(record["passed"])}
+        return cls(**(record | changed | {"completions": tuple(map(tuple, record.get("completions", ())))}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,22 +63,29 @@ class Round:
     """CPU time of this process (sampling, decoding)."""
     sandbox_cpu_seconds: float
     """CPU time of the judged programs; 0 for those the verdict cache knew."""
+    generation_seconds: float = 0.0
+    """Wall time in the samplers."""
+    waiting_seconds: float = 0.0
+    """Wall time in which this process had nothing to do until the last verdict came."""
+    row_steps: int = 0
+    """Rows computed in decoding passes, as the samplers count them; 0 where they do not."""
+    slot_steps: int = 0
+    """Decoding passes times the samplers' batch size: the rows there was room for."""
 
     def to_json(self) -> Json:
-        probes = [asdict(probe) for probe in self.probes]
-        return {"kind": "round", "probes": probes} | {
-            key: round(getattr(self, key), 6) for key in ("cpu_seconds", "sandbox_cpu_seconds")
-        }
+        record = {"kind": "round", "probes": [probe.to_json() for probe in self.probes]}
+        return record | {key: round(getattr(self, key), 6) for key in MEASURES}
 
     @classmethod
     def from_json(cls, record: Json) -> Round:
         if record.get("kind") != "round":
             raise ValueError(f"expected a round of label probes, found kind {record.get('kind')!r}")
-        return cls(
-            probes=tuple(ProbeDraws.from_json(probe) for probe in record["probes"]),
-            cpu_seconds=record["cpu_seconds"],
-            sandbox_cpu_seconds=record["sandbox_cpu_seconds"],
-        )
+        probes = tuple(ProbeDraws.from_json(probe) for probe in record["probes"])
+        return cls(probes=probes, **{key: record[key] for key in MEASURES})
+
+
+MEASURES = tuple(item.name for item in fields(Round) if item.name != "probes")
+"""Fields of a round that add up over rounds."""
 
 
 def fingerprint(records: Iterable[Json]) -> str:

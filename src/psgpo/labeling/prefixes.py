@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psgpo.errors import UserError
@@ -36,6 +37,11 @@ class CutResponse:
         left out: whether the response stopped there is no property of the prefix, and nothing could follow it.
         """
         return self.own_ids[: self.line_ends[line - 1] + 1]
+
+    def by_line(self, values: Sequence[float]) -> list[list[float]]:
+        """One value per token, cut into code lines: those after the end of the line before, up to its own."""
+        starts = [0, *(end + 1 for end in self.line_ends)]
+        return [list(values[starts[line - 1] : self.line_ends[line - 1] + 1]) for line in self.code]
 
 
 def cut_response(response: Response, token_text: TokenText) -> CutResponse:

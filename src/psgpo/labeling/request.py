@@ -60,7 +60,9 @@ def journal_header(
     seed: int,
 ) -> dict[str, Any]:
     """All that decides what is drawn, and in which batches."""
-    labels = {key: getattr(settings, key) for key in ("strategy", "k", "draw", "completer", "in_flight")}
+    keys = ["strategy", "k", "draw", "completer", "in_flight", "fill"]
+    keys += ["budget"] if settings.strategy.startswith("noisy") else []
+    labels = {key: getattr(settings, key) for key in keys}
     # The sampler's batch size is in: another one may change the last bit of a logit, and with it a token.
     used = sorted({response.problem_id for response in responses})
     return {

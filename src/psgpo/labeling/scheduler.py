@@ -5,6 +5,10 @@ passes all unit tests accepts it. Rounds are deterministic: each response in fli
 draws up to `draw` completions for every waiting probe in one batch per completer, judges prefix + completion, and
 lets every search go on as far as the answers carry it.
 
+Responses in flight fly in two lanes, whole problems in one or the other. While the programs of one lane's round are
+judged (in the sandbox's processes), the other lane's round is generated. Lanes share nothing, and rounds start and end
+in turn, so what a round draws follows from the rounds before it alone, whatever took how long.
+
 What differs from the paper:
   - a probe stops at the first completion that passes. The answer is the one all K would give;
   - equal probes (problem, prefix ids, completer) share their completions;
@@ -12,14 +16,12 @@ What differs from the paper:
     responses, and the first passing completion of the response's earlier probes. Such probes draw nothing;
   - neutral lines are not asked about (`psgpo.labeling.search`).
 
-Nothing in the result depends on `draw` or `in_flight` but what early stopping costs: random numbers come from a hash of
-(seed, problem, prefix ids, completer, draw number), and a probe's cost is booked on the first response, in the order
-given, that asked for it.
+Nothing in the labels depends on `draw`, `in_flight`, `fill` or the lanes, but those of `omega`, whose tree knows more
+or less at the time of a question. A probe's cost is booked on the first response, in the order given, that asked it.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,26 +30,25 @@ from typing import TYPE_CHECKING
 
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.jsonl import write_jsonl
-from psgpo.labeling.collect import Grader, Progress, grade_programs
+from psgpo.labeling.collect import Progress, QueueingGrader
 from psgpo.labeling.costs import LabelUsage
+from psgpo.labeling.drawing import MIXTURE, Drawer, Drawn, Wanted
 from psgpo.labeling.identity import tokenizer_fingerprint
-from psgpo.labeling.journal import Journal, ProbeDraws, Round
+from psgpo.labeling.journal import MEASURES, Journal, Round
 from psgpo.labeling.prefixes import CutResponse, cut_response
 from psgpo.labeling.request import check_request, journal_header, place
-from psgpo.labeling.search import STRATEGIES, Search, last_solvable_line, line_labels
+from psgpo.labeling.rollouts import Key, Outcome, Searching, Tree
+from psgpo.labeling.search import Answer, Finding, last_solvable_line, line_labels, spread_labels
 from psgpo.labeling.splice_policy import Surprise, splice_responses
-from psgpo.lines import Tokenizer, TokenText, extract_code
+from psgpo.labeling.strategies import STRATEGIES
+from psgpo.lines import Tokenizer, TokenText
 from psgpo.records import LineLabels, Probe, Problem, Response
-from psgpo.seeds import derive_seed
 
 if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
     from psgpo.sampling import Sampler
 
-MIXTURE = "*"
-"""Completer of probes that all checkpoints draw for in turn."""
-
-_Key = tuple[str, str, tuple[int, ...]]
-"""Problem id, completer, response ids of the prefix: what makes two probes equal."""
+LANES = 2
+"""Rounds on their way at the same time: one is generated while the others are judged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,46 +60,16 @@ class Labelling:
 
 
 @dataclass(slots=True)
-class _Outcome:
-    """What is known about one probe."""
+class _Lane:
+    """Responses whose rounds take turns with the other lanes' rounds."""
 
-    drawn: int = 0
-    passed: int = 0
-    tokens: int = 0
-    executions: int = 0
-    proof: tuple[int, ...] | None = None
-
-    def add(self, draws: ProbeDraws) -> None:
-        self.drawn += draws.drawn
-        self.passed += draws.passed
-        self.tokens += draws.tokens
-        self.executions += draws.executions
-        if self.proof is None:
-            self.proof = draws.proof
-
-
-@dataclass(slots=True)
-class _Searching:
-    """One failed response on its way through the search."""
-
-    number: int
-    """Position in the list of responses."""
-    cut: CutResponse
-    completer: str
-    proved: int
-    """Length in tokens of the longest prefix that a passing program begins with."""
-    steps: Search
-    line: int = 0
-    """The line asked about; 0 when the search is over."""
-    last_solvable: int = 0
-    asked: dict[int, _Key] = field(default_factory=dict)
-    """Line to probe, for lines that completions had to answer, in the order asked."""
-    questions: int = 0
-    known: int = 0
-    without_room: int = 0
-
-    def key(self, line: int) -> _Key:
-        return self.cut.response.problem_id, self.completer, self.cut.prefix(line)
+    size: int
+    """Responses in flight, at most."""
+    waiting: deque[int] = field(default_factory=deque)
+    """Failed responses that have not started."""
+    active: list[Searching] = field(default_factory=list)
+    open: Drawn | Round | None = None
+    """The round on its way, or recorded by an earlier run."""
 
 
 def label_responses(
@@ -107,7 +78,7 @@ def label_responses(
     *,
     samplers: Mapping[str, Sampler],
     tokenizer: Tokenizer,
-    sandbox: Grader,
+    sandbox: QueueingGrader,
     settings: LabelSettings,
     sampling: SamplingSettings,
     seed: int,
@@ -123,12 +94,13 @@ def label_responses(
         samplers: checkpoint name to sampler, in training order (`completer = "last"` is the last of them).
         tokenizer: the one all checkpoints share.
         sandbox: judges programs.
-        settings: strategy, K, draw, completer, in_flight.
+        settings: strategy, K, draw, completer, in_flight, fill.
         sampling: how completions are drawn; `max_new_tokens` bounds prefix and completion together.
         seed: of the run.
         journal: file that makes the run resumable; see `psgpo.labeling.journal`.
         progress: called with (responses labelled, responses in all).
-        surprise: the policy's surprise at its own tokens, for the strategy `splice`; see `splice_responses`.
+        surprise: the policy's surprise at its own tokens, for strategies with a prior: `splice` (see
+            `splice_responses`) and `noisy`, whose prior is flat without it.
 
     Raises:
         UserError: a response's problem, checkpoint or verdict is missing, the tokenizer is another one, the journal
@@ -155,9 +127,22 @@ def label_responses(
     cuts = [cut_response(response, token_text) for response in responses]
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
     with Journal(journal, header) as opened:
-        run = _Run(cuts, by_id, samplers, token_text, sandbox, settings, sampling, seed, opened, progress)
-        run.play()
+        drawer = Drawer(samplers, by_id, token_text, sandbox, sampling, seed)
+        run = _Run(cuts, list(samplers), drawer, settings, sampling, opened, progress)
+        run.play(_line_surprise(cuts, surprise) if STRATEGIES[settings.strategy].prior else {})
     return run.result()
+
+
+def _line_surprise(cuts: Sequence[CutResponse], surprise: Surprise | None) -> dict[int, list[float]]:
+    """Summed surprise of every code line, by position of the failed response."""
+    failed = [number for number, cut in enumerate(cuts) if not cut.response.verdict.passed and cut.code]
+    if surprise is None or not failed:
+        return {}
+    values = surprise([cuts[number].response for number in failed])
+    return {
+        number: [sum(line) for line in cuts[number].by_line(value)]
+        for number, value in zip(failed, values, strict=True)
+    }
 
 
 def write_labels(path: Path | str, labels: Iterable[LineLabels], *, tokenizer: Tokenizer | None = None) -> int:
@@ -179,169 +164,175 @@ class _Run:
     def __init__(
         self,
         cuts: list[CutResponse],
-        problems: Mapping[str, Problem],
-        samplers: Mapping[str, Sampler],
-        token_text: TokenText,
-        sandbox: Grader,
+        names: list[str],
+        drawer: Drawer,
         settings: LabelSettings,
         sampling: SamplingSettings,
-        seed: int,
         journal: Journal,
         progress: Progress | None,
     ) -> None:
-        self._cuts, self._problems, self._samplers = cuts, problems, samplers
-        self._token_text, self._sandbox = token_text, sandbox
-        self._settings, self._sampling, self._seed = settings, sampling, seed
+        self._cuts, self._names, self._drawer = cuts, names, drawer
+        self._settings, self._sampling = settings, sampling
         self._journal, self._progress = journal, progress
-        self._names = list(samplers)
-        self._outcomes: dict[_Key, _Outcome] = {}
-        self._searches: dict[int, _Searching] = {}
+        self._strategy = STRATEGIES[settings.strategy]
+        self._outcomes: dict[Key, Outcome] = {}
+        self._trees: dict[tuple[str, str], Tree] = {}
+        self._searches: dict[int, Searching] = {}
         self._rounds: list[Round] = []
         self._passing: dict[str, list[tuple[int, ...]]] = {}
         for cut in cuts:
             if cut.response.verdict.passed:
                 self._passing.setdefault(cut.response.problem_id, []).append(cut.own_ids)
 
-    def play(self) -> None:
-        """Search all failed responses, `in_flight` of them side by side."""
-        waiting = deque(n for n, cut in enumerate(self._cuts) if not cut.response.verdict.passed)
-        done = len(self._cuts) - len(waiting)
-        active: list[_Searching] = []
-        while True:
-            while waiting and len(active) < self._settings.in_flight:
-                search = self._start(waiting.popleft())
-                if search.line:
-                    active.append(search)
-                else:
-                    done += 1
-            if self._progress is not None:
-                self._progress(done, len(self._cuts))
-            if not active:
-                return
-            self._play_round(active)
-            for search in active:
-                self._advance(search)
-            done += sum(not search.line for search in active)
-            active = [search for search in active if search.line]
+    def play(self, surprise: Mapping[int, Sequence[float]]) -> None:
+        """Search all failed responses, `in_flight` of them side by side.
 
-    def _start(self, number: int) -> _Searching:
+        Args:
+            surprise: summed per code line, by position of the response; for strategies with a prior.
+        """
+        lanes = self._lanes()
+        while True:
+            for lane in lanes:
+                if lane.open is not None:
+                    self._finish(lane)
+                lane.active = [search for search in lane.active if search.question]
+                while lane.waiting and len(lane.active) < lane.size:
+                    search = self._start(lane.waiting.popleft(), surprise)
+                    if search.question:
+                        lane.active.append(search)
+                if lane.active:
+                    self._begin(lane)
+            if self._progress is not None:
+                left = sum(len(lane.waiting) + len(lane.active) for lane in lanes)
+                self._progress(len(self._cuts) - left, len(self._cuts))
+            if not any(lane.active for lane in lanes):
+                return
+
+    def _lanes(self) -> list[_Lane]:
+        """Problems in turn to one lane and the other, so that nothing a lane asks can matter to another."""
+        count = min(LANES, self._settings.in_flight)
+        lanes = [_Lane((self._settings.in_flight + number) // count) for number in range(count)]
+        lane_of: dict[str, int] = {}
+        for number, cut in enumerate(self._cuts):
+            if not cut.response.verdict.passed:
+                chosen = lane_of.setdefault(cut.response.problem_id, len(lane_of) % count)
+                lanes[chosen].waiting.append(number)
+                if self._strategy.tree:
+                    tree = self._trees.setdefault((cut.response.problem_id, self._completer(cut)), Tree())
+                    for line in cut.code:
+                        tree.mark(cut.prefix(line))
+        return lanes
+
+    def _completer(self, cut: CutResponse) -> str:
+        chosen = {"own": cut.response.checkpoint, "last": self._names[-1], "mixture": MIXTURE}
+        return chosen[self._settings.completer]
+
+    def _start(self, number: int, surprise: Mapping[int, Sequence[float]]) -> Searching:
         cut = self._cuts[number]
-        completers = {"own": cut.response.checkpoint, "last": self._names[-1], "mixture": MIXTURE}
-        proofs = self._passing.get(cut.response.problem_id, [])
-        search = _Searching(
+        search = Searching(
             number=number,
             cut=cut,
-            completer=completers[self._settings.completer],
-            proved=max((_common_prefix(cut.own_ids, proof) for proof in proofs), default=0),
-            steps=STRATEGIES[self._settings.strategy](len(cut.code)),
+            completer=self._completer(cut),
+            proved=0,
+            steps=self._strategy.start(len(cut.code), self._settings, surprise.get(number)),
         )
+        for proof in self._passing.get(cut.response.problem_id, []):
+            search.learn(proof)
         self._searches[number] = search
-        self._send(search, None)
+        search.send(None)
         self._advance(search)
         return search
 
-    def _send(self, search: _Searching, answer: bool | None) -> None:
-        """Hand the search an answer (None: its first step) and take its next question."""
-        try:
-            asked = next(search.steps) if answer is None else search.steps.send(answer)
-        except StopIteration as stop:
-            search.line = 0
-            search.last_solvable = last_solvable_line(stop.value, search.cut.neutral)
-        else:
-            search.line = search.cut.code[asked - 1]
-            search.questions += 1
-
-    def _advance(self, search: _Searching) -> None:
+    def _advance(self, search: Searching) -> None:
         """Answer the search for as long as it needs no more completions."""
-        while search.line:
-            prefix = search.cut.prefix(search.line)
-            if len(prefix) <= search.proved:
-                search.known += 1
-                self._send(search, True)
-            elif len(prefix) >= self._sampling.max_new_tokens:
-                search.without_room += 1
-                self._send(search, False)
-            else:
-                key = search.asked.setdefault(search.line, search.key(search.line))
-                outcome = self._outcomes.get(key, _Outcome())
-                if not outcome.passed and outcome.drawn < self._settings.k:
-                    return
-                if outcome.proof is not None:
-                    proof = prefix + outcome.proof
-                    search.proved = max(search.proved, _common_prefix(search.cut.own_ids, proof))
-                self._send(search, outcome.passed > 0)
+        while search.question and (answer := self._answer(search)) is not None:
+            search.send(answer)
 
-    def _play_round(self, active: Sequence[_Searching]) -> None:
-        """One batch for every distinct waiting probe, from the journal or from the samplers."""
-        askers: dict[_Key, _Searching] = {}
-        for search in active:
-            askers.setdefault(search.key(search.line), search)
-        played = self._journal.next_recorded([(search.number, search.line) for search in askers.values()])
-        if played is None:
-            played = self._draw(askers)
+    def _answer(self, search: Searching) -> Answer | None:
+        question = search.question
+        assert question is not None
+        prefix = search.cut.prefix(search.line)
+        if question.until_pass and len(prefix) <= search.proved:
+            search.known += 1
+            return Answer(1, 0, certain=True)
+        if len(prefix) >= self._sampling.max_new_tokens:
+            search.without_room += 1
+            return Answer(0, 0, certain=True)
+        key = search.key()
+        passed, failed = self._seen_elsewhere(key)
+        outcome = self._outcomes.get(key, Outcome())
+        answer = outcome.answer(question, passed, failed)
+        if question.draws == 0:
+            return answer
+        if answer is None or key in self._outcomes:
+            search.asked.setdefault(search.line, key)
+        else:
+            search.known += 1
+        if answer is not None:
+            search.reused += passed + failed
+            if answer.solvable and outcome.proof is not None:
+                search.learn(prefix + outcome.proof)
+        return answer
+
+    def _seen_elsewhere(self, key: Key) -> tuple[int, int]:
+        """(passed, failed) of completions drawn for shorter prefixes that count for this one."""
+        return self._trees[key[:2]].seen(key[2]) if self._strategy.tree else (0, 0)
+
+    def _begin(self, lane: _Lane) -> None:
+        """The lane's next round: a batch for every distinct waiting probe, from the journal or from the samplers."""
+        askers: dict[Key, Searching] = {}
+        wanted: dict[Key, int] = {}
+        for search in lane.active:
+            assert search.question is not None
+            key = search.key()
+            askers.setdefault(key, search)
+            wanted[key] = max(wanted.get(key, 0), search.question.draws - sum(self._seen_elsewhere(key)))
+        lane.open = self._journal.next_recorded([(search.number, search.line) for search in askers.values()])
+        if lane.open is None:
+            lane.open = self._drawer.start(
+                [
+                    Wanted(
+                        key=key,
+                        response=search.number,
+                        line=search.line,
+                        prompt_ids=search.cut.response.prompt_ids,
+                        numbers=self._numbers(key, wanted),
+                    )
+                    for key, search in askers.items()
+                ]
+            )
+
+    def _numbers(self, key: Key, wanted: Mapping[Key, int]) -> range:
+        """Draws of a probe in this round: `draw`, or as many as fill the completer's batch where few probes wait."""
+        drawn = self._outcomes[key].drawn if key in self._outcomes else 0
+        count = self._settings.draw
+        if self._settings.fill:
+            rivals = sum(other[1] == key[1] for other in wanted)
+            batches = len(self._names) if key[1] == MIXTURE else 1
+            count = max(count, batches * self._sampling.batch_size // rivals)
+        return range(drawn, min(wanted[key], drawn + count))
+
+    def _finish(self, lane: _Lane) -> None:
+        """End the lane's round: verdicts, journal, answers."""
+        played = lane.open
+        assert played is not None
+        if isinstance(played, Drawn):
+            played = self._drawer.finish(played, keep=self._strategy.tree)
             self._journal.append(played)
+        lane.open = None
         self._rounds.append(played)
-        for key, draws in zip(askers, played.probes, strict=True):
-            self._outcomes.setdefault(key, _Outcome()).add(draws)
-
-    def _draw(self, askers: Mapping[_Key, _Searching]) -> Round:
-        """Draw and judge up to `draw` completions for each probe."""
-        started = time.process_time()
-        rows: list[tuple[_Key, int]] = []  # a probe and the number of the draw
-        for key in askers:
-            drawn = self._outcomes[key].drawn if key in self._outcomes else 0
-            rows += [(key, number) for number in range(drawn, min(self._settings.k, drawn + self._settings.draw))]
-        completions = self._sample(rows, askers)
-        texts = [self._token_text.decode((*key[2], *ids)) for (key, _), ids in zip(rows, completions, strict=True)]
-        programs = [extract_code(text) for text in texts]
-        verdicts = grade_programs(
-            self._sandbox, [(p, self._problems[key[0]]) for p, (key, _) in zip(programs, rows, strict=True)]
-        )
-        judged: dict[_Key, list[int]] = {key: [] for key in askers}
-        for row, (key, _) in enumerate(rows):
-            judged[key].append(row)
-        probes = []
-        for key, search in askers.items():
-            passing = [row for row in judged[key] if verdicts[row].passed]
-            probes.append(
-                ProbeDraws(
-                    response=search.number,
-                    line=search.line,
-                    drawn=len(judged[key]),
-                    passed=len(passing),
-                    tokens=sum(len(completions[row]) for row in judged[key]),
-                    executions=len({programs[row] for row in judged[key]}),
-                    proof=completions[passing[0]] if passing else None,
-                )
-            )
-        fresh = {id(verdict): verdict for verdict in verdicts if not verdict.cached}  # shared by equal programs
-        return Round(
-            probes=tuple(probes),
-            cpu_seconds=time.process_time() - started,
-            sandbox_cpu_seconds=sum(verdict.cpu_seconds for verdict in fresh.values()),
-        )
-
-    def _sample(self, rows: Sequence[tuple[_Key, int]], askers: Mapping[_Key, _Searching]) -> list[tuple[int, ...]]:
-        """Ids of one completion per row, one batch per checkpoint; the end-of-sequence token is kept."""
-        by_name: dict[str, list[int]] = {}
-        for row, (key, number) in enumerate(rows):
-            name = self._names[number % len(self._names)] if key[1] == MIXTURE else key[1]
-            by_name.setdefault(name, []).append(row)
-        sampled: dict[int, tuple[int, ...]] = {}
-        for name, members in by_name.items():
-            completions = self._samplers[name].sample(
-                [askers[rows[row][0]].cut.response.prompt_ids + rows[row][0][2] for row in members],
-                seeds=[derive_seed(self._seed, "completion", *rows[row][0], rows[row][1]) for row in members],
-                temperature=self._sampling.temperature,
-                top_p=self._sampling.top_p,
-                max_new_tokens=[self._sampling.max_new_tokens - len(rows[row][0][2]) for row in members],
-            )
-            sampled |= {row: tuple(c.token_ids) for row, c in zip(members, completions, strict=True)}
-        return [sampled[row] for row in range(len(rows))]
+        for probe in played.probes:
+            cut = self._cuts[probe.response]
+            key = (cut.response.problem_id, self._completer(cut), cut.prefix(probe.line))
+            self._outcomes.setdefault(key, Outcome()).add(probe)
+            for offset, completion in enumerate(probe.completions):
+                self._trees[key[:2]].add(key[2], completion, offset in probe.passed)
+        for search in lane.active:
+            self._advance(search)
 
     def result(self) -> Labelling:
         """Labels in the order of the responses; each probe's cost goes to the first response that asked for it."""
-        paid: set[_Key] = set()
+        paid: set[Key] = set()
         labels = [self._labels(number, paid) for number in range(len(self._cuts))]
         searches = self._searches.values()
         asked = sum(len(search.asked) for search in searches)
@@ -349,7 +340,7 @@ class _Run:
         usage = LabelUsage(
             k=self._settings.k,
             rounds=len(self._rounds),
-            probes_asked=sum(search.questions for search in searches),
+            probes_asked=asked + sum(search.known + search.without_room for search in searches),
             probes_drawn=len(outcomes),
             probes_shared=asked - len(outcomes),
             probes_known=sum(search.known for search in searches),
@@ -358,22 +349,24 @@ class _Run:
             tokens=sum(outcome.tokens for outcome in outcomes),
             executions=sum(outcome.executions for outcome in outcomes),
             full_completions=self._settings.k * len(outcomes),
-            cpu_seconds=sum(played.cpu_seconds for played in self._rounds),
-            sandbox_cpu_seconds=sum(played.sandbox_cpu_seconds for played in self._rounds),
+            reused=sum(search.reused for search in searches),
+            **{name: sum(getattr(played, name) for played in self._rounds) for name in MEASURES},
         )
         return Labelling(labels=labels, usage=usage)
 
-    def _labels(self, number: int, paid: set[_Key]) -> LineLabels:
+    def _labels(self, number: int, paid: set[Key]) -> LineLabels:
         cut = self._cuts[number]
         search = self._searches.get(number)
         asked = {} if search is None else search.asked
         booked = [self._outcomes[key] for key in asked.values() if key not in paid]
         paid.update(asked.values())
-        last = len(cut.lines) if search is None else search.last_solvable
+        finding = Finding(len(cut.code)) if search is None else search.finding
+        last = last_solvable_line(finding.last, cut.neutral) if search else len(cut.lines)
+        given = finding.labels
         return LineLabels(
             response=cut.response,
             line_ends=cut.line_ends,
-            labels=line_labels(last, cut.neutral),
+            labels=line_labels(last, cut.neutral) if given is None else spread_labels(given, cut.neutral),
             last_solvable=last,
             strategy=self._settings.strategy,
             probes=tuple(
@@ -384,8 +377,3 @@ class _Run:
             tokens=sum(outcome.tokens for outcome in booked),
             executions=1 + sum(outcome.executions for outcome in booked),
         )
-
-
-def _common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    length = min(len(left), len(right))
-    return next((place for place in range(length) if left[place] != right[place]), length)

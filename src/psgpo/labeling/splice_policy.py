@@ -313,7 +313,7 @@ class _Run:
         """Labels of the code lines of responses that splicing could not reach."""
         numbers = [number for number, item in found.items() if self._cuts[number].code]
         values = surprise([self._cuts[number].response for number in numbers]) if numbers else []
-        features = {n: line_features(_by_line(self._cuts[n], value)) for n, value in zip(numbers, values, strict=True)}
+        features = {n: line_features(self._cuts[n].by_line(value)) for n, value in zip(numbers, values, strict=True)}
         known: list[tuple[int, int]] = []
         for number in numbers:
             last = found[number].last
@@ -361,12 +361,6 @@ def _same_start(left: Sequence[str], right: Sequence[str]) -> int:
             break
         count += 1
     return count
-
-
-def _by_line(cut: CutResponse, surprise: Sequence[float]) -> list[list[float]]:
-    """Surprise of the tokens of every code line: those after the end of the line before it, up to its own."""
-    starts = [0, *(end + 1 for end in cut.line_ends)]
-    return [list(surprise[starts[line - 1] : cut.line_ends[line - 1] + 1]) for line in cut.code]
 
 
 def _usage(found: Sequence[Found], settings: LabelSettings, groups: int, seconds: Sequence[float]) -> LabelUsage:

@@ -171,7 +171,7 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
 def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, progress: bool) -> tuple[float, ...]:
     """`token_weights`, but 0 for code lines that the search left without a label; for progress then 0 for all lines."""
     weights = token_weights(label.line_ends, neutral)
-    if known:
+    if known or label.real_valued:
         return weights
     open_lines = [not flag and value == 0 for flag, value in zip(neutral, label.labels, strict=True)]
     if progress and any(open_lines):

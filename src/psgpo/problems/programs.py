@@ -20,6 +20,8 @@ _PYTHON_TAGS = frozenset({"python", "py", "python3"})
 _BLANK = re.compile(r"[ \t\f]*(?:#[^\n]*)?(?:\n|\r\n)")
 _DOCSTRING = re.compile(r"[rRuU]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"[^\"\n]*\"|'[^'\n]*')[ \t;]*\r?\n")
 _FUTURE = re.compile(r"from[ \t]+__future__[ \t]+import[ \t]*(?:\([^)]*\)|[^\n(;#]*)[^\n]*(?:\n|\Z)")
+_NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
+_FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
 def program_of(problem: Problem, *, completion: str | None = None, solution: str | None = None) -> str:
@@ -42,10 +44,39 @@ def program_of(problem: Problem, *, completion: str | None = None, solution: str
         return _whole(problem, _unwrapped(solution, name))
     assert completion is not None
     code = _unwrapped(_cut_at_closing_fence(completion), name)
-    if not problem.starter_code or (_defines(code, name) and not _INDENTED.match(code)):
+    if not continues(problem, code):
         return _whole(problem, code)
     joined = problem.starter_code + code
     return joined if _prompt_is_code(problem) else _whole(problem, joined)
+
+
+def end_of_function(text: str) -> str:
+    """The text up to where new top-level code begins after the first indented line; fenced text stays whole."""
+    body = _FIRST_INDENTED.search(text)
+    if text.lstrip().startswith("```") or body is None:
+        return text
+    end = _NEW_TOP_LEVEL.search(text, body.end())
+    return text if end is None else text[: end.start() + 1]
+
+
+def judged_program(problem: Problem, code: str) -> str:
+    """The program that is judged for the code in a policy's response, which is the code itself where the problem adds
+    nothing.
+
+    Code that continues the problem's starter code is judged behind it, up to the end of the function; a whole program
+    behind the preamble.
+    """
+    if not problem.starter_code and not problem.preamble and "." not in (getattr(problem.tests, "function", "")):
+        return code
+    if continues(problem, code):
+        return program_of(problem, completion=end_of_function(code))
+    return program_of(problem, solution=code)
+
+
+def continues(problem: Problem, code: str) -> bool:
+    """Whether code goes on where the problem's starter code ends; else it is a whole program."""
+    whole = _defines(code, entry_name(problem)) and not _INDENTED.match(code)
+    return bool(problem.starter_code) and not whole
 
 
 def completion_prompt(problem: Problem) -> str:

@@ -17,6 +17,7 @@ from psgpo.execution import Sandbox
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
 from psgpo.prm.score import PrmScorer
 from psgpo.problems.opchain.oracle import ExactOracle
+from psgpo.problems.programs import judged_program
 from psgpo.records import Problem, Verdict
 from psgpo.sampling import Sampler
 
@@ -62,7 +63,10 @@ def collect_rollouts(
     clock("sample")
     decoded = [token_text.decode_with_ends(completion.token_ids) for completion in completions]
     verdicts = sandbox.grade(
-        [(extract_code(text), problem.tests) for (problem, _), (text, _) in zip(prompts, decoded, strict=True)]
+        [
+            (judged_program(problem, extract_code(text)), problem.tests)
+            for (problem, _), (text, _) in zip(prompts, decoded, strict=True)
+        ]
     )
     clock("grade")
     rollouts = []

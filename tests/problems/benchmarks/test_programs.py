@@ -14,7 +14,7 @@ from benchmarks_world import data_file
 from psgpo.execution import Sandbox
 from psgpo.lines import extract_code
 from psgpo.problems.benchmarks import load_benchmark
-from psgpo.problems.programs import chat_prompt, completion_prompt, plain_prompt, program_of
+from psgpo.problems.programs import chat_prompt, completion_prompt, judged_program, plain_prompt, program_of
 from psgpo.records import AssertTests, Call, CallTests, Problem, StdioCase, StdioTests
 
 PROMPT = 'from typing import List\n\ndef f(xs: List[int]) -> int:\n    """Sum."""\n'
@@ -175,3 +175,13 @@ def test_recorded_verdicts_of_whole_programs() -> None:
     found = Counter((row["recorded"], verdict.passed) for row, verdict in zip(rows, verdicts, strict=True))
     assert found.keys() == {("Fail", False), ("Pass", True)}
     assert len(verdicts) == 164
+
+
+def test_what_is_judged_for_the_code_of_a_response() -> None:
+    body = "    return sum(xs)\n"
+    assert judged_program(problem(), f"{body}\nprint(f([1]))\ndef g(:") == PROMPT + body + "\n"
+    assert judged_program(problem(), WHOLE) == f"from typing import List\n{WHOLE}"
+    helper = f"def g(xs):\n    return 0\n\n{WHOLE}"
+    assert judged_program(problem(), helper) == f"from typing import List\n{helper}"
+    bare = problem(starter_code="", preamble="")
+    assert judged_program(bare, body) == body
