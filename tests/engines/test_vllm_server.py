@@ -90,7 +90,10 @@ def test_what_the_server_refuses_is_shown(served: Served, remote: OpenAISampler,
     remote.context = None  # as with a server that does not tell
     try:
         with pytest.raises(UserError, match=r"HTTP 400 .*context length"):
-            remote.sample([[5] * 500], seeds=[0], max_new_tokens=20)
+            remote.sample([[5] * 600], seeds=[0], max_new_tokens=20)
+        # vLLM generates less than was asked for when the rest does not fit, and calls it finished by length.
+        with pytest.raises(RefusedRowsError, match="7 of 20 tokens"):
+            remote.sample(random_prefixes([CONTEXT - 7] * 8), seeds=range(8), max_new_tokens=20)
     finally:
         remote.context = CONTEXT
 
@@ -138,5 +141,5 @@ def test_labels_through_the_server_equal_labels_in_this_process(
         here, there = label("here", hf), label("there", remote)
     assert there.labels == here.labels
     failed = [labels.labels for labels in here.labels if not labels.response.verdict.passed]
-    assert {value for labels in failed for value in labels} == {1.0, -1.0}
+    assert {value for labels in failed for value in labels} >= {1.0, -1.0}
     assert sum(labels.completions for labels in here.labels) > len(failed)
