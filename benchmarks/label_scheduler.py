@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=1, help="times that every case is run, in turn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder for the journals")
     parser.add_argument("--out", type=Path, help="write the rows as JSON too")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -79,7 +80,7 @@ def main() -> None:
                         ),
                         sampling=sampling,
                         seed=options.seed,
-                        journal=Path(scratch) / f"{name}-{turn}.jsonl",
+                        journal=(options.keep or Path(scratch)) / f"{name}-{turn}.jsonl",
                     )
                     summary = cost_summary(labelling.labels, labelling.usage)
                     rows.append(_row(name, summary, time.perf_counter() - started))

@@ -175,8 +175,8 @@ class Journal:
         recorded = self._rounds[self._position]
         if [(probe.response, probe.line) for probe in recorded.probes] != list(asked):
             raise UserError(
-                f"{self.path}:{self._position + self._first}: this round answers other probes than the search asks; the journal "
-                "was edited or written by another version: delete it to label anew"
+                f"{self.path}:{self._position + self._first}: this round answers other probes than the search asks; "
+                "the journal was edited or written by another version: delete it to label anew"
             )
         self._position += 1
         return recorded
