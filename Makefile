@@ -7,7 +7,7 @@ PEERS := .venv-peers
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all check format bench-sampling bench-ablation bench-grading clean
+.PHONY: demo test test-all test-ray check format bench-sampling bench-ablation bench-grading clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -27,6 +27,13 @@ test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)
 
 test-all: $(INSTALLED)  ## Tests, the slow ones too
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+$(VENV)/.ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	@touch $@
+
+test-ray: $(VENV)/.ray  ## Labelling on a real Ray cluster of this machine
+	$(BIN)/python -m pytest tests/labeling/test_on_ray.py
 
 check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ ROOMS = [
     ("prm",),
     ("rl",),
     ("evaluation",),
+    ("exchange",),
     ("report",),
     ("runs",),
     ("cli", "__main__"),

@@ -132,7 +132,7 @@ def test_a_finished_evaluation_draws_nothing(policy_dir, tmp_path):
 
 def test_samples_of_another_evaluation_are_refused(policy_dir, tmp_path):
     evaluate(policy_dir, tmp_path / "sft")
-    with pytest.raises(UserError, match=r"another evaluation \(seed differ"):
+    with pytest.raises(UserError, match=r"another job \(seed differ"):
         evaluate(policy_dir, tmp_path / "sft", seed=4)
     # More resamples and other batches ask for the same samples.
     changed = {

@@ -257,7 +257,7 @@ def test_unequal_numbers_of_samples_make_a_large_k_undefined() -> None:
 def test_another_job_in_the_folder_is_refused_by_key(tmp_path: Path) -> None:
     check_job(tmp_path / "job.json", {"timeout": 3.0, "pair": (1, 2), "benchmark": "x"})
     check_job(tmp_path / "job.json", {"timeout": 3.0, "pair": (1, 2), "benchmark": "x"})
-    with pytest.raises(UserError, match=r"another evaluation \(benchmark, timeout differ\)"):
+    with pytest.raises(UserError, match=r"another job \(benchmark, timeout differ\)"):
         check_job(tmp_path / "job.json", {"timeout": 4.0, "pair": (1, 2), "benchmark": "y"})
     (tmp_path / "job.json").write_text("{")
     with pytest.raises(UserError, match="not the file that psgpo wrote"):

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
-from psgpo.cli import firsterror, prm
+from psgpo.cli import firsterror, labels, prm
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.mutate import mutate
 from psgpo.cli.stages import Overrides, RecipeFile, run_only
@@ -85,6 +85,7 @@ def evaluate(
 app.command(name="eval")(evaluate_samples)
 app.command()(mutate)
 app.add_typer(firsterror.app, name="firsterror")
+app.add_typer(labels.app, name="labels")
 app.add_typer(prm.app, name="prm")
 
 

@@ -140,7 +140,7 @@ def _drawn(
         batch = missing[start : start + chunk]
         for problem, _ in batch:
             if problem.id not in prompts:
-                prompts[problem.id] = _prompt_ids(tokenizer, prompt_of(problem), settings.prompt)
+                prompts[problem.id] = prompt_ids(tokenizer, prompt_of(problem), settings.prompt)
         prefixes = [prompts[problem.id] for problem, _ in batch]
         completions = sampler.sample(
             prefixes,
@@ -164,7 +164,12 @@ def _drawn(
         yield rows
 
 
-def _prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
+def prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
+    """Ids of a prompt in form `completion`, or of a user's message in the tokenizer's chat form.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
+    """
     if form == "completion":
         return encode_prompt(tokenizer, text)
     if not getattr(tokenizer, "chat_template", None):

@@ -42,8 +42,7 @@ def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
         ) from None
     if changed:
         raise UserError(
-            f"{path}: holds another evaluation ({', '.join(changed)} differ); delete {path.parent} or choose "
-            "another folder"
+            f"{path}: holds another job ({', '.join(changed)} differ); delete {path.parent} or choose another folder"
         )
 
 

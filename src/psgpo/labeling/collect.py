@@ -79,7 +79,7 @@ def sample_responses(
     checkpoint: str,
     responses_per_problem: int,
     seed: int,
-    prompt_template: str,
+    prompt_template: str | Callable[[Problem], tuple[int, ...]],
     settings: SamplingSettings,
     greedy: bool = False,
     progress: Progress | None = None,
@@ -93,7 +93,7 @@ def sample_responses(
         sampler: the policy.
         checkpoint: the policy's name, written into every response.
         responses_per_problem: how many of each.
-        prompt_template: see `build_prompt_ids`.
+        prompt_template: see `build_prompt_ids`; or what gives the ids of a problem's prompt.
         settings: temperature, top_p and max_new_tokens; batch_size sets how often `progress` is called.
         greedy: take the likeliest token each time, whatever the temperature.
         progress: called with (responses judged, responses in all).
@@ -102,7 +102,10 @@ def sample_responses(
         UserError: the sandbox could not judge a program.
     """
     token_text = TokenText(tokenizer)
-    prompts = [build_prompt_ids(tokenizer, prompt_template, problem) for problem in problems]
+    if isinstance(prompt_template, str):
+        prompts = [build_prompt_ids(tokenizer, prompt_template, problem) for problem in problems]
+    else:
+        prompts = [prompt_template(problem) for problem in problems]
     rows = [(number, index) for number in range(len(problems)) for index in range(responses_per_problem)]
     responses: list[Response] = []
     chunk = 4 * settings.batch_size

@@ -1,0 +1,224 @@
+"""`psgpo labels`: make line labels for any model and problem set, choose among them, write them as a dataset."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from psgpo.cli.eval import (
+    Cache,
+    Data,
+    Device,
+    Difficulty,
+    Limit,
+    Memory,
+    Package,
+    Platform,
+    Require,
+    Since,
+    Split,
+    Unconfined,
+    Until,
+)
+from psgpo.errors import UserError
+from psgpo.runs.progress import bars
+
+app = typer.Typer(help="Line labels: make them, select among them, export them.", no_args_is_help=True)
+
+_MODEL, _DRAW, _SEARCH, _LIMITS = "Model", "Drawing", "Search", "Limits of one program"
+OPCHAIN = "opchain"
+OPCHAIN_LIMITS = {"timeout": 0.5, "memory_mb": 96}
+"""An honest OpChain program takes milliseconds and a few megabytes."""
+
+Out = Annotated[Path, typer.Option(help="Folder for everything that is written.", show_default=False)]
+Model = Annotated[
+    list[str],
+    typer.Option(
+        help="hf:FOLDER, vllm:FOLDER or openai:URL#MODEL. Repeatable as NAME=SPEC, in training order.",
+        show_default=False,
+        rich_help_panel=_MODEL,
+    ),
+]
+TokenizerFolder = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="Folder of the tokenizer; a server needs one.", rich_help_panel=_MODEL),
+]
+RequestTimeout = Annotated[
+    float, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
+]
+Tries = Annotated[int, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
+KeyVariable = Annotated[
+    str, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+]
+Problems = Annotated[
+    str,
+    typer.Option(help="mbpp, humaneval, ..., opchain, or a JSON Lines file of problems.", show_default=False),
+]
+Operations = Annotated[str, typer.Option(help="opchain: fewest-most operations.", rich_help_panel="Which tasks")]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        help="completion, chat, or a template with {prompt}; default: completion, and for opchain '# {prompt}\\n'.",
+        rich_help_panel=_DRAW,
+    ),
+]
+Count = Annotated[int, typer.Option("--responses-per-problem", min=1, help="Per checkpoint.", rich_help_panel=_DRAW)]
+Given = Annotated[
+    Path | None,
+    typer.Option("--responses", help="Label these (responses.jsonl) and sample none.", rich_help_panel=_DRAW),
+]
+Temperature = Annotated[float, typer.Option(help="Above 0.", rich_help_panel=_DRAW)]
+TopP = Annotated[float, typer.Option(help="Nucleus.", rich_help_panel=_DRAW)]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Longest response, tokens.", rich_help_panel=_DRAW)]
+BatchSize = Annotated[int, typer.Option(min=1, help="Sequences side by side.", rich_help_panel=_DRAW)]
+Seed = Annotated[int, typer.Option(help="Of responses and completions.", rich_help_panel=_DRAW)]
+Strategy = Annotated[str, typer.Option(help="How lines are judged, see docs/labels.md.", rich_help_panel=_SEARCH)]
+K = Annotated[int, typer.Option("--k", min=1, help="Completions per probe, at most.", rich_help_panel=_SEARCH)]
+Completer = Annotated[str, typer.Option(help="Who completes: own, last or mixture.", rich_help_panel=_SEARCH)]
+Timeout = Annotated[float | None, typer.Option(help="Seconds for all tests; default: the benchmark's.")]
+TestTimeout = Annotated[float | None, typer.Option(help="Seconds for one test; default: the benchmark's.")]
+
+
+@app.command()
+def make(
+    model: Model,
+    problems: Problems,
+    out: Out,
+    data: Data = None,
+    tokenizer: TokenizerFolder = None,
+    request_timeout: RequestTimeout = 600.0,
+    tries: Tries = 5,
+    api_key_env: KeyVariable = "OPENAI_API_KEY",
+    responses: Given = None,
+    responses_per_problem: Count = 1,
+    strategy: Strategy = "binary-search",
+    k: K = 20,
+    completer: Completer = "own",
+    prompt: Prompt = None,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_new_tokens: MaxNewTokens = 512,
+    batch_size: BatchSize = 256,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    split: Split = None,
+    platform: Platform = None,
+    difficulty: Difficulty = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    operations: Operations = "1-6",
+    timeout: Timeout = None,
+    test_timeout: TestTimeout = None,
+    memory_mb: Memory = None,
+    package: Package = None,
+    cache: Cache = None,
+    require: Require = None,
+    allow_unconfined: Unconfined = False,
+) -> None:
+    """Sample responses of a model (or take them from a file) and label their lines.
+
+    Writes responses.jsonl, labels.jsonl and summary.json. The same command again goes on where it stopped.
+    """
+    from psgpo.evaluation.benchmark import limits_of, usable_cores
+    from psgpo.exchange.make import MakeRequest, make_labels
+    from psgpo.exchange.render import render_summary
+
+    named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
+    drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}
+    given = {"timeout": timeout, "test_timeout": test_timeout, "memory_mb": memory_mb}
+    limits = limits_of(problems, **(usual | {key: value for key, value in given.items() if value is not None}))
+    confinement = {"allow_unconfined": allow_unconfined} | ({"require": require} if require else {})
+    filters = {"split": split, "platform": platform, "difficulty": difficulty, "since": since, "until": until}
+    filters |= {"limit": limit}  # type: ignore[dict-item]
+    request = MakeRequest(
+        out=out,
+        checkpoints=_checkpoints(model),
+        problems=_problems(problems, data, filters, operations, seed, confinement, usable_cores()),
+        source=problems,
+        form=prompt or ("# {prompt}\n" if problems == OPCHAIN else "completion"),
+        settings=_settings("LabelSettings", named),
+        sampling=_settings("SamplingSettings", drawing),
+        limits=limits,
+        packages=tuple(package or ()),
+        responses=responses,
+        tokenizer=tokenizer,
+        server={"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env},
+        seed=seed,
+        device=device,
+        cache=cache,
+        confinement=confinement,
+    )
+    with bars() as display:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = display.add_task(what.capitalize(), total=total)
+            display.update(tasks[what], completed=done, total=total)
+
+        summary = make_labels(request, progress=progress)
+    sys.stdout.write(render_summary(summary))
+    sys.stdout.write("".join(f"{out / name}\n" for name in ("responses.jsonl", "labels.jsonl", "summary.json")))
+
+
+def _checkpoints(models: list[str]) -> dict[str, str]:
+    """Name to spec; one without a name is called `model`."""
+    named: dict[str, str] = {}
+    for text in models:
+        name, equals, spec = text.partition("=")
+        if not equals or set(name) & set(":/\\#"):
+            name, spec = "model", text
+        if name in named:
+            raise UserError(f"--model {text}: the name {name!r} is taken; write NAME=SPEC with a name for each")
+        named[name] = spec
+    return named
+
+
+def _problems(
+    name: str,
+    data: Path | None,
+    filters: dict[str, Any],
+    operations: str,
+    seed: int,
+    confinement: dict[str, Any],
+    workers: int,
+) -> list[Any]:
+    given = {key: value for key, value in filters.items() if value is not None}
+    if name == OPCHAIN:
+        from psgpo.problems.opchain import OpChain, OpChainSettings
+
+        wrong = sorted(given.keys() - {"split", "limit"} | ({"data"} if data else set()))
+        if wrong:
+            raise UserError(f"--{', --'.join(wrong)}: opchain takes --split, --limit and --operations only")
+        low, dash, high = operations.partition("-")
+        if not low.isdigit() or (dash and not high.isdigit()):
+            raise UserError(f"--operations {operations!r}: write fewest-most, e.g. 1-6")
+        chain = OpChain(OpChainSettings(seed=seed))
+        return chain.problems(given.get("split", "train"), given.get("limit", 200), (int(low), int(high or low)))
+    from psgpo.execution import Sandbox
+    from psgpo.problems.benchmarks import load_benchmark
+
+    with Sandbox(workers=workers, timeout=60.0, memory_mb=1024, **confinement) as references:
+        return load_benchmark(name, data, evaluate=references.evaluate_many, **given)
+
+
+def _settings(section: str, values: dict[str, Any]) -> Any:
+    """A section of a recipe from options, with the option named where a value is refused."""
+    from pydantic import ValidationError
+
+    from psgpo import config
+
+    kind = getattr(config, section)
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        key = str(wrong["loc"][0])
+        choices = get_args(kind.model_fields[key].annotation)
+        allowed = f"choose one of {', '.join(map(str, choices))}" if choices else wrong["msg"]
+        raise UserError(f"--{key.replace('_', '-')} {wrong['input']!r}: {allowed}") from None

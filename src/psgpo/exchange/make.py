@@ -1,0 +1,359 @@
+"""`psgpo labels make` without the command line: line labels for any model and problem set, in a folder of their own.
+
+    job.json         what was asked; another job is refused
+    problems.jsonl   the problems, as they were graded
+    responses.jsonl  the responses that were labelled, sampled here or given
+    journal.jsonl    what the search has learned (`psgpo.labeling.journal`)
+    labels.jsonl     one `LineLabels` a line
+    summary.json     counts, costs and, on the embedded benchmark, agreement with exact labels
+
+`kill -9` at any point costs the batch that was running; the same command goes on and writes the same labels.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psgpo
+from psgpo.config import LabelSettings, SamplingSettings
+from psgpo.errors import UserError
+from psgpo.evaluation.benchmark import Limits, usable_cores
+from psgpo.evaluation.draw import prompt_ids
+from psgpo.evaluation.job import check_job, only_process
+from psgpo.execution import Sandbox
+from psgpo.jsonl import read_jsonl, write_json, write_jsonl
+from psgpo.labeling import Labelling, cost_summary, count_labels, label_responses, sample_responses, write_labels
+from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
+from psgpo.labeling.journal import fingerprint
+from psgpo.labeling.quality import measure_labels
+from psgpo.lines import TokenText, extract_code
+from psgpo.problems import save_problems_jsonl
+from psgpo.problems.opchain.oracle import ExactOracle
+from psgpo.problems.programs import chat_prompt, completion_prompt, continues, end_of_function
+from psgpo.prompts import build_prompt_ids
+from psgpo.records import LineLabels, Problem, Response
+
+if TYPE_CHECKING:  # torch is loaded only when a model is opened
+    from psgpo.sampling import Sampler
+
+Json = dict[str, Any]
+Progress = Callable[[str, int, int], None]
+"""Called with (what is going on, done, total)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MakeRequest:
+    """Which responses to label, and how."""
+
+    out: Path
+    checkpoints: Mapping[str, str]
+    """Name to sampler spec (`psgpo.sampling.open_sampler`), in training order."""
+    problems: Sequence[Problem]
+    source: str
+    """What the problems are, for people."""
+    form: str
+    """`completion`, `chat`, or a template with `{prompt}`."""
+    settings: LabelSettings
+    sampling: SamplingSettings
+    limits: Limits
+    """Of one program."""
+    responses: Path | None = None
+    """Responses that are sampled already; None to sample `settings.responses_per_problem` per checkpoint."""
+    tokenizer: Path | None = None
+    """Folder of the tokenizer; None for the one in the first checkpoint's folder."""
+    server: Json = field(default_factory=dict)
+    """Options of `openai:` samplers: timeout, tries, api_key_env."""
+    seed: int = 0
+    device: str = "cpu"
+    cache: Path | None = None
+    packages: tuple[str, ...] = ()
+    """Installed packages that programs may import."""
+    confinement: Json = field(default_factory=dict)
+    """`require` and `allow_unconfined` of the sandbox."""
+
+
+def make_labels(request: MakeRequest, *, progress: Progress = lambda *_: None) -> Json:
+    """Do what is missing in `request.out` and return what is written to its summary.json.
+
+    Raises:
+        UserError: something given is wrong, or a model or server cannot be used; what is done is kept.
+        SandboxError: the grader failed; what is done is kept.
+    """
+    started, out = time.perf_counter(), request.out
+    with only_process(out):
+        tokenizer = _tokenizer(request)
+        job = _job(request, tokenizer)
+        check_job(out / "job.json", job)
+        if (out / "summary.json").is_file():
+            return dict(json.loads((out / "summary.json").read_text(encoding="utf-8")))
+        save_problems_jsonl(out / "problems.jsonl", request.problems)
+        samplers = _samplers(request)
+        _check_context(request, samplers, tokenizer)
+        with _sandbox(request) as sandbox:
+            responses = _responses(request, samplers, tokenizer, sandbox, progress)
+            labelling = label_responses(
+                responses,
+                request.problems,
+                samplers=samplers,
+                tokenizer=tokenizer,
+                sandbox=sandbox,
+                settings=request.settings,
+                sampling=request.sampling,
+                seed=request.seed,
+                journal=out / "journal.jsonl",
+                progress=lambda done, total: progress("labelling", done, total),
+                surprise=_surprise(samplers),
+            )
+            quality = _quality(request.problems, labelling.labels, sandbox)
+        write_labels(out / "labels.jsonl", labelling.labels, tokenizer=tokenizer)
+        summary = _summary(request, job, labelling, quality, time.perf_counter() - started)
+        write_json(out / "summary.json", summary)
+    return summary
+
+
+def pose(form: str, tokenizer: Any) -> Callable[[Problem], tuple[int, ...]]:
+    """From a problem to the ids that the model reads.
+
+    Args:
+        form: see `MakeRequest.form`.
+    """
+    if form == "completion":
+        return lambda problem: prompt_ids(tokenizer, completion_prompt(problem), form)
+    if form == "chat":
+        return lambda problem: prompt_ids(tokenizer, chat_prompt(problem), form)
+    if "{prompt}" not in form:
+        raise UserError(f"--prompt {form!r}: write completion, chat, or a template that contains {{prompt}}")
+    return lambda problem: build_prompt_ids(tokenizer, form, problem)
+
+
+def _tokenizer(request: MakeRequest) -> Any:
+    """The tokenizer that all checkpoints share."""
+    from psgpo.models import load_tokenizer
+
+    folder = _tokenizer_folder(request)
+    tokenizer = load_tokenizer(folder)
+    for name, spec in request.checkpoints.items():
+        own = _folder(spec)
+        if own not in (None, folder) and tokenizer_fingerprint(load_tokenizer(own)) != tokenizer_fingerprint(tokenizer):
+            raise UserError(
+                f"--model {name}={spec}: has another tokenizer than {folder}; checkpoints that complete each other's "
+                "prefixes share one: label the models apart"
+            )
+    return tokenizer
+
+
+def _tokenizer_folder(request: MakeRequest) -> Path:
+    """The folder that was given, or that of the first checkpoint that has one."""
+    folders = [request.tokenizer, *map(_folder, request.checkpoints.values())]
+    known = [folder for folder in folders if folder is not None]
+    if not known:
+        first = next(iter(request.checkpoints.values()))
+        raise UserError(f"--model {first}: a server's tokenizer is not known; give its folder with --tokenizer")
+    return known[0]
+
+
+def _folder(spec: str) -> Path | None:
+    """The model folder that a sampler spec names; None for a server."""
+    kind, _, rest = spec.partition(":")
+    return None if kind == "openai" else Path(rest if kind in ("hf", "vllm") else spec)
+
+
+def _samplers(request: MakeRequest) -> dict[str, Sampler]:
+    from psgpo.sampling.open import open_sampler
+
+    return {
+        name: open_sampler(
+            spec,
+            tokenizer=_tokenizer_folder(request),
+            device=request.device,
+            batch_size=request.sampling.batch_size,
+            **(request.server if _folder(spec) is None else {}),
+        )[0]
+        for name, spec in request.checkpoints.items()
+    }
+
+
+def _sandbox(request: MakeRequest) -> Sandbox:
+    return Sandbox(
+        workers=usable_cores(),
+        cache=request.cache,
+        packages=request.packages,
+        **asdict(request.limits),
+        **request.confinement,
+    )
+
+
+def _job(request: MakeRequest, tokenizer: Any) -> Json:
+    """What decides the labels."""
+    settings = request.settings.model_dump(mode="json", exclude={"shards", "compare_linear", "holdout"})
+    return {
+        "models": {name: _identity(spec) for name, spec in request.checkpoints.items()},
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "problems": {"count": len(request.problems), "digest": fingerprint(p.to_json() for p in request.problems)},
+        "responses": None if request.responses is None else fingerprint(read_jsonl(request.responses, dict)),
+        "prompt": request.form,
+        "labels": settings,
+        "sampling": request.sampling.model_dump(mode="json"),
+        "seed": request.seed,
+        "limits": asdict(request.limits),
+        "packages": list(request.packages),
+        "psgpo": psgpo.__version__,
+    }
+
+
+def _identity(spec: str) -> Json:
+    """What makes two models the same: engine and weights; of a server, the name of the model."""
+    folder, kind = _folder(spec), spec.partition(":")[0]
+    if folder is None:
+        return {"engine": "openai", "model": spec.partition("#")[2]}
+    return {"engine": kind if kind in ("hf", "vllm") else "hf", "model": folder_fingerprint(folder)}
+
+
+def _check_context(request: MakeRequest, samplers: Mapping[str, Sampler], tokenizer: Any) -> None:
+    """Refuse prompts that leave no room for `max_new_tokens` before anything is drawn."""
+    ids = pose(request.form, tokenizer)
+    lengths = {problem.id: len(ids(problem)) for problem in request.problems}
+    longest = max(lengths, key=lambda name: lengths[name])
+    for name, sampler in samplers.items():
+        config = getattr(getattr(sampler, "model", None), "config", None)
+        context = getattr(sampler, "context", None) or getattr(config, "max_position_embeddings", None)
+        room = None if context is None else context - lengths[longest]
+        if room is not None and room < request.sampling.max_new_tokens:
+            advice = f"give --max-new-tokens {room} or less, or" if room > 0 else "leave such problems out, or give"
+            raise UserError(
+                f"{longest}: its prompt of {lengths[longest]} tokens and --max-new-tokens "
+                f"{request.sampling.max_new_tokens} exceed the context of {name}, {context}; {advice} a model with a "
+                "longer one"
+            )
+
+
+def _responses(
+    request: MakeRequest,
+    samplers: Mapping[str, Sampler],
+    tokenizer: Any,
+    sandbox: Sandbox,
+    progress: Progress,
+) -> list[Response]:
+    """`responses.jsonl`: read again, taken over, or sampled in parts that survive a kill."""
+    path = request.out / "responses.jsonl"
+    if not path.is_file():
+        if request.responses is not None:
+            responses = list(read_jsonl(request.responses, Response.from_json))
+            _check_prompts(request, responses, tokenizer)
+        else:
+            responses = _sample(request, samplers, tokenizer, sandbox, progress)
+        if not responses:
+            raise UserError(f"{request.responses}: holds no response")
+        write_jsonl(path, (response.to_json() for response in responses))
+        shutil.rmtree(request.out / "parts", ignore_errors=True)
+    return list(read_jsonl(path, Response.from_json))
+
+
+def _sample(
+    request: MakeRequest,
+    samplers: Mapping[str, Sampler],
+    tokenizer: Any,
+    sandbox: Sandbox,
+    progress: Progress,
+) -> list[Response]:
+    each = request.settings.responses_per_problem
+    problems, batch = list(request.problems), max(1, request.sampling.batch_size // each)
+    parts = [(name, start) for name in samplers for start in range(0, len(problems), batch)]
+    text, files = TokenText(tokenizer), []
+    for number, (name, start) in enumerate(parts):
+        progress("sampling", number, len(parts))
+        files.append(request.out / "parts" / f"{number}.jsonl")
+        if files[-1].is_file():
+            continue
+        chosen = problems[start : start + batch]
+        drawn = sample_responses(
+            samplers[name],
+            tokenizer,
+            chosen,
+            sandbox,
+            checkpoint=name,
+            responses_per_problem=each,
+            seed=request.seed,
+            prompt_template=pose(request.form, tokenizer),
+            settings=request.sampling,
+        )
+        by_id = {problem.id: problem for problem in chosen}
+        write_jsonl(files[-1], (cut_at_function_end(r, by_id[r.problem_id], text).to_json() for r in drawn))
+    progress("sampling", len(parts), len(parts))
+    return [response for file in files for response in read_jsonl(file, Response.from_json)]
+
+
+def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -> Response:
+    """A response that continues the starter code, without what a base model goes on writing after the function.
+
+    That text is not judged (`judged_program`), so its lines have no label. The cut falls behind the token that holds
+    the function's last newline.
+    """
+    if not continues(problem, extract_code(response.text)):
+        return response
+    end = len(end_of_function(response.text))
+    if end == len(response.text):
+        return response
+    ends = text.char_ends(response.token_ids)
+    kept = next(number for number, at in enumerate(ends, start=1) if at >= end)
+    ids = response.token_ids[:kept]
+    return replace(response, token_ids=ids, text=text.decode(ids), finished=False)
+
+
+def _check_prompts(request: MakeRequest, responses: Sequence[Response], tokenizer: Any) -> None:
+    """Responses that were given answer these problems, in this form."""
+    ids, by_id = pose(request.form, tokenizer), {problem.id: problem for problem in request.problems}
+    asked: dict[str, tuple[int, ...]] = {}
+    for response in responses:
+        name = response.problem_id
+        if name in by_id and response.prompt_ids != asked.setdefault(name, ids(by_id[name])):
+            raise UserError(
+                f"{request.responses}: response {response.index} of problem {name} answers another prompt than "
+                f"{request.source} has for it; give the problems it was sampled from, the same --prompt and the "
+                "model's own tokenizer"
+            )
+
+
+def _surprise(samplers: Mapping[str, Sampler]) -> Any:
+    """Of models in this process; servers and vLLM leave unsure lines without a label."""
+    from psgpo.sampling import HFSampler
+
+    models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
+    if len(models) < len(samplers):
+        return None
+    from psgpo.labeling.surprise import PolicySurprise
+
+    return PolicySurprise(models)
+
+
+def _quality(problems: Sequence[Problem], labels: Sequence[LineLabels], sandbox: Sandbox) -> Json | None:
+    """Agreement with exact labels where every problem has an oracle."""
+    by_id = {problem.id: problem for problem in problems}
+    if not all(problem.source == "opchain" for problem in problems):
+        return None
+    answered = [by_id[label.response.problem_id] for label in labels]
+    items = [(problem, label.response.text) for problem, label in zip(answered, labels, strict=True)]
+    exact = [found.last_on_track for found in ExactOracle(sandbox.evaluate_many).label(items)]
+    return measure_labels(labels, exact, [problem.difficulty for problem in answered]).to_json()
+
+
+def _summary(request: MakeRequest, job: Json, labelling: Labelling, quality: Json | None, seconds: float) -> Json:
+    by_checkpoint: dict[str, list[bool]] = {}
+    for label in labelling.labels:
+        by_checkpoint.setdefault(label.response.checkpoint, []).append(label.response.verdict.passed)
+    return {
+        "problems": request.source,
+        "strategy": request.settings.strategy,
+        "counts": count_labels(labelling.labels).to_json(),
+        "pass_rate": {name: sum(passed) / len(passed) for name, passed in by_checkpoint.items()},
+        "cost": cost_summary(labelling.labels, labelling.usage),
+        "quality": quality,
+        "job": job,
+        "seconds": round(seconds, 3),
+    }
