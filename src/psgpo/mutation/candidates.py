@@ -19,10 +19,11 @@ class Candidate:
     """One changed program."""
 
     code: str
+    """Empty where the teacher's answer was no program."""
     teacher: str
     """`catalogue`, or the name of a model."""
     operator: str
-    """Name of the operator; for a model `mutate` or `refactor`."""
+    """Name of the operator; for a model `model-bug` or `model-refactor`."""
     kind: str
     family: Family
     line: int
