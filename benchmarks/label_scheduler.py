@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--draw", type=int, default=4)
     parser.add_argument("--repeat", type=int, default=1, help="times that every case is run, in turn")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=list(CASES), choices=CASES, help="cases to run")
     parser.add_argument("--keep", type=Path, help="folder for the journals")
     parser.add_argument("--out", type=Path, help="write the rows as JSON too")
     options = parser.parse_args()
@@ -66,7 +67,8 @@ def main() -> None:
             print("| | responses/s | slots | rows | waited | completions | programs | rounds | seconds |")
             print("|---" * 9 + "|")
             for turn in range(options.repeat):
-                for name, case in CASES.items():
+                for name in options.only:
+                    case = CASES[name]
                     scheduler.LANES = case["lanes"]
                     started = time.perf_counter()
                     labelling = label_responses(
