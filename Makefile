@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-vllm check format bench-sampling bench-ablation bench-grading clean
+.PHONY: demo test test-all test-ray test-vllm check format bench-sampling bench-ablation bench-grading clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -40,6 +40,13 @@ $(VLLM)/.installed: requirements/vllm.txt setup.py src/psgpo/execution/_lean.c
 
 test-vllm: $(VLLM)/.installed  ## Samplers against the real vLLM, in an environment of its own (3.5 GB; 2 cores, 5 minutes)
 	PSGPO_ENGINES=vllm $(VLLM)/bin/python -m pytest tests/engines/test_vllm_engine.py tests/engines/test_vllm_server.py
+
+$(VENV)/.ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	@touch $@
+
+test-ray: $(VENV)/.ray  ## Labelling on a real Ray cluster of this machine
+	$(BIN)/python -m pytest tests/labeling/test_on_ray.py
 
 check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
 	$(BIN)/ruff check .

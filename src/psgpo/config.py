@@ -173,6 +173,8 @@ class LabelSettings(Section):
     """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
+    unit: Positive = 512
+    """Responses of a unit, at least, where several workers label: what one holds at a time."""
     shards: Positive = 2
     """Parts labelled by processes of their own; the labels do not depend on it."""
     compare_linear: Annotated[int, Field(ge=0)] = 24
@@ -200,6 +202,21 @@ class PrmSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     neutral_labels: bool = True
     """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without a smaller held-out loss; 0: never. The best epoch is kept either way."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: good and bad lines weigh the same in sum. none: every line weighs the same (paper)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Targets of `sign` shrink by this share towards 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
+    muon_learning_rate: PositiveFloat = 0.02
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        if self.target != "sign" and (self.class_weights != "none" or self.label_smoothing):
+            raise ValueError("class_weights and label_smoothing are for target 'sign': progress has no classes")
+        return self
 
 
 class ArmSettings(Section):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from psgpo.cli.main import main
+from psgpo.execution import Sandbox
+from psgpo.labeling.engine import OpenEngine
 from psgpo.models import create_policy, load_tokenizer, train_tokenizer
 from psgpo.records import Call, CallTests, Completion, Problem
 
@@ -59,6 +62,21 @@ class Script:
         ids = [*self._tokenizer("".join(lines[done:]), add_special_tokens=False)["input_ids"]]
         ids.append(self._tokenizer.eos_token_id)
         return Completion(token_ids=tuple(ids), logprobs=(0.0,) * len(ids), finished=True)
+
+
+class ScriptEngine:
+    """A `psgpo.labeling.engine.Engine` with one checkpoint, `toy`, that a `Script` plays."""
+
+    names = ("toy",)
+    gpus = 0.0
+
+    def __init__(self, folder: Path, texts: Sequence[str]) -> None:
+        self.script, self._tokenizer = Script(folder, texts), load_tokenizer(folder)
+
+    @contextmanager
+    def open(self) -> Iterator[OpenEngine]:
+        with Sandbox(timeout=1.0, memory_mb=128, allow_unconfined=True) as sandbox:
+            yield OpenEngine(samplers={"toy": self.script}, tokenizer=self._tokenizer, sandbox=sandbox)
 
 
 def psgpo(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange_world import STARTER, TEXT, Script, add, psgpo, save_toy
+from exchange_world import STARTER, TEXT, ScriptEngine, add, psgpo, save_toy
 
 from model_server import fake_server
 from psgpo.config import LabelSettings, SamplingSettings
@@ -48,7 +48,7 @@ def labels_of(out: Path) -> list[LineLabels]:
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, folder: Path, *texts: str) -> None:
-    monkeypatch.setattr(make, "_samplers", lambda request: {"toy": Script(folder, texts)})
+    monkeypatch.setattr(make, "_engine", lambda request: ScriptEngine(folder, texts))
 
 
 def test_a_continued_function_is_judged_behind_its_starter_and_cut_at_its_end(
@@ -132,7 +132,7 @@ def test_done_is_done_and_another_job_is_refused_by_name(
     assert "problems" in first
     assert str(out / "labels.jsonl") in first
     with monkeypatch.context() as patch:
-        patch.setattr(make, "_samplers", lambda request: pytest.fail("a model was loaded"))
+        patch.setattr(make, "_engine", lambda request: pytest.fail("a model was loaded"))
         assert psgpo(monkeypatch, *given) == 0
     assert capsys.readouterr().out == first
     assert psgpo(monkeypatch, *given, "--seed", "1", "--strategy", "linear-scan") == 2
@@ -171,6 +171,16 @@ def test_checkpoints_share_a_tokenizer(folder: Path, tmp_path: Path) -> None:
         make_labels(request(tmp_path / "o", folder, [add(1)], checkpoints={"toy": str(folder), "other": str(other)}))
 
 
+@pytest.mark.slow
+def test_workers_write_the_labels_of_one(folder: Path, tmp_path: Path) -> None:
+    problems = [add(1, starter=STARTER), add(2, starter=STARTER)]
+    settings = LabelSettings(k=3, draw=2, responses_per_problem=2, unit=2)
+    make_labels(request(tmp_path / "one", folder, problems, settings=settings))
+    make_labels(request(tmp_path / "two", folder, problems, settings=settings, workers=2))
+    one, two = ((tmp_path / name / "labels.jsonl").read_text() for name in ("one", "two"))
+    assert _without_seconds(one) == _without_seconds(two)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -181,7 +191,7 @@ def test_checkpoints_share_a_tokenizer(folder: Path, tmp_path: Path) -> None:
         (["--prompt", "chat"], "no chat template"),
         (["--max-new-tokens", "95"], "exceed the context of toy, 96; give --max-new-tokens"),
         (["--model", "toy=FOLDER"], "the name 'toy' is taken"),
-        (["--model", "b=openai:http://127.0.0.1:9/v1#m", "--tries", "1"], "does not answer"),
+        (["--model", "b=openai:http://127.0.0.1:9/v1#m", "--tries", "1"], "takes no tries; its options are dtype"),
         (["--problems", "untested.jsonl"], "untested.jsonl:1: problem u: the problem has no tests"),
         (["--problems", "opchain", "--platform", "x"], "--platform: opchain takes"),
         (["--responses", "none.jsonl"], "none.jsonl: no such file"),
@@ -211,6 +221,7 @@ def test_mistakes_cost_one_line_and_exit_status_2(
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
+        ("down", "does not answer, 1 tries"),
         (None, "nothing within 0.2 s"),
         ((500, "out of memory"), "HTTP 500"),
         ({"choices": []}, "empty choices"),
@@ -227,7 +238,8 @@ def test_servers_of_no_use(
     file = tmp_path / "problems.jsonl"
     save_problems_jsonl(file, [add(1)])
     with fake_server(lambda request, number: answer) as server:
-        given = ["--model", f"openai:{server.url}#m", "--request-timeout", "0.2", "--tries", "1"]
+        url = "http://127.0.0.1:9/v1" if answer == "down" else server.url
+        given = ["--model", f"openai:{url}#m", "--request-timeout", "0.2", "--tries", "1"]
         given += ["--problems", str(file), "--out", str(tmp_path / "out"), "--allow-unconfined"]
         assert psgpo(monkeypatch, "labels", "make", *given) == 2
         assert "give its folder with --tokenizer" in capsys.readouterr().err

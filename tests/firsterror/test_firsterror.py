@@ -211,7 +211,7 @@ def test_a_scorer_must_score_every_line() -> None:
             return [1.0]
 
     with pytest.raises(UserError, match="1 scores for 4 lines"):
-        scores_of(Short(), item("a", 3))
+        scores_of(Short(), [item("a", 3)])
 
 
 @pytest.mark.parametrize(

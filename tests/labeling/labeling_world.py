@@ -7,16 +7,21 @@ Run as a script it labels a fixed set of responses into a folder, slowly enough 
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.labeling import Labelling, label_responses, write_labels
+from psgpo.labeling.engine import OpenEngine
 from psgpo.lines import code_lines
 from psgpo.records import Call, CallTests, Completion, Problem, Response, Status, Verdict
 
@@ -147,6 +152,48 @@ class FakeSampler:
             out += (word if rng.random() < self.skill else "wrong") + "\n"
         ids = (*encode(out), EOS)[:limit]
         return Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finished=ids[-1] == EOS)
+
+
+@dataclass(frozen=True)
+class WorldEngine:
+    """An engine of fake policies that can be sent to other processes, and can be told to die of a problem."""
+
+    skills: tuple[tuple[str, float], ...] = (("one", 0.5), ("two", 0.8))
+    pause: float = 0.0
+    deadly: str = ""
+    """Prompt whose completions kill the process, as long as lives are left."""
+    lives: str = ""
+    """File with one line per death that is still to come; empty: it always dies."""
+    gpus: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.skills)
+
+    @contextmanager
+    def open(self) -> Iterator[OpenEngine]:
+        samplers = {name: _DeadlySampler(skill, pause=self.pause, engine=self) for name, skill in self.skills}
+        yield OpenEngine(samplers=samplers, tokenizer=CharTokenizer(), sandbox=FakeGrader())
+
+
+class _DeadlySampler(FakeSampler):
+    def __init__(self, skill: float, *, pause: float, engine: WorldEngine) -> None:
+        super().__init__(skill, pause=pause)
+        self._engine = engine
+
+    def _complete(self, prefix: Sequence[int], seed: int, limit: int) -> Completion:
+        engine = self._engine
+        if engine.deadly and "".join(map(chr, prefix)).startswith(engine.deadly + "\n") and self._dies():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._complete(prefix, seed, limit)
+
+    def _dies(self) -> bool:
+        if not self._engine.lives:
+            return True
+        path = Path(self._engine.lives)
+        left = path.read_text().splitlines()
+        path.write_text("\n".join(left[1:]))
+        return bool(left)
 
 
 def random_responses(

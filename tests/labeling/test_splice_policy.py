@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from labeling_world import FakeGrader, FakeSampler, label, problem, random_respo
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling
 from psgpo.labeling.suffixes import crossed_programs, suffix_programs
-from psgpo.records import LineLabels
+from psgpo.records import LineLabels, Response
 
 
 def spliced(folder: Path, sampler: FakeSampler, count: int = 60, **changes: object) -> Labelling:
@@ -129,3 +130,32 @@ def test_crossing_is_bounded_and_never_defines_again() -> None:
     made = list(crossed_programs(programs))
     assert len(set(made)) == len(made)
     assert all(program.count("def ") == 1 for program in made)
+
+
+def test_completions_are_drawn_where_the_prior_expects_them_to_pass(tmp_path: Path) -> None:
+    passing = [problem(f"q{n}", 4) for n in range(8)]
+    solved = [response(of, "def\napple\nbirch\ncedar\n", index=0) for of in passing]
+    failed = [response(of, "def\napple\nwrong\ncedar\n", index=1) for of in passing]
+    of = problem("p", 8)
+    unsolved = response(of, "def\napple\nbirch\ncedar\nwrong\nfern\nfern\n")
+
+    def surprise(responses: Sequence[Response]) -> list[list[float]]:
+        return [
+            [4.0 if r.text[max(0, at - 5) : at + 5].find("wrong") >= 0 else 0.1 for at in range(len(r.token_ids))]
+            for r in responses
+        ]
+
+    sampler = FakeSampler(0.0)
+    label(
+        [*passing, of],
+        [*solved, *failed, unsolved],
+        tmp_path / "j",
+        {"one": sampler},
+        strategy="splice",
+        hunt=4,
+        in_flight=64,
+        surprise=surprise,
+    )
+    prefixes = ["".join(map(chr, ids)).split("\n", 1)[1] for ids, _ in sampler.rows]
+    assert prefixes[0] == "def\napple\nbirch\ncedar\n", "the longest prefix that is likely right"
+    assert len(set(prefixes)) > 1, "a failure makes its prefix less likely"

@@ -52,6 +52,13 @@ def test_known_inputs_and_repeats_do_not_come_back() -> None:
     assert set("".join(text for (text,) in inputs)) <= set("abc")
 
 
+def test_infinite_and_undefined_numbers_stay_as_they_are() -> None:
+    inputs = made([(float("inf"), 1), (float("-inf"), 2)])
+    assert inputs
+    assert {x for x, _ in inputs} <= {float("inf"), float("-inf")}
+    assert all(x != x for x, _ in made([(float("nan"), 1), (float("nan"), 2)]))
+
+
 def test_nothing_to_change() -> None:
     assert made([()]) == []
     assert made([(None,), (b"x",)]) == []

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
-from psgpo.runs.progress import bars
+from psgpo.runs.progress import bars, drawn_on
 
 Json = dict[str, Any]
 _TASKS, _DRAW = "Which tasks", "Drawing samples"
@@ -114,7 +113,7 @@ def evaluate_samples(
     )
     source = samples or (LoadedModel(model or Path(), batch_size=batch_size, device=device), drawing)
     with bars() as display:
-        summary = evaluation.run_eval(request, source, progress=_drawn_on(display))
+        summary = evaluation.run_eval(request, source, progress=drawn_on(display))
     sys.stdout.write(render(summary, k or [1, 10, 100], asked=k is not None))
     warn(summary)
     sys.stdout.write(f"{out / 'results.jsonl'}\n{out / 'summary.json'}\n")
@@ -160,15 +159,3 @@ def warn(summary: Json) -> None:
 
 def _given(options: Json) -> Json:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _drawn_on(display: Progress) -> Callable[[str, int, int], None]:
-    """A bar for each thing that is going on."""
-    tasks: dict[str, TaskID] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = display.add_task(what, total=total)
-        display.update(tasks[what], completed=done, total=total)
-
-    return progress

@@ -118,9 +118,9 @@ def run(
 def _prm(folder: Path) -> Any:
     if not folder.is_dir():
         raise UserError(f"--prm {folder}: no such folder")
-    from psgpo.prm.score import PrmScorer
+    from psgpo.prm import open_scorer  # loads torch, which takes seconds and which no other judge needs
 
-    return PrmScorer(folder)
+    return open_scorer(folder)
 
 
 def _scorer(name: str) -> Any:

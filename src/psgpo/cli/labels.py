@@ -47,11 +47,15 @@ TokenizerFolder = Annotated[
     typer.Option("--tokenizer", help="Folder of the tokenizer; a server needs one.", rich_help_panel=_MODEL),
 ]
 RequestTimeout = Annotated[
-    float, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
+    float | None, typer.Option(help="openai: seconds without a byte of a reply.", rich_help_panel=_MODEL)
 ]
-Tries = Annotated[int, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
+Tries = Annotated[int | None, typer.Option(min=1, help="openai: requests before giving up.", rich_help_panel=_MODEL)]
 KeyVariable = Annotated[
-    str, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+    str | None, typer.Option("--api-key-env", help="openai: environment variable with the key.", rich_help_panel=_MODEL)
+]
+LabelWorkers = Annotated[int, typer.Option("--workers", min=1, help="Processes that label; each opens the models.")]
+RayAddress = Annotated[
+    str | None, typer.Option("--ray", help="Label on this Ray cluster: local, auto, ray://HOST:10001. With --workers.")
 ]
 Problems = Annotated[
     str,
@@ -89,9 +93,11 @@ def make(
     out: Out,
     data: Data = None,
     tokenizer: TokenizerFolder = None,
-    request_timeout: RequestTimeout = 600.0,
-    tries: Tries = 5,
-    api_key_env: KeyVariable = "OPENAI_API_KEY",
+    request_timeout: RequestTimeout = None,
+    tries: Tries = None,
+    api_key_env: KeyVariable = None,
+    workers: LabelWorkers = 1,
+    ray: RayAddress = None,
     responses: Given = None,
     responses_per_problem: Count = 1,
     strategy: Strategy = "binary-search",
@@ -129,6 +135,7 @@ def make(
 
     named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
     usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}
     given = {"timeout": timeout, "test_timeout": test_timeout, "memory_mb": memory_mb}
     limits = limits_of(problems, **(usual | {key: value for key, value in given.items() if value is not None}))
@@ -147,7 +154,9 @@ def make(
         packages=tuple(package or ()),
         responses=responses,
         tokenizer=tokenizer,
-        server={"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env},
+        server={key: value for key, value in server.items() if value is not None},
+        workers=workers,
+        ray=ray,
         seed=seed,
         device=device,
         cache=cache,
@@ -222,3 +231,75 @@ def _settings(section: str, values: dict[str, Any]) -> Any:
         choices = get_args(kind.model_fields[key].annotation)
         allowed = f"choose one of {', '.join(map(str, choices))}" if choices else wrong["msg"]
         raise UserError(f"--{key.replace('_', '-')} {wrong['input']!r}: {allowed}") from None
+
+
+LabelFile = Annotated[Path, typer.Argument(help="labels.jsonl of `labels make` or of a run.", show_default=False)]
+Keep = Annotated[str, typer.Option(help="full, remove-hard, medium-only or revised-only.", show_default=False)]
+Medium = Annotated[
+    tuple[float, float], typer.Option(help="medium-only: pass rates of a problem strictly between these.")
+]
+
+
+@app.command()
+def select(
+    file: LabelFile,
+    keep: Keep,
+    out: Annotated[Path, typer.Option(help="File for the labels that are kept.", show_default=False)],
+    medium: Medium = (0.0, 1.0),
+) -> None:
+    """Keep a part of a file of labels (PSGPO, Table 2), and print what every selection would keep."""
+    from psgpo.exchange.render import render_counts
+    from psgpo.jsonl import read_jsonl, write_jsonl
+    from psgpo.labeling.select import SELECTIONS, count_labels, select_labels
+    from psgpo.records import LineLabels
+
+    if keep not in SELECTIONS:
+        raise UserError(f"--keep {keep!r}: choose one of {', '.join(SELECTIONS)}")
+    if not 0 <= medium[0] < medium[1] <= 1:
+        raise UserError(f"--medium {medium[0]} {medium[1]}: give two pass rates, the lower first")
+    labels = list(read_jsonl(file, LineLabels.from_json))
+    kept = {name: select_labels(labels, name, medium=medium) for name in SELECTIONS}
+    sys.stdout.write(render_counts({name: count_labels(chosen).to_json() for name, chosen in kept.items()}) + "\n")
+    if not kept[keep]:
+        raise UserError(f"{file}: --keep {keep} keeps nothing; label more responses per problem, or widen --medium")
+    write_jsonl(out, (label.to_json() for label in kept[keep]))
+    sys.stdout.write(f"{out}\n")
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path, typer.Argument(help="labels.jsonl, or programs.jsonl of `psgpo mutate`.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset.", show_default=False)],
+    labels: Annotated[str, typer.Option(help="float: +1, -1, 0 or soft. bool: can be completed or not.")] = "float",
+    unlabelled: Annotated[
+        str, typer.Option(help="Lines without a claim: keep them as steps of label 0, or merge them into the next.")
+    ] = "keep",
+    holdout: Annotated[float, typer.Option(help="Share of the problems in the test split; 0 for none.")] = 0.2,
+    problems: Annotated[Path | None, typer.Option(help="Problems of the labels; default: beside the file.")] = None,
+    name: Annotated[str, typer.Option(help="Title of the card.")] = "Line labels",
+    license_name: Annotated[str, typer.Option("--license", help="License for the card.")] = "other",
+) -> None:
+    """Write labels as a dataset: TRL's prompt, completions, labels, with offsets, as JSON Lines and Parquet."""
+    from psgpo.exchange.dataset import write_dataset
+    from psgpo.exchange.steps import StepForm, read_rows_of
+
+    form = StepForm(labels=labels, unlabelled=unlabelled)
+    if not 0 <= holdout < 1:
+        raise UserError(f"--holdout {holdout}: give a share from 0 to below 1")
+    rows = read_rows_of(file, form, problems)
+    sizes = write_dataset(
+        rows, out, form, holdout=holdout, name=name, license_name=license_name, origin=_origin(file, rows)
+    )
+    for split, size in sizes.items():
+        sys.stdout.write(f"{split:<6}" + ", ".join(f"{count:,} {what}" for what, count in size.items()) + "\n")
+    sys.stdout.write(f"{out / 'README.md'}\n")
+
+
+def _origin(file: Path, rows: list[dict[str, Any]]) -> str:
+    """Provenance for the card: strategies and policies found in the rows."""
+    sources = ", ".join(f"`{source}`" for source in sorted({row["source"] for row in rows}))
+    checkpoints = ", ".join(f"`{name}`" for name in sorted({row["checkpoint"] for row in rows} - {""}))
+    policies = f" Responses of {checkpoints}." if checkpoints else ""
+    return f"From `{file.name}`; labels by {sources}.{policies}"

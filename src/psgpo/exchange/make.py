@@ -3,7 +3,7 @@
     job.json         what was asked; another job is refused
     problems.jsonl   the problems, as they were graded
     responses.jsonl  the responses that were labelled, sampled here or given
-    journal.jsonl    what the search has learned (`psgpo.labeling.journal`)
+    units/           what the search has learned, a journal per unit (`psgpo.labeling.units`)
     labels.jsonl     one `LineLabels` a line
     summary.json     counts, costs and, on the embedded benchmark, agreement with exact labels
 
@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
@@ -28,10 +29,14 @@ from psgpo.evaluation.draw import prompt_ids
 from psgpo.evaluation.job import check_job, only_process
 from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
-from psgpo.labeling import Labelling, cost_summary, count_labels, label_responses, sample_responses, write_labels
+from psgpo.labeling import Labelling, cost_summary, count_labels, sample_responses, write_labels
+from psgpo.labeling.engine import Engine, LabelEngine, OpenEngine
+from psgpo.labeling.fanout import label_with_workers
 from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
 from psgpo.labeling.journal import fingerprint
+from psgpo.labeling.on_ray import label_on_ray
 from psgpo.labeling.quality import measure_labels
+from psgpo.labeling.units import Board, Task, make_units
 from psgpo.lines import TokenText, extract_code
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
@@ -69,6 +74,10 @@ class MakeRequest:
     """Folder of the tokenizer; None for the one in the first checkpoint's folder."""
     server: Json = field(default_factory=dict)
     """Options of `openai:` samplers: timeout, tries, api_key_env."""
+    workers: int = 1
+    """Processes that label; the labels do not depend on it."""
+    ray: str | None = None
+    """Address of a Ray cluster whose workers label; `local` for one on this machine, None for processes."""
     seed: int = 0
     device: str = "cpu"
     cache: Path | None = None
@@ -93,24 +102,9 @@ def make_labels(request: MakeRequest, *, progress: Progress = lambda *_: None) -
         if (out / "summary.json").is_file():
             return dict(json.loads((out / "summary.json").read_text(encoding="utf-8")))
         save_problems_jsonl(out / "problems.jsonl", request.problems)
-        samplers = _samplers(request)
-        _check_context(request, samplers, tokenizer)
-        with _sandbox(request) as sandbox:
-            responses = _responses(request, samplers, tokenizer, sandbox, progress)
-            labelling = label_responses(
-                responses,
-                request.problems,
-                samplers=samplers,
-                tokenizer=tokenizer,
-                sandbox=sandbox,
-                settings=request.settings,
-                sampling=request.sampling,
-                seed=request.seed,
-                journal=out / "journal.jsonl",
-                progress=lambda done, total: progress("labelling", done, total),
-                surprise=_surprise(samplers),
-            )
-            quality = _quality(request.problems, labelling.labels, sandbox)
+        engine = _engine(request)
+        labelling = _label(request, engine, tokenizer, progress)
+        quality = _quality(request, labelling.labels)
         write_labels(out / "labels.jsonl", labelling.labels, tokenizer=tokenizer)
         summary = _summary(request, job, labelling, quality, time.perf_counter() - started)
         write_json(out / "summary.json", summary)
@@ -164,29 +158,21 @@ def _folder(spec: str) -> Path | None:
     return None if kind == "openai" else Path(rest if kind in ("hf", "vllm") else spec)
 
 
-def _samplers(request: MakeRequest) -> dict[str, Sampler]:
-    from psgpo.sampling.open import open_sampler
-
-    return {
-        name: open_sampler(
-            spec,
-            tokenizer=_tokenizer_folder(request),
-            device=request.device,
-            batch_size=request.sampling.batch_size,
-            **(request.server if _folder(spec) is None else {}),
-        )[0]
-        for name, spec in request.checkpoints.items()
-    }
-
-
-def _sandbox(request: MakeRequest) -> Sandbox:
-    return Sandbox(
-        workers=usable_cores(),
-        cache=request.cache,
-        packages=request.packages,
-        **asdict(request.limits),
-        **request.confinement,
+def _engine(request: MakeRequest) -> Engine:
+    return LabelEngine(
+        samplers=dict(request.checkpoints),
+        tokenizer=str(_tokenizer_folder(request)),
+        device=request.device,
+        batch_size=request.sampling.batch_size,
+        options=request.server,
+        sandbox=_sandbox(request),
     )
+
+
+def _sandbox(request: MakeRequest) -> Json:
+    """Arguments of every worker's sandbox."""
+    limits = {"packages": request.packages, **asdict(request.limits), **request.confinement}
+    return {"workers": max(1, usable_cores() // request.workers), "cache": request.cache} | limits
 
 
 def _job(request: MakeRequest, tokenizer: Any) -> Json:
@@ -233,21 +219,55 @@ def _check_context(request: MakeRequest, samplers: Mapping[str, Sampler], tokeni
             )
 
 
-def _responses(
+def _label(request: MakeRequest, engine: Engine, tokenizer: Any, progress: Progress) -> Labelling:
+    """Sample what is missing here, then label: here, in processes or on a cluster; all go on in the same journals."""
+    alone = request.workers == 1 and request.ray is None
+    path = request.out / "responses.jsonl"
+
+    def labelled(done: int, total: int) -> None:
+        progress("labelling", done, total)
+
+    if alone or not path.is_file():
+        with engine.open() as opened:
+            _check_context(request, opened.samplers, tokenizer)
+            responses = _responses(request, path, opened, tokenizer, progress)
+            if alone:
+                return _label_here(request, responses, engine, opened, labelled)
+    responses = list(read_jsonl(path, Response.from_json))
+    work = (responses, request.problems, engine, request.settings, request.sampling, request.seed, request.out)
+    if request.ray is None:
+        return label_with_workers(*work, request.workers, labelled)
+    address = None if request.ray == "local" else request.ray
+    return label_on_ray(*work, request.workers, labelled, address=address)
+
+
+def _label_here(
     request: MakeRequest,
-    samplers: Mapping[str, Sampler],
-    tokenizer: Any,
-    sandbox: Sandbox,
-    progress: Progress,
+    responses: Sequence[Response],
+    engine: Engine,
+    opened: OpenEngine,
+    progress: Callable[[int, int], None],
+) -> Labelling:
+    """The units one after the other, as one worker does them."""
+    task = Task(settings=request.settings, sampling=request.sampling, seed=request.seed)
+    board = Board(make_units(responses, request.problems, engine.names, request.settings), request.out, progress)
+    while board.waiting:
+        unit = board.take()
+        report = functools.partial(board.report, unit)
+        board.finish(unit, task.label(unit, opened, board.journal(unit), lambda done, _, report=report: report(done)))
+    return board.result()
+
+
+def _responses(
+    request: MakeRequest, path: Path, opened: OpenEngine, tokenizer: Any, progress: Progress
 ) -> list[Response]:
     """`responses.jsonl`: read again, taken over, or sampled in parts that survive a kill."""
-    path = request.out / "responses.jsonl"
     if not path.is_file():
         if request.responses is not None:
             responses = list(read_jsonl(request.responses, Response.from_json))
             _check_prompts(request, responses, tokenizer)
         else:
-            responses = _sample(request, samplers, tokenizer, sandbox, progress)
+            responses = _sample(request, opened, tokenizer, progress)
         if not responses:
             raise UserError(f"{request.responses}: holds no response")
         write_jsonl(path, (response.to_json() for response in responses))
@@ -255,16 +275,10 @@ def _responses(
     return list(read_jsonl(path, Response.from_json))
 
 
-def _sample(
-    request: MakeRequest,
-    samplers: Mapping[str, Sampler],
-    tokenizer: Any,
-    sandbox: Sandbox,
-    progress: Progress,
-) -> list[Response]:
+def _sample(request: MakeRequest, opened: OpenEngine, tokenizer: Any, progress: Progress) -> list[Response]:
     each = request.settings.responses_per_problem
     problems, batch = list(request.problems), max(1, request.sampling.batch_size // each)
-    parts = [(name, start) for name in samplers for start in range(0, len(problems), batch)]
+    parts = [(name, start) for name in opened.samplers for start in range(0, len(problems), batch)]
     text, files = TokenText(tokenizer), []
     for number, (name, start) in enumerate(parts):
         progress("sampling", number, len(parts))
@@ -273,10 +287,10 @@ def _sample(
             continue
         chosen = problems[start : start + batch]
         drawn = sample_responses(
-            samplers[name],
+            opened.samplers[name],
             tokenizer,
             chosen,
-            sandbox,
+            opened.sandbox,
             checkpoint=name,
             responses_per_problem=each,
             seed=request.seed,
@@ -320,26 +334,15 @@ def _check_prompts(request: MakeRequest, responses: Sequence[Response], tokenize
             )
 
 
-def _surprise(samplers: Mapping[str, Sampler]) -> Any:
-    """Of models in this process; servers and vLLM leave unsure lines without a label."""
-    from psgpo.sampling import HFSampler
-
-    models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
-    if len(models) < len(samplers):
-        return None
-    from psgpo.labeling.surprise import PolicySurprise
-
-    return PolicySurprise(models)
-
-
-def _quality(problems: Sequence[Problem], labels: Sequence[LineLabels], sandbox: Sandbox) -> Json | None:
+def _quality(request: MakeRequest, labels: Sequence[LineLabels]) -> Json | None:
     """Agreement with exact labels where every problem has an oracle."""
-    by_id = {problem.id: problem for problem in problems}
-    if not all(problem.source == "opchain" for problem in problems):
+    by_id = {problem.id: problem for problem in request.problems}
+    if not all(problem.source == "opchain" for problem in request.problems):
         return None
     answered = [by_id[label.response.problem_id] for label in labels]
     items = [(problem, label.response.text) for problem, label in zip(answered, labels, strict=True)]
-    exact = [found.last_on_track for found in ExactOracle(sandbox.evaluate_many).label(items)]
+    with Sandbox(**_sandbox(request)) as sandbox:
+        exact = [found.last_on_track for found in ExactOracle(sandbox.evaluate_many).label(items)]
     return measure_labels(labels, exact, [problem.difficulty for problem in answered]).to_json()
 
 

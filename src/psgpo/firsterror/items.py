@@ -6,13 +6,26 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.lines import code_lines
 
 Json = dict[str, Any]
+
+
+class Judged(Protocol):
+    """A program whose first error is known, as far as measuring needs it."""
+
+    @property
+    def problem_id(self) -> str: ...
+
+    @property
+    def first_error(self) -> int | None: ...
+
+    @property
+    def candidates(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

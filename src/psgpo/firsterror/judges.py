@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from psgpo.errors import UserError
-from psgpo.firsterror.items import Item
+from psgpo.firsterror.items import Item, Judged
 from psgpo.lines import code_lines
 from psgpo.mutation.chat import ChatServer
 from psgpo.remote import UnusableReplyError
@@ -34,22 +34,28 @@ class LineScorer(Protocol):
         ...
 
 
-def scores_of(scorer: LineScorer, item: Item) -> list[float]:
-    """The scores of an item's lines, checked.
+def scores_of(scorer: LineScorer, items: Sequence[Item]) -> list[list[float]]:
+    """The scores of the lines of items, checked; in one call where the scorer has `score_many(pairs)`.
 
     Raises:
         UserError: not one score per line.
     """
-    scores = [float(score) for score in scorer.score_lines(item.prompt, item.code)]
-    lines = len(code_lines(item.code))
-    if len(scores) != lines:
-        raise UserError(
-            f"item {item.id}: the scorer gave {len(scores)} scores for {lines} lines; it must give one each"
-        )
-    return scores
+    many = getattr(scorer, "score_many", None)
+    if many is not None:
+        found = many([(item.prompt, item.code) for item in items])
+    else:
+        found = [scorer.score_lines(item.prompt, item.code) for item in items]
+    rows = [[float(score) for score in row] for row in found]
+    for item, row in zip(items, rows, strict=True):
+        lines = len(code_lines(item.code))
+        if len(row) != lines:
+            raise UserError(
+                f"item {item.id}: the scorer gave {len(row)} scores for {lines} lines; it must give one each"
+            )
+    return rows
 
 
-def named_line(item: Item, scores: Sequence[float], threshold: float) -> int:
+def named_line(item: Judged, scores: Sequence[float], threshold: float) -> int:
     """The first line that may be named and scores below the threshold; RIGHT when there is none."""
     return next((line for line in item.candidates if scores[line - 1] < threshold), RIGHT)
 

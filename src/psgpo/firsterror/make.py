@@ -104,9 +104,9 @@ def mutant_items(path: Path | str, *, per_problem: int = 2, seed: int = 0) -> li
         reference = next((p for p in programs if p.family == "reference"), None)
         right = [p for p in programs if p.family == "refactor" and p.verdict == "pass"]
         wrong = [p for p in programs if _is_exact(p)]
-        if reference is None or len(candidate_lines(reference.code, _given(reference))) < MIN_LINES:
+        if reference is None or len(candidate_lines(reference.code, reference.given_lines)) < MIN_LINES:
             continue
-        given = _given(reference)
+        given = reference.given_lines
         # One right program in two is the reference itself, the others are rewrites.
         rng.shuffle(right)
         right = [reference, *right] if rng.random() < 0.5 else [*right, reference]
@@ -123,11 +123,6 @@ def _is_exact(entry: LabelledProgram) -> bool:
     m = entry.mutated_line
     failed = entry.verdict == "fail" and entry.status != Status.TIMEOUT
     return failed and entry.family == "bug" and entry.in_place and m is not None and entry.labels[m - 1] == -1
-
-
-def _given(reference: LabelledProgram) -> int:
-    """Lines that the prompt gave: those before the first labelled one."""
-    return next((n for n, label in enumerate(reference.labels) if label), 0)
 
 
 def _varied(programs: Sequence[LabelledProgram], rng: random.Random) -> list[LabelledProgram]:

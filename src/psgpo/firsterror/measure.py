@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from psgpo.firsterror.items import Item
+from psgpo.firsterror.items import Item, Judged
 from psgpo.firsterror.judges import NO_ANSWER, RIGHT, named_line
 
 Json = dict[str, Any]
 _DRAWS = 500
 
 
-def figures(items: Sequence[Item], named: Sequence[int]) -> Json:
+def figures(items: Sequence[Judged], named: Sequence[int]) -> Json:
     """The figures of one group of items; `named` holds a line, RIGHT or NO_ANSWER for each."""
     pairs = list(zip(items, named, strict=True))
     wrong = [(item.first_error, answer) for item, answer in pairs if item.first_error is not None]
@@ -63,7 +64,7 @@ def harmonic(a: float, b: float) -> float:
     return 0.0 if a + b == 0 else 2 * a * b / (a + b)
 
 
-def interval(items: Sequence[Item], named: Sequence[int], *, draws: int = _DRAWS) -> list[float]:
+def interval(items: Sequence[Judged], named: Sequence[int], *, draws: int = _DRAWS) -> list[float]:
     """[2.5 %, 97.5 %] of F1 when problems are drawn with replacement; draws without a figure are left out."""
     groups: dict[str, list[int]] = {}
     for index, item in enumerate(items):
@@ -80,38 +81,55 @@ def interval(items: Sequence[Item], named: Sequence[int], *, draws: int = _DRAWS
     return [values[int(0.025 * (len(values) - 1))], values[math.ceil(0.975 * (len(values) - 1))]]
 
 
-def best_threshold(items: Sequence[Item], scores: Sequence[Sequence[float]]) -> float:
-    """The threshold with the largest F1 on these items; the middle between two scores, the lowest of equals."""
-    lows = sorted({min(row[line - 1] for line in item.candidates) for item, row in zip(items, scores, strict=True)})
+def best_threshold(items: Sequence[Judged], scores: Sequence[Sequence[float]]) -> float:
+    """The threshold with the largest F1 on these items; the middle between two scores, the lowest of equals.
+
+    A wrong program is named exactly by the thresholds above the score of its first error and not above any score before
+    it; a right one is called right by those not above its lowest score. So one pass counts both for every threshold.
+    """
     every = sorted({row[line - 1] for item, row in zip(items, scores, strict=True) for line in item.candidates})
-    cuts = _cuts(every if len(every) <= 400 else sorted({*lows, *every[:: len(every) // 400]}))
+    cuts = [every[0] - 1, *((a + b) / 2 for a, b in pairwise(every)), every[-1] + 1]
+    gained, lost, silent = [], [], []
+    for item, row in zip(items, scores, strict=True):
+        if item.first_error is None:
+            silent.append(min(row[line - 1] for line in item.candidates))
+            continue
+        before = min((row[line - 1] for line in item.candidates if line < item.first_error), default=math.inf)
+        if row[item.first_error - 1] < before:
+            gained.append(row[item.first_error - 1])
+            lost.append(before)
+    wrong = len(items) - len(silent)
+    if not wrong or not silent:
+        return cuts[0]
+    for values in (gained, lost, silent):
+        values.sort()
 
     def value(cut: float) -> float:
-        named = [named_line(item, row, cut) for item, row in zip(items, scores, strict=True)]
-        f1 = float(figures(items, named)["f1"])
-        return -1.0 if math.isnan(f1) else f1
+        exact = (bisect_left(gained, cut) - bisect_left(lost, cut)) / wrong
+        return harmonic(exact, 1 - bisect_left(silent, cut) / len(silent))
 
     return max(cuts, key=value)
 
 
-def cross_fitted(items: Sequence[Item], scores: Sequence[Sequence[float]]) -> tuple[list[int], list[float]]:
-    """(named lines, two thresholds): each half of the problems is judged with the threshold that suits the other."""
+def halves(items: Sequence[Judged]) -> list[list[int]]:
+    """Indices of the items of one half of the problems, and of the other; of one problem the first is empty."""
     problems = sorted({item.problem_id for item in items})
     random.Random(0).shuffle(problems)
     first = set(problems[: len(problems) // 2])
-    halves = [[i for i, item in enumerate(items) if (item.problem_id in first) == side] for side in (True, False)]
+    return [[i for i, item in enumerate(items) if (item.problem_id in first) == side] for side in (True, False)]
+
+
+def cross_fitted(items: Sequence[Judged], scores: Sequence[Sequence[float]]) -> tuple[list[int], list[float]]:
+    """(named lines, two thresholds): each half of the problems is judged with the threshold that suits the other."""
+    sides = halves(items)
     named, thresholds = [RIGHT] * len(items), []
-    for here, there in (halves, halves[::-1]):
+    for here, there in (sides, sides[::-1]):
         fit = there or here
         cut = best_threshold([items[i] for i in fit], [scores[i] for i in fit])
         thresholds.append(cut)
         for i in here:
             named[i] = named_line(items[i], scores[i], cut)
     return named, thresholds
-
-
-def _cuts(values: Sequence[float]) -> list[float]:
-    return [values[0] - 1, *((a + b) / 2 for a, b in pairwise(values)), values[-1] + 1]
 
 
 def _part(items: Sequence[Item], named: Sequence[int], wanted: Any) -> Json:
@@ -138,4 +156,10 @@ def render(result: Mapping[str, Any]) -> str:
         lines.append(f"{result['all']['no_answer']} answers named neither a line nor none; they count as wrong")
     if "thresholds" in result:
         lines.append(f"thresholds {', '.join(format(t, '.4g') for t in result['thresholds'])}")
+    if "own_threshold" in result:
+        own = result["own_threshold"]
+        lines.append(
+            f"with the scorer's own threshold {own['threshold']:.4g}: acc wrong {own['acc_wrong']:.3f}, acc right "
+            f"{own['acc_right']:.3f}, F1 {own['f1']:.3f}"
+        )
     return "\n".join([*lines, ""])

@@ -12,7 +12,7 @@ from typing import Any
 from psgpo.errors import UserError
 from psgpo.firsterror.items import Item
 from psgpo.firsterror.judges import BASELINES, ChatJudge, LineScorer, named_line, scores_of
-from psgpo.firsterror.measure import cross_fitted, summary
+from psgpo.firsterror.measure import cross_fitted, figures, summary
 from psgpo.jsonl import JsonlAppender, finite, read_jsonl, write_json, write_jsonl
 from psgpo.mutation.run import check_job
 
@@ -32,21 +32,24 @@ def run_scorer(
     """Score every line, name the first line below the threshold, write results and summary.
 
     Args:
-        threshold: None chooses it on one half of the problems for the other, both ways round.
+        threshold: None chooses it on one half of the problems for the other, both ways round. What the scorer's own
+            threshold would give, where it has one, is then in the summary beside it: `own_threshold`.
     """
-    scores = []
-    for number, item in enumerate(items, start=1):
-        scores.append(scores_of(scorer, item))
-        progress(number, len(items))
-    if threshold is None:
-        named, thresholds = cross_fitted(items, scores)
-    else:
-        named, thresholds = (
-            [named_line(item, row, threshold) for item, row in zip(items, scores, strict=True)],
-            [threshold],
-        )
+    scores: list[list[float]] = []
+    for start in range(0, len(items), BATCH):
+        scores += scores_of(scorer, items[start : start + BATCH])
+        progress(len(scores), len(items))
+
+    def below(cut: float) -> list[int]:
+        return [named_line(item, row, cut) for item, row in zip(items, scores, strict=True)]
+
+    named, thresholds = cross_fitted(items, scores) if threshold is None else (below(threshold), [threshold])
+    more: Json = {"thresholds": thresholds, "cross_fitted": threshold is None}
+    own = getattr(scorer, "threshold", None)
+    if threshold is None and own is not None:
+        more["own_threshold"] = {"threshold": own} | figures(items, below(own))
     rows = [{"id": i.id, "named": n, "scores": s} for i, n, s in zip(items, named, scores, strict=True)]
-    return _finish(items, named, rows, out, {"thresholds": thresholds, "cross_fitted": threshold is None})
+    return _finish(items, named, rows, out, more)
 
 
 def run_baseline(items: Sequence[Item], name: str, out: Path) -> Json:

@@ -2,21 +2,22 @@
 
 Per problem:
 
-    pool    its distinct passing responses. Where there are none and some response failed: at most `crossover` programs
-            that begin like one failed response and end like another; then completions of early prefixes of the failed
-            ones, at most `hunt`; until one passes
+    pool    its distinct passing responses. Where there are none and some response failed: programs that begin like
+            one failed response and end like another, then completions of prefixes (`psgpo.labeling.splice_pool`)
     splice  every failed response against the pool (`psgpo.labeling.suffixes`): the last prefix that some suffix
-            completes is m*
+            completes, and that the completed program needs, is m*
     prior   where the pool stays empty: P(first wrong line) from the policy's surprise (`psgpo.labeling.prior`), fitted
-            on the responses that splicing did label; a line is labelled where that is sure, else it is 0
+            on the responses that splicing did label; a line is labelled where that is sure, else it is 0. How sure it
+            must be is chosen by cross-validation on the same responses
 
-+1 is proof: a program that begins so passed. -1 after a splice is absence of proof against every suffix of the pool;
-by the prior it is a guess. Problems are worked on in groups; the journal holds one record per finished group.
++1 after a splice is proof: a program that begins so, and needs these lines, passed. -1 is absence of proof against
+every suffix of the pool. By the prior both are guesses. Problems are worked on in groups, in two passes: the second
+draws completions for problems without a pool where a prior fitted on the group's first pass expects most of them. The
+journal holds one record per finished group.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,13 @@ from psgpo.labeling.collect import Grader, Progress, grade_programs
 from psgpo.labeling.costs import LabelUsage
 from psgpo.labeling.group_journal import GroupJournal
 from psgpo.labeling.prefixes import CutResponse, cut_response
-from psgpo.labeling.prior import fit_prior, line_features, posterior, sure_labels
+from psgpo.labeling.prior import Features, choose_sure, fit_prior, line_features, posterior, sure_labels
 from psgpo.labeling.request import check_request, journal_header
 from psgpo.labeling.search import last_solvable_line, line_labels
-from psgpo.labeling.suffixes import crossed_programs, suffix_search
+from psgpo.labeling.splice_pool import Attempt, PoolSearch
+from psgpo.labeling.suffixes import Reader, suffix_search
 from psgpo.lines import Tokenizer, TokenText, code_lines, extract_code
 from psgpo.records import LineLabels, Problem, Response
-from psgpo.seeds import derive_seed
 
 if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
     from psgpo.sampling import Sampler
@@ -42,13 +43,8 @@ if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
 Surprise = Callable[[Sequence[Response]], Sequence[Sequence[float]]]
 """Per response, -log p of each of its token ids under the policy that wrote it."""
 
-EARLY = (0.25, 0.0, 0.4, 0.25)
-"""Shares of a failed response that are kept when a passing program is looked for, in turn."""
-HUNT_ROUND = 4
-"""Completions drawn at once for a problem without a passing program."""
-CROSS_BATCH = 32
-"""Joined programs judged at once for a problem without a passing one."""
-SURE = 0.85
+TARGET = 0.97
+"""Share of the lines labelled by the prior that should be right."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +82,10 @@ def splice_responses(
     by_id = {problem.id: problem for problem in problems}
     check_request(responses, by_id, list(samplers), settings)
     text = TokenText(tokenizer)
-    run = _Run([cut_response(r, text) for r in responses], by_id, samplers, text, sandbox, settings, sampling, seed)
+    cuts = [cut_response(response, text) for response in responses]
+    run = _Run(cuts, by_id, samplers, text, sandbox, settings, sampling, seed, surprise)
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
-    header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover}
+    header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover, "prior": surprise is not None}
     found: list[Found] = []
     seconds = [0.0, 0.0]
     groups = list(run.groups())
@@ -104,7 +101,7 @@ def splice_responses(
             seconds = [seconds[0] + record["cpu_seconds"], seconds[1] + record["sandbox"]]
             if progress is not None:
                 progress(number + 1, len(groups))
-    return run.labels(found, surprise), _usage(found, settings, len(groups), seconds)
+    return run.labels(found), _usage(found, settings, len(groups), seconds)
 
 
 class _Run:
@@ -118,9 +115,11 @@ class _Run:
         settings: LabelSettings,
         sampling: SamplingSettings,
         seed: int,
+        surprise: Surprise | None,
     ) -> None:
         self._cuts, self._problems, self._samplers, self._text = cuts, problems, samplers, text
         self._sandbox, self._settings, self._sampling, self._seed = sandbox, settings, sampling, seed
+        self._surprise = surprise
         self._members: dict[str, list[int]] = {}
         for number, cut in enumerate(cuts):
             self._members.setdefault(cut.response.problem_id, []).append(number)
@@ -145,32 +144,67 @@ class _Run:
     def work(self, group: Sequence[str]) -> list[Found]:
         pools = {name: self._passing(name) for name in group}
         failed = {name: [n for n in self._members[name] if not self._cuts[n].response.verdict.passed] for name in group}
-        cost: dict[str, list[int]] = {name: [0, 0, 0] for name in group}
-        proved: dict[int, int] = {}
-        hunted = [name for name in group if failed[name] and not pools[name]]
-        drawn: dict[str, list[str]] = {name: [] for name in hunted}
-        hunted = self._cross(hunted, failed, drawn, pools, cost)
-        while hunted and cost[hunted[0]][0] < self._settings.hunt:
-            self._hunt(hunted, failed, pools, cost, proved, drawn)
-            hunted = [name for name in hunted if not pools[name]]
-        self._cross([name for name in hunted if drawn[name]], failed, drawn, pools, cost)
-        spliced = [n for name in group for n in failed[name] if pools[name]]
-        last = self._splice(spliced, pools, proved)
-        found = []
-        for name in group:
-            for place, number in enumerate(failed[name]):
-                paid = cost[name] if place == 0 else [0, 0, 0]  # booked on the first response that needed it
-                line, judged = last.get(number, (None, 0))
-                found.append(
-                    Found(
-                        response=number,
-                        last=line,
-                        completions=paid[0],
-                        tokens=paid[1],
-                        executions=1 + paid[2] + judged,
-                    )
-                )
-        return found
+        search = PoolSearch(
+            self._cuts,
+            self._problems,
+            self._samplers,
+            self._text,
+            self._settings,
+            self._sampling,
+            self._seed,
+            self._grade,
+        )
+        attempts = {name: search.attempt(name, failed[name]) for name in group if failed[name] and not pools[name]}
+        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, {})
+        search.cross(list(attempts.values()), self._settings.crossover)
+        unsolved = [attempt for attempt in attempts.values() if not attempt.pool]
+        if unsolved and self._settings.hunt:
+            search.hunt(unsolved, self._chances({n: line for n, (line, _) in last.items()}, unsolved))
+        pools = {name: attempt.pool for name, attempt in attempts.items() if attempt.pool}
+        last |= self._splice([n for name in pools for n in failed[name]], pools, search.proved)
+        return [
+            self._found(number, place, attempts.get(name), last.get(number))
+            for name in group
+            for place, number in enumerate(failed[name])
+        ]
+
+    def _found(self, number: int, place: int, attempt: Attempt | None, spliced: tuple[int, int] | None) -> Found:
+        """What a search cost is booked on the first response that needed it."""
+        paid = attempt if place == 0 else None
+        line, judged = spliced or (None, 0)
+        return Found(
+            response=number,
+            last=line,
+            completions=paid.completions if paid else 0,
+            tokens=paid.tokens if paid else 0,
+            executions=1 + judged + (paid.executions if paid else 0),
+        )
+
+    def _chances(self, last: Mapping[int, int], unsolved: Sequence[Attempt]) -> dict[int, list[float]]:
+        """P(first wrong code line) of the responses to unsolved problems, from what is known in their group."""
+        asked = [number for attempt in unsolved for number in attempt.numbers]
+        features = self._features([*last, *asked])
+        theta = fit_prior(*self._examples(features, last)[:2])
+        return {number: posterior(features[number], theta).tolist() for number in asked if number in features}
+
+    def _features(self, numbers: Sequence[int]) -> dict[int, Features]:
+        """Per response that has code lines; nothing without the policy's surprise."""
+        numbers = [number for number in numbers if self._cuts[number].code]
+        if self._surprise is None or not numbers:
+            return {}
+        values = self._surprise([self._cuts[number].response for number in numbers])
+        return {n: line_features(self._cuts[n].by_line(value)) for n, value in zip(numbers, values, strict=True)}
+
+    def _examples(
+        self, features: Mapping[int, Features], last: Mapping[int, int]
+    ) -> tuple[list[Features], list[int], list[str]]:
+        """Features, index of the first wrong code line, and problem of the responses where that is known."""
+        known = []
+        for number, row in features.items():
+            code = self._cuts[number].code
+            if number in last and (wrong := sum(line <= last[number] for line in code)) < len(code):
+                known.append((row, wrong, self._cuts[number].response.problem_id))
+        return [row for row, _, _ in known], [wrong for _, wrong, _ in known], [name for _, _, name in known]
 
     def _passing(self, name: str) -> list[str]:
         programs = [
@@ -180,88 +214,6 @@ class _Run:
         ]
         return list(dict.fromkeys(programs))
 
-    def _cross(
-        self,
-        names: Sequence[str],
-        failed: Mapping[str, list[int]],
-        drawn: Mapping[str, list[str]],
-        pools: Mapping[str, list[str]],
-        cost: Mapping[str, list[int]],
-    ) -> list[str]:
-        """Join failed programs of a problem until one passes; the problems where none did."""
-        sources: dict[str, Iterator[str]] = {}
-        for name in names:
-            texts = dict.fromkeys([*(extract_code(self._cuts[n].response.text) for n in failed[name]), *drawn[name]])
-            lines = [[line.text for line in code_lines(text)] for text in texts]
-            sources[name] = itertools.islice(crossed_programs(lines), self._settings.crossover)
-        waiting = list(names)
-        while waiting:
-            batches = {name: list(itertools.islice(sources[name], CROSS_BATCH)) for name in waiting}
-            items = [(program, name) for name in waiting for program in batches[name]]
-            for (program, name), passed in zip(items, self._grade(items), strict=True):
-                cost[name][2] += 1
-                if passed:
-                    pools[name].append(program)
-            waiting = [name for name in waiting if batches[name] and not pools[name]]
-        return [name for name in names if not pools[name]]
-
-    def _hunt(
-        self,
-        names: Sequence[str],
-        failed: Mapping[str, list[int]],
-        pools: Mapping[str, list[str]],
-        cost: Mapping[str, list[int]],
-        proved: dict[int, int],
-        drawn: Mapping[str, list[str]],
-    ) -> None:
-        """Draw a few completions for every problem without a passing program."""
-        rows: list[tuple[str, int, int, tuple[int, ...], int]] = []
-        for name in names:
-            done = cost[name][0]
-            for draw in range(done, min(done + HUNT_ROUND, self._settings.hunt)):
-                number = failed[name][draw % len(failed[name])]
-                cut = self._cuts[number]
-                code = cut.code
-                place = int(EARLY[draw % len(EARLY)] * len(code))
-                line = code[min(place, len(code) - 1)] if code else 0
-                prefix = cut.prefix(line) if line else ()
-                rows.append((name, number, line, prefix, draw))
-        completions = self._complete(rows)
-        texts = [self._text.decode((*row[3], *ids)) for row, ids in zip(rows, completions, strict=True)]
-        programs = [extract_code(text) for text in texts]
-        verdicts = self._grade([(program, row[0]) for program, row in zip(programs, rows, strict=True)])
-        for row, ids, program, passed in zip(rows, completions, programs, verdicts, strict=True):
-            cost[row[0]][0] += 1
-            cost[row[0]][1] += len(ids)
-            cost[row[0]][2] += 1
-            if not passed:
-                drawn[row[0]].append(program)
-            else:
-                proved[row[1]] = max(proved.get(row[1], 0), row[2])
-                if program not in pools[row[0]]:
-                    pools[row[0]].append(program)
-
-    def _complete(self, rows: Sequence[tuple[str, int, int, tuple[int, ...], int]]) -> list[tuple[int, ...]]:
-        """Ids of one completion per row, one batch per checkpoint; a prefix that fills the limit gets none."""
-        names = list(self._samplers)
-        by_name: dict[str, list[int]] = {}
-        for index, (_, number, _, prefix, draw) in enumerate(rows):
-            own = self._cuts[number].response.checkpoint
-            chosen = {"own": own, "last": names[-1], "mixture": names[draw % len(names)]}[self._settings.completer]
-            if len(prefix) < self._sampling.max_new_tokens:
-                by_name.setdefault(chosen, []).append(index)
-        completions: dict[int, tuple[int, ...]] = {}
-        for name, members in by_name.items():
-            drawn = self._samplers[name].sample(
-                [self._cuts[rows[i][1]].response.prompt_ids + rows[i][3] for i in members],
-                seeds=[derive_seed(self._seed, "hunt", rows[i][0], name, rows[i][3], rows[i][4]) for i in members],
-                temperature=self._sampling.temperature,
-                top_p=self._sampling.top_p,
-                max_new_tokens=[self._sampling.max_new_tokens - len(rows[i][3]) for i in members],
-            )
-            completions |= {i: tuple(item.token_ids) for i, item in zip(members, drawn, strict=True)}
-        return [completions.get(index, ()) for index in range(len(rows))]
-
     def _splice(
         self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int]
     ) -> dict[int, tuple[int, int]]:
@@ -269,6 +221,7 @@ class _Run:
         donors = {
             name: [[line.text for line in code_lines(program)] for program in pool] for name, pool in pools.items()
         }
+        readers = {name: Reader.of(self._problems[name], pool) for name, pool in pools.items()}
         results: dict[int, tuple[int, int]] = {}
         waiting: dict[int, tuple[Any, list[str]]] = {}
 
@@ -284,14 +237,15 @@ class _Run:
             lines = [line.text for line in cut.lines]
             shared = max((_same_start(lines, donor) for donor in pool), default=0)
             above = min(max(shared, proved.get(number, 0)), max(0, len(lines) - 1))
-            advance(number, suffix_search(lines, cut.neutral, pool, above=above), None)
+            reader = readers[cut.response.problem_id]
+            advance(number, suffix_search(lines, cut.neutral, pool, reader, above=above), None)
         while waiting:
             asked, ready = list(waiting.items()), dict(waiting)
             waiting.clear()
             items = [(program, self._cuts[n].response.problem_id) for n, (_, programs) in asked for program in programs]
-            passed = iter(self._verdicts(items))
+            verdicts = iter(self._verdicts(items))
             for number, (search, programs) in ready.items():
-                advance(number, search, [next(passed) for _ in programs])
+                advance(number, search, [next(verdicts) for _ in programs])
         return results
 
     def _verdicts(self, items: Sequence[tuple[str, str]]) -> list[Any]:
@@ -303,29 +257,21 @@ class _Run:
     def _grade(self, items: Sequence[tuple[str, str]]) -> list[bool]:
         return [verdict.passed for verdict in self._verdicts(items)]
 
-    def labels(self, found: Sequence[Found], surprise: Surprise | None) -> list[LineLabels]:
+    def labels(self, found: Sequence[Found]) -> list[LineLabels]:
         """Labels in the order of the responses."""
         by_number = {item.response: item for item in found}
-        guessed = self._guess(by_number, surprise) if surprise is not None else {}
+        guessed = self._guess({number: item.last for number, item in by_number.items()})
         return [self._label(number, by_number.get(number), guessed.get(number)) for number in range(len(self._cuts))]
 
-    def _guess(self, found: Mapping[int, Found], surprise: Surprise) -> dict[int, list[float]]:
+    def _guess(self, found: Mapping[int, int | None]) -> dict[int, list[float]]:
         """Labels of the code lines of responses that splicing could not reach."""
-        numbers = [number for number, item in found.items() if self._cuts[number].code]
-        values = surprise([self._cuts[number].response for number in numbers]) if numbers else []
-        features = {n: line_features(self._cuts[n].by_line(value)) for n, value in zip(numbers, values, strict=True)}
-        known: list[tuple[int, int]] = []
-        for number in numbers:
-            last = found[number].last
-            if last is not None:
-                wrong = sum(line <= last for line in self._cuts[number].code)
-                if wrong < len(self._cuts[number].code):
-                    known.append((number, wrong))
-        theta = fit_prior([features[number] for number, _ in known], [line for _, line in known])
+        features = self._features(list(found))
+        examples = self._examples(features, {number: last for number, last in found.items() if last is not None})
+        theta, sure = fit_prior(*examples[:2]), choose_sure(*examples, target=TARGET)
         return {
-            number: sure_labels(posterior(features[number], theta), SURE)
-            for number in numbers
-            if found[number].last is None
+            number: sure_labels(posterior(row, theta), sure)
+            for number, row in features.items()
+            if found[number] is None
         }
 
     def _label(self, number: int, item: Found | None, guess: list[float] | None) -> LineLabels:

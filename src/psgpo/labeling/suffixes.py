@@ -1,22 +1,71 @@
 """Splicing by lines: prefix lines + the last lines of a passing program. For programs that share names and indentation.
 
 Enough where programs keep their state in the same variables, as the embedded benchmark's do; other programs need whole
-statements and names matched by use (`psgpo.syntax`). Costs no parsing, so it is the search of the strategy `splice`.
+statements and names matched by use (`psgpo.syntax`). What passes must need its prefix (`psgpo.syntax.needed`).
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from psgpo.records import Verdict
+from psgpo.problems.programs import entry_name, judged_program
+from psgpo.records import Problem, Status, Verdict
+from psgpo.syntax import parse, reductions, unused_lines
 
 Suffixes = Generator[list[str], Sequence[Verdict], tuple[int, int]]
 """Yields programs, is sent their verdicts, returns (m*, programs judged)."""
 
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\b")
+FIRST = 4
 BATCH = 16
+ENDLESS = (Status.TIMEOUT, Status.MEMORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How programs of one problem are read as Python. Where they are something else, nothing is known about them."""
+
+    problem: Problem
+    python: bool
+    """Whether some of the programs at hand parse."""
+
+    @classmethod
+    def of(cls, problem: Problem, programs: Iterable[str]) -> Reader:
+        return cls(problem, any(parse(judged_program(problem, program)) is not None for program in programs))
+
+    def readable(self, program: str) -> bool:
+        """False where the program cannot pass for its syntax alone."""
+        return not self.python or parse(judged_program(self.problem, program)) is not None
+
+    def unused(self, lines: Sequence[str]) -> set[int]:
+        """Lines that the program itself makes no use of."""
+        program = "".join(f"{line}\n" for line in lines)
+        head = self._head(program)
+        if head is None:
+            return set()
+        return {line - head.count("\n") for line in unused_lines(head + program, self._roots())}
+
+    def reductions(self, program: str, lines: range, exempt: set[int]) -> list[str] | None:
+        """See `psgpo.syntax.reductions`; programs in the form of the responses."""
+        head = self._head(program)
+        if head is None:
+            return []
+        skip = head.count("\n")
+        shifted = range(lines.start + skip, lines.stop + skip)
+        found = reductions(head + program, shifted, self._roots(), {line + skip for line in exempt})
+        return None if found is None else [text[len(head) :] for text in found]
+
+    def _head(self, program: str) -> str | None:
+        """What is judged before the program; None where that is not all that is added."""
+        judged = judged_program(self.problem, program)
+        return judged[: len(judged) - len(program)] if self.python and judged.endswith(program) else None
+
+    def _roots(self) -> list[str] | None:
+        name = entry_name(self.problem)
+        return None if name is None else [name]
 
 
 def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -34,14 +83,19 @@ def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str
     yield from sorted(found, key=lambda program: found[program])
 
 
-def crossed_programs(programs: Sequence[Sequence[str]]) -> Iterator[str]:
+def crossed_programs(programs: Sequence[Sequence[str]], fresh: int = 0) -> Iterator[str]:
     """Distinct programs that begin like one of those given and end like another, cut at about the same line.
 
     Cuts in the middle of a program come first: what is right at one's beginning may be right at another's end.
+
+    Args:
+        fresh: programs before this one have been joined with each other already.
     """
     seen: set[str] = set()
     joins: list[tuple[float, int, int, int, int]] = []
     for a, b in itertools.permutations(range(len(programs)), 2):
+        if max(a, b) < fresh:
+            continue
         for kept in range(1, len(programs[a])):
             middle = abs(kept / len(programs[a]) - 0.5)
             places = [j for j in (kept, kept + 1, kept - 1) if 0 < j < len(programs[b])]
@@ -56,9 +110,12 @@ def crossed_programs(programs: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def suffix_search(
-    lines: Sequence[str], neutral: Sequence[bool], pool: Sequence[Sequence[str]], *, above: int
+    lines: Sequence[str], neutral: Sequence[bool], pool: Sequence[Sequence[str]], reader: Reader, *, above: int
 ) -> Suffixes:
     """m* of a failed program: from the last line but one down, the first that some suffix completes.
+
+    A completion counts where it needs the lines after `above`. A line whose first few completions all run out of time
+    or memory is given up: its prefix does not end.
 
     Args:
         lines: the program.
@@ -67,13 +124,24 @@ def suffix_search(
         above: lines known to be completable; none of them is asked about.
     """
     judged = 0
+    exempt = reader.unused(lines)
     for kept in range(len(lines) - 1, above, -1):
         if neutral[kept - 1]:
             continue
-        candidates = suffix_programs(lines, kept, pool)
-        while batch := list(itertools.islice(candidates, BATCH)):
+        candidates = (program for program in suffix_programs(lines, kept, pool) if reader.readable(program))
+        size = FIRST
+        while batch := list(itertools.islice(candidates, size)):
             verdicts = yield batch
             judged += len(batch)
-            if any(verdict.passed for verdict in verdicts):
-                return kept, judged
+            for program in [one for one, verdict in zip(batch, verdicts, strict=True) if verdict.passed]:
+                without = reader.reductions(program, range(above + 1, kept + 1), exempt)
+                if without is None:
+                    continue
+                answers = (yield without) if without else []
+                judged += len(without)
+                if not any(verdict.passed for verdict in answers):
+                    return kept, judged
+            if size == FIRST and all(verdict.status in ENDLESS for verdict in verdicts):
+                break
+            size = BATCH
     return above, judged

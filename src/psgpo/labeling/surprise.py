@@ -32,17 +32,19 @@ class PolicySurprise:
             members.sort(key=lambda n: len(responses[n].token_ids))
             for start in range(0, len(members), ROWS):
                 rows = members[start : start + ROWS]
-                for number, values in zip(rows, _surprise(model, [responses[n] for n in rows]), strict=True):
+                pairs = [(responses[n].prompt_ids, responses[n].token_ids) for n in rows]
+                for number, values in zip(rows, token_surprise(model, pairs), strict=True):
                     found[number] = values
         return found
 
 
-def _surprise(model: PreTrainedModel, responses: Sequence[Response]) -> list[list[float]]:
-    ids, mask = right_pad([[*r.prompt_ids, *r.token_ids] for r in responses], 0)
-    prompt = torch.tensor([len(r.prompt_ids) for r in responses])
-    marked = mask * (torch.arange(ids.shape[1]) >= prompt[:, None])
+def token_surprise(model: PreTrainedModel, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[list[float]]:
+    """-log p of every token of the second parts of (prompt, response) pairs, in one forward pass, in nats."""
+    ids, mask = right_pad([[*prompt, *response] for prompt, response in pairs], 0)
+    starts = torch.tensor([len(prompt) for prompt, _ in pairs])
+    marked = mask * (torch.arange(ids.shape[1]) >= starts[:, None])
     logprobs, _ = token_logprobs(model, ids.to(model.device), mask.to(model.device), marked.to(model.device))
     return [
-        [-value for value in row[len(r.prompt_ids) : len(r.prompt_ids) + len(r.token_ids)].tolist()]
-        for row, r in zip(logprobs.cpu(), responses, strict=True)
+        [-value for value in row[len(prompt) : len(prompt) + len(response)].tolist()]
+        for row, (prompt, response) in zip(logprobs.cpu(), pairs, strict=True)
     ]

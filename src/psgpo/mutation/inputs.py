@@ -7,6 +7,7 @@ first". An input outside of it proves nothing: the reference may do anything the
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def _changed(value: Any, path: Path, contract: Contract, rng: random.Random) -> 
     if kind is int:
         near = [value - 1, value + 1, value + 2, value * 2, value // 2, -value, 0, 1]
         return rng.choice([*near, rng.randint(min(value, 0), max(value, 0) + 3)])
-    if kind is float:
+    if kind is float and math.isfinite(value):
         return rng.choice([value + 1, value - 0.5, value * 2, value / 2, -value, float(round(value))])
     if kind is str:
         return _changed_text(value, contract.characters(path), rng)

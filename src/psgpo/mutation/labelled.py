@@ -61,6 +61,11 @@ class LabelledProgram:
     decided_by: str
     """Tests that the program failed: `tests` (the problem's own), `plus` or `generated`; empty when it passed all."""
 
+    @property
+    def given_lines(self) -> int:
+        """Leading lines that the prompt gave, or that say nothing: those before the first labelled one."""
+        return next((n for n, label in enumerate(self.labels) if label), 0)
+
     def to_json(self) -> Json:
         return dataclasses.asdict(self) | {"lines": list(self.lines), "labels": list(self.labels)}
 

@@ -11,7 +11,9 @@ from psgpo.prm.data import (
     split_by_problem,
 )
 from psgpo.prm.measure import ScoredResponse, measure
+from psgpo.prm.record import ScorerRecord
 from psgpo.prm.score import PrmScorer
+from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.prm.train import train_prm
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "PrmExample",
     "PrmScorer",
     "ScoredResponse",
+    "ScorerRecord",
+    "TextScorer",
     "assess_prm",
     "build_examples",
     "load_exact",
     "measure",
+    "open_scorer",
     "response_key",
     "split_by_problem",
     "train_prm",

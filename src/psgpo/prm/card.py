@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from psgpo.config import PrmSettings
+from psgpo.prm.record import ScorerRecord
 
 _MEANING = {
     "sign": "near +1 where the program so far can still be completed to one that passes its tests, near -1 where it "
@@ -14,7 +15,9 @@ _MEANING = {
 }
 
 
-def model_card(settings: PrmSettings, kept: dict[str, Any], job: dict[str, Any]) -> str:
+def model_card(
+    settings: PrmSettings, kept: dict[str, Any], job: dict[str, Any], record: ScorerRecord | None = None
+) -> str:
     """Text of the card; `kept` is the metrics row of the epoch whose weights are in the folder."""
     numbers = {key: kept[key] for key in ("held_out_loss", "held_out_accuracy", "held_out_auroc")}
     rows = "\n".join(f"| {key} | {'–' if value is None else f'{value:.4f}'} |" for key, value in numbers.items())

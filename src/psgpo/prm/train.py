@@ -5,7 +5,7 @@
 The scalar head is read at the token that ends line m. Differs from the paper, which publishes the sum alone: the sum is
 divided by the number of lines in the batch, so that the learning rate does not depend on program length; the trunk
 starts from the SFT policy; the weights kept are those of the epoch with the least held-out loss.
-Classes are not re-weighted, as in the paper.
+Classes are not re-weighted unless asked for, as in the paper.
 """
 
 # B sequences, L code lines
@@ -23,16 +23,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psgpo.config import PrmSettings
 from psgpo.errors import UserError
 from psgpo.models import TokenValueModel, load_tokenizer
+from psgpo.optimizers import Muon
 from psgpo.prm.assess import score_examples, scored_response
 from psgpo.prm.card import model_card
 from psgpo.prm.data import PrmExample
 from psgpo.prm.measure import measure
+from psgpo.prm.record import ScorerRecord
 from psgpo.prm.score import PrmScorer, line_values
+from psgpo.prm.weights import line_weights
 from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog, length_buckets, warmup_cosine
 
@@ -46,11 +49,12 @@ def line_mse(scores: Tensor, targets: Tensor, weights: Tensor, denominator: Tens
 
 def train_prm(
     init_dir: Path | str,
-    train: Sequence[PrmExample],
+    train: Sequence[PrmExample] | Callable[[int], Sequence[PrmExample]],
     held_out: Sequence[PrmExample],
     settings: PrmSettings,
     out_dir: Path | str,
     *,
+    record: ScorerRecord | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -62,7 +66,11 @@ def train_prm(
     examples) depends on `seed` and the epoch alone.
 
     Args:
-        train, held_out: from `split_by_problem`; `held_out` chooses the epoch that is kept.
+        init_dir: a causal language model, or a value model to go on from.
+        train, held_out: from `split_by_problem`; `held_out` chooses the epoch that is kept. `train` may also be a
+            function of the epoch (from 1) that gives as many examples every time.
+        record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
+            never scored.
         progress: called with (optimizer steps done, all steps).
 
     Returns:
@@ -73,13 +81,14 @@ def train_prm(
     """
     out = Path(out_dir)
     tokenizer = load_tokenizer(init_dir)
-    model = TokenValueModel.from_policy(init_dir, seed=seed).to(device)
-    _check(train, held_out, model)
-    job = _job(train, held_out, settings, seed)
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(
-        learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95)
-    )
+    examples = train if callable(train) else lambda _epoch: train
+    first = examples(1)
+    model = initial_model(init_dir, seed).to(device)
+    _check(first, held_out, model)
+    job = _job(first, held_out, settings, seed)
+    weigh = line_weights(first, settings)
+    optimizer = _optimizers(model, settings)
+    held_out = [weigh(example) for example in held_out]
 
     scorer = PrmScorer(model, tokenizer, device=device)
     log = _open_log(out)
@@ -95,21 +104,48 @@ def train_prm(
         raise UserError(f"{out}: holds a PRM training with other settings or data; delete it or choose another folder")
     else:
         model.load_state_dict(log.state["model"])
-        optimizer.load_state_dict(log.state["optimizer"])
+        for one, state in zip(optimizer, log.state["optimizer"], strict=True):
+            one.load_state_dict(state)
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
     for epoch in range(done + 1, settings.epochs + 1):
-        row = _train_epoch(model, optimizer, train, settings, epoch, seed, tokenizer.pad_token_id, progress)
+        if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
+            break
+        now = [weigh(example) for example in (first if epoch == 1 else examples(epoch))]
+        row = _train_epoch(model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, progress)
         row |= held_out_metrics(scorer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
         if best is None or row["held_out_loss"] < best["held_out_loss"]:
             best = row
             model.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        log.save(row["step"], **plain, model=model.state_dict(), optimizer=optimizer.state_dict())
+        log.save(row["step"], **plain, model=model.state_dict(), optimizer=[o.state_dict() for o in optimizer])
     assert best is not None
-    _publish(out, model_card(settings, best, job))
+    _publish(out, model_card(settings, best, job, record), record)
     log.close()
     return best
+
+
+def initial_model(init_dir: Path | str, seed: int) -> TokenValueModel:
+    """A fresh head on a causal language model's trunk, or the value model that the folder holds."""
+    config = Path(init_dir) / "config.json"
+    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
+    if any("TokenClassification" in name for name in names or ()):
+        return TokenValueModel.from_pretrained(init_dir)
+    return TokenValueModel.from_policy(init_dir, seed=seed)
+
+
+def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon for hidden matrices where the settings say so; nothing for the frozen bias of the head."""
+    learning = [p for p in model.parameters() if p.requires_grad]
+    apart = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    apart |= {id(p) for p in model.head.parameters()}
+    hidden = [p for p in learning if settings.optimizer == "muon" and p.ndim == 2 and id(p) not in apart]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in learning if id(p) not in chosen]
+    adamw = torch.optim.AdamW(rest, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.95))
+    if not hidden:
+        return [adamw]
+    return [adamw, Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)]
 
 
 def _open_log(out: Path) -> ResumableLog:
@@ -118,9 +154,11 @@ def _open_log(out: Path) -> ResumableLog:
     return ResumableLog(out)
 
 
-def _publish(out: Path, card: str) -> None:
+def _publish(out: Path, card: str, record: ScorerRecord | None) -> None:
     """`best` becomes `model`, unless an attempt that died right after did that already."""
     if (out / "best").is_dir():
+        if record is not None:
+            record.save(out / "best")
         (out / "best" / "README.md").write_text(card, encoding="utf-8")
         shutil.rmtree(out / "model", ignore_errors=True)
         (out / "best").rename(out / "model")
@@ -139,7 +177,7 @@ def _job(
 
 def _train_epoch(
     model: TokenValueModel,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     train: Sequence[PrmExample],
     settings: PrmSettings,
     epoch: int,
@@ -154,14 +192,16 @@ def _train_epoch(
     loss_sum, lines, rate = 0.0, 0.0, 0.0
     model.train()
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
-        rate = settings.learning_rate * warmup_cosine(step, steps=steps, warmup=settings.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        factor = warmup_cosine(step, steps=steps, warmup=settings.warmup)
+        rate = settings.learning_rate * factor
         loss, count = _batch_loss(model, [train[i] for i in batch], pad)
-        optimizer.zero_grad()
+        model.zero_grad()
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
+        for optimizer, peak in zip(optimizers, (settings.learning_rate, settings.muon_learning_rate), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+            optimizer.step()
         loss_sum, lines = loss_sum + float(loss.detach()) * count, lines + count
         if progress:
             progress(step + 1, steps)

@@ -135,7 +135,7 @@ def auroc_by_position(data: Experiment) -> Plot | None:
 def reliability(data: Experiment) -> Plot | None:
     """Mean prediction against mean truth per bin of prediction, against exact labels where there are any."""
     figure, axes = new_figure("half")
-    _diagonal(axes)
+    diagonal(axes)
     ends: list[tuple[float, float, Series]] = []
     truths: set[str] = set()
     for number, name in enumerate(data.first.recipe.prm):
@@ -175,7 +175,7 @@ def reliability(data: Experiment) -> Plot | None:
     )
 
 
-def _diagonal(axes: Axes) -> None:
+def diagonal(axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,3 +75,15 @@ def bars() -> Iterator[Progress]:
     )
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         yield progress
+
+
+def drawn_on(display: Progress) -> Callable[[str, int, int], None]:
+    """A bar for each thing that is going on, made when it is first reported: progress(what, done, total)."""
+    tasks: dict[str, TaskID] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = display.add_task(what, total=total)
+        display.update(tasks[what], completed=done, total=total)
+
+    return progress

@@ -30,7 +30,16 @@ from psgpo.labeling import (
 )
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer
-from psgpo.prm import PrmScorer, assess_prm, build_examples, load_exact, response_key, split_by_problem, train_prm
+from psgpo.prm import (
+    PrmScorer,
+    ScorerRecord,
+    assess_prm,
+    build_examples,
+    load_exact,
+    response_key,
+    split_by_problem,
+    train_prm,
+)
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain, OpChainSettings, measure_strength
 from psgpo.problems.opchain.oracle import ExactOracle
@@ -263,7 +272,14 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     seed = derive_seed(run.recipe.seed, "prm", name)
     device = _device(run.recipe)
     start = policy_folder(run.path, "sft")
-    train_prm(start, train, choosing, settings, out, seed=seed, device=device, progress=progress)
+    record = ScorerRecord(
+        kind="causal",
+        scope="line",
+        target=settings.target,
+        prompt_template=run.recipe.prompt_template,
+        threshold=0.0,
+    )
+    train_prm(start, train, choosing, settings, out, record=record, seed=seed, device=device, progress=progress)
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),

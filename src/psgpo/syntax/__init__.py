@@ -1,5 +1,6 @@
 """Programs as statements: splicing the end of one behind the beginning of another. Standard library only, no torch."""
 
+from psgpo.syntax.needed import reductions, unused_lines
 from psgpo.syntax.reach import decided, open_ended
 from psgpo.syntax.repair import Patient, Repair, repairs
 from psgpo.syntax.splice import Donor, Receiver, Splice, splices, uses_prefix, without_blocks
@@ -16,8 +17,10 @@ __all__ = [
     "open_ended",
     "parse",
     "parse_prefix",
+    "reductions",
     "repairs",
     "splices",
+    "unused_lines",
     "uses_prefix",
     "without_blocks",
 ]

@@ -81,7 +81,7 @@ def else_after_return(program: Program) -> Iterator[Proposal]:
     for node in program.nodes:
         if not isinstance(node, ast.If) or not _two_blocks(program, node):
             continue
-        if not isinstance(node.body[-1], ast.Return) or _multiline_text(node.orelse):
+        if not isinstance(node.body[-1], ast.Return) or multiline_text(node.orelse):
             continue
         start, end = _block_span(program, node.orelse)
         body = textwrap.indent(textwrap.dedent(program.text[start:end]), program.indent(node))
@@ -136,7 +136,7 @@ def elif_to_else_if(program: Program) -> Iterator[Proposal]:
             continue
         indent = program.indent(node)
         text = program.text[slice(*program.span(node))]
-        if _multiline_text([node]) or "\n" not in text:
+        if multiline_text([node]) or "\n" not in text:
             continue
         unit = _unit(program, node)
         moved = textwrap.indent(indent + "if" + text[len(indent) + len("elif") :], unit)
@@ -359,7 +359,7 @@ def _fresh(program: Program, candidates: tuple[str, ...]) -> str:
     return next((name for name in candidates if name not in taken), f"new_{candidates[0]}")
 
 
-def _multiline_text(block: list[ast.stmt]) -> bool:
+def multiline_text(block: list[ast.stmt]) -> bool:
     """A string over several lines: moving it sideways would change it."""
     texts = (n for s in block for n in ast.walk(s) if isinstance(n, ast.Constant | ast.JoinedStr))
     return any(n.lineno != n.end_lineno for n in texts)

@@ -1,0 +1,97 @@
+"""What a labelling process needs to open: models, tokenizer, sandbox; small enough to be sent to other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from psgpo.execution import Sandbox
+from psgpo.labeling.collect import QueueingGrader
+from psgpo.labeling.splice_policy import Surprise
+from psgpo.lines import Tokenizer
+
+if TYPE_CHECKING:  # the sampler's package loads torch; it is imported where an engine is opened
+    from psgpo.sampling import Sampler
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenEngine:
+    """Arguments of `label_responses` that cannot be sent to another process."""
+
+    samplers: Mapping[str, Sampler]
+    tokenizer: Tokenizer
+    sandbox: QueueingGrader
+    surprise: Surprise | None = None
+
+
+class Engine(Protocol):
+    """Anything that can be pickled and opened."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Checkpoints, in training order."""
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that one worker takes."""
+
+    def open(self) -> AbstractContextManager[OpenEngine]:
+        """Load everything; the sandbox ends with the context."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelEngine:
+    """An `Engine` of samplers named by their specs."""
+
+    samplers: Mapping[str, str]
+    """Checkpoint name to sampler spec (`psgpo.sampling.open`), in training order. All share one tokenizer."""
+    tokenizer: str | None = None
+    """The tokenizer's folder; None: that of the model. A server needs one."""
+    device: str = "cpu"
+    batch_size: int = 256
+    threads: int = 1
+    """PyTorch threads of a worker on the CPU. Cores are better used by more workers."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further options of the samplers."""
+    sandbox: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of `psgpo.execution.Sandbox`."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.samplers)
+
+    @property
+    def gpus(self) -> float:
+        return 0.0 if self.device == "cpu" else 1.0
+
+    @contextmanager
+    def open(self) -> Iterator[OpenEngine]:
+        """See `Engine.open`.
+
+        Raises:
+            UserError: a sampler or the sandbox cannot be opened.
+        """
+        import torch
+
+        from psgpo.labeling.surprise import PolicySurprise
+        from psgpo.sampling import HFSampler
+        from psgpo.sampling.open import open_sampler
+
+        torch.set_num_threads(self.threads)
+        opened = {
+            name: open_sampler(
+                spec, tokenizer=self.tokenizer, device=self.device, batch_size=self.batch_size, **self.options
+            )
+            for name, spec in self.samplers.items()
+        }
+        samplers = {name: sampler for name, (sampler, _) in opened.items()}
+        models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
+        with Sandbox(**self.sandbox) as sandbox:
+            yield OpenEngine(
+                samplers=samplers,
+                tokenizer=next(iter(opened.values()))[1],
+                sandbox=sandbox,
+                surprise=PolicySurprise(models) if len(models) == len(samplers) else None,
+            )

@@ -1,0 +1,77 @@
+"""Where lines of a text end in the ids that a tokenizer makes of it, for tokenizers that change the text too.
+
+For a tokenizer whose ids decode to the text (byte-level BPE) this is `psgpo.lines.line_end_tokens`. Others drop
+newlines, fold case, put a space in front or read special tokens inside the code: then the offsets that the tokenizer
+reports decide, and line m ends with the last token that starts inside it.
+"""
+
+# T tokens, L code lines
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from psgpo.errors import UserError
+from psgpo.lines import CodeLine, Tokenizer, TokenText, code_lines, line_end_tokens
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Aligned:
+    """A text as ids."""
+
+    token_ids: tuple[int, ...]
+    """Shape: (T,)."""
+    line_ends: tuple[int, ...]
+    """Per line the index of the token that ends it; -1 where no token stands before the line's end. Shape: (L,)."""
+    overhang: tuple[bool, ...]
+    """Per line, whether that token also holds text of a later line (other than white space): its score would then
+    know more than the prefix. Shape: (L,)."""
+    lines: tuple[CodeLine, ...]
+    """Shape: (L,)."""
+
+
+class Aligner:
+    """Text to ids with line ends, under any fast tokenizer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._text = TokenText(cast(Tokenizer, tokenizer))
+
+    def __call__(self, text: str) -> Aligned:
+        """Align a response text; its lines are those of the code in it.
+
+        Raises:
+            UserError: the tokenizer changes the text and reports no offsets.
+        """
+        lines = code_lines(text)
+        ids = tuple(int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not lines:
+            return Aligned(token_ids=ids, line_ends=(), overhang=(), lines=())
+        decoded, stops = self._text.decode_with_ends(ids)
+        if decoded == text:
+            ends = line_end_tokens(stops, lines)
+        else:
+            starts, stops = self._offsets(text)
+            ends = tuple(_last_before(starts, line.end) for line in lines)
+        return Aligned(
+            token_ids=ids,
+            line_ends=ends,
+            overhang=tuple(bool(text[line.end : stops[end]].strip()) for line, end in zip(lines, ends, strict=True)),
+            lines=lines,
+        )
+
+    def _offsets(self, text: str) -> tuple[list[int], list[int]]:
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise UserError(
+                f"{type(self.tokenizer).__name__}: this tokenizer changes text and reports no offsets, so lines cannot "
+                "be found in its ids; use the model's fast tokenizer (tokenizer.json)"
+            )
+        spans = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return [int(start) for start, _ in spans], [int(stop) for _, stop in spans]
+
+
+def _last_before(starts: Sequence[int], end: int) -> int:
+    """Index of the last token that starts before `end`; -1 for none. Starts need not rise (zero-width tokens)."""
+    return next((t for t in range(len(starts) - 1, -1, -1) if starts[t] < end), -1)

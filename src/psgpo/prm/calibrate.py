@@ -1,0 +1,103 @@
+"""From a score to P(good), fitted on problems that are neither trained on nor measured. Pure NumPy.
+
+- temperature: P = σ(s / t), one number t > 0 by least log loss. Keeps the order and the point 0 <-> 1/2.
+- isotonic: the non-decreasing step function of least squares (pool adjacent violators), linear between the blocks'
+  mean scores, constant outside. Keeps the order up to ties; needs some hundred lines.
+
+Not fitted: P = (R + 1) / 2 for `sign`, σ(s) for `correct` and for `progress` margins.
+"""
+
+# N scored lines
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from psgpo.errors import UserError
+from psgpo.prm.record import Target
+
+Array = NDArray[np.float64]
+METHODS = ("temperature", "isotonic")
+LEAST_LINES = 20
+"""Fewer say nothing about probabilities."""
+
+
+def fit_calibration(method: str, scores: ArrayLike, good: ArrayLike) -> dict[str, Any]:
+    """The calibration to put into `ScorerRecord`.
+
+    Args:
+        scores: of lines. Shape: (N,).
+        good: whether each is good. Shape: (N,).
+
+    Raises:
+        UserError: an unknown method, too few lines, or lines of one class only.
+    """
+    scores_N, good_N = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=np.bool_)
+    if method not in METHODS:
+        raise UserError(f"calibration {method!r}: allowed are {', '.join(METHODS)}")
+    if len(scores_N) < LEAST_LINES or good_N.all() or not good_N.any():
+        raise UserError(
+            f"calibration: {len(scores_N)} held-out lines, {int(good_N.sum())} of them good; it needs at least "
+            f"{LEAST_LINES} and both classes. Hold out more problems"
+        )
+    if method == "temperature":
+        return {"method": method, "temperature": fit_temperature(scores_N, good_N)}
+    knots, values = fit_isotonic(scores_N, good_N)
+    return {"method": method, "scores": knots.tolist(), "probabilities": values.tolist()}
+
+
+def probabilities(scores: ArrayLike, calibration: dict[str, Any] | None, target: Target) -> Array:
+    """P(good) of scores; without a calibration the target's own reading (see this module). Shape: (N,)."""
+    scores_N = np.asarray(scores, dtype=np.float64)
+    if calibration is None:
+        return np.clip((scores_N + 1) / 2, 0.0, 1.0) if target == "sign" else sigmoid(scores_N)
+    if calibration["method"] == "temperature":
+        return sigmoid(scores_N / calibration["temperature"])
+    return np.interp(scores_N, calibration["scores"], calibration["probabilities"])
+
+
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x), without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def fit_temperature(scores: Array, good: NDArray[np.bool_]) -> float:
+    """argmin over t in [0.001, 1000] of the log loss of σ(s / t), by golden section on log t (the loss is unimodal)."""
+    signed_N = np.where(good, scores, -scores)
+
+    def loss(log_t: float) -> float:
+        return float(np.mean(np.logaddexp(0.0, -signed_N / math.exp(log_t))))
+
+    low, high = math.log(1e-3), math.log(1e3)
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(80):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) <= loss(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def fit_isotonic(scores: Array, good: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """(mean score, share of good lines) of each block, both increasing; equal scores share a block.
+
+    >>> fit_isotonic(np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, True, False, True]))
+    (array([0.1 , 0.25, 0.4 ]), array([0. , 0.5, 1. ]))
+    """
+    values, place = np.unique(scores, return_inverse=True)
+    counts = np.bincount(place.reshape(-1)).astype(np.float64)
+    hits = np.bincount(place.reshape(-1), weights=good.astype(np.float64))
+    blocks: list[list[float]] = []  # count, hits, sum of scores
+    for value, count, hit in zip(values, counts, hits, strict=True):
+        blocks.append([count, hit, value * count])
+        while len(blocks) > 1 and blocks[-2][1] * blocks[-1][0] >= blocks[-1][1] * blocks[-2][0]:
+            last = blocks.pop()
+            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
+    table = np.array(blocks)
+    return table[:, 2] / table[:, 0], table[:, 1] / table[:, 0]

@@ -1,0 +1,155 @@
+"""One interface for every PRM and ORM folder: a problem's text and a program in, one number per line out."""
+
+# L code lines
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from psgpo.errors import UserError
+from psgpo.models import TokenValueModel, load_tokenizer
+from psgpo.prm.align import Aligner
+from psgpo.prm.calibrate import probabilities
+from psgpo.prm.record import ScorerRecord
+from psgpo.prm.score import PrmScorer, ScoreItem
+from psgpo.prompts import encode_prompt, fill
+
+Scores = NDArray[np.float64]
+
+
+class TextScorer(Protocol):
+    """What `open_scorer` gives.
+
+    The lines are those of `psgpo.lines.code_lines(code)`. The score of line m says how good the program is up to and
+    with line m; it is made from the problem and that much of the program, except for `progress` (see `CausalScorer`).
+    """
+
+    record: ScorerRecord
+
+    @property
+    def threshold(self) -> float:
+        """A line that scores below it is called wrong."""
+        ...
+
+    def score_lines(self, problem: str, code: str) -> Scores:
+        """Shape: (L,). `problem` is `Problem.prompt`; the folder's template is applied here."""
+        ...
+
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Scores]:
+        """`score_lines` of many (problem, code), in batches."""
+        ...
+
+    def probabilities(self, problem: str, code: str) -> Scores:
+        """Calibrated P(good) per line, in [0, 1]. Shape: (L,)."""
+        ...
+
+    def score_program(self, problem: str, code: str) -> float:
+        """The ORM's score of the whole program; NaN for one without lines.
+
+        Raises:
+            UserError: this is no ORM.
+        """
+        ...
+
+
+class CausalScorer:
+    """A token value model read where lines end.
+
+    A `progress` PRM says how much of the program is done and right; which lines it calls good needs the whole
+    program (`psgpo.prm.measure`). Its line scores here are therefore the margins T max(0, R_1 .. R_T) + 1/2 - m,
+    below 0 for lines that it calls wrong.
+    """
+
+    def __init__(self, scorer: PrmScorer, record: ScorerRecord, name: str = "PRM") -> None:
+        self.record = record
+        self.scorer = scorer
+        self._name = name
+        self._align = Aligner(scorer.tokenizer)
+        self._context = getattr(scorer.model.classifier.config, "max_position_embeddings", None)
+
+    @property
+    def threshold(self) -> float:
+        return self.record.threshold
+
+    def score_lines(self, problem: str, code: str) -> Scores:
+        return self.score_many([(problem, code)])[0]
+
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[Scores]:
+        items: list[ScoreItem] = []
+        places: list[list[tuple[int, int]]] = []  # per pair, per line: (item, which of its line ends)
+        for problem, code in pairs:
+            prompt = self._prompt(problem)
+            aligned = self._align(code)
+            whole = len(items)
+            items.append((prompt, aligned.token_ids, aligned.line_ends))
+            places.append([(whole, m) for m in range(len(aligned.line_ends))])
+            for m, (line, over) in enumerate(zip(aligned.lines, aligned.overhang, strict=True)):
+                if over:  # its last token knows the next line: read the prefix alone
+                    alone = self._align(code[: line.end])
+                    places[-1][m] = (len(items), 0)
+                    items.append((prompt, alone.token_ids, [len(alone.token_ids) - 1]))
+        self._check(items)
+        found = self.scorer.score(items)
+        scores = [np.array([found[item][k] for item, k in lines], dtype=np.float64) for lines in places]
+        return [_margins(row) for row in scores] if self.record.target == "progress" else scores
+
+    def probabilities(self, problem: str, code: str) -> Scores:
+        return probabilities(self.score_lines(problem, code), self.record.calibration, self.record.target)
+
+    def score_program(self, problem: str, code: str) -> float:
+        _needs_orm(self.record, self._name)
+        aligned = self._align(code)
+        if not aligned.lines:
+            return float("nan")
+        item = (self._prompt(problem), aligned.token_ids, [len(aligned.token_ids) - 1])
+        self._check([item])
+        return float(self.scorer.score([item])[0][0])
+
+    def _prompt(self, problem: str) -> tuple[int, ...]:
+        ids = encode_prompt(self.scorer.tokenizer, fill(self.record.prompt_template, problem))
+        return ids if self.record.max_prompt_tokens is None else ids[: self.record.max_prompt_tokens]
+
+    def _check(self, items: Sequence[ScoreItem]) -> None:
+        longest = max((len(prompt) + len(ids) for prompt, ids, _ in items), default=0)
+        if self._context is not None and longest > self._context:
+            raise UserError(
+                f"{self._name}: a program with its problem has {longest} tokens, the model's context holds "
+                f"{self._context}; leave the program out or use a PRM with a longer context"
+            )
+        if any(len(prompt) + end < 0 for prompt, _, ends in items for end in ends):
+            raise UserError(f"{self._name}: an empty prompt and a line without tokens leave nothing to read")
+
+
+def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> TextScorer:
+    """The scorer of a model folder that holds `psgpo_prm.json`.
+
+    Raises:
+        UserError: the folder, its record, its weights or its tokenizer is missing or unusable.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the model folder of a PRM")
+    record = ScorerRecord.load(folder)
+    if record.kind == "encoder":
+        raise UserError(f"{folder}: encoders cannot be read yet")
+    scorer = PrmScorer(TokenValueModel.from_pretrained(folder, device=device), load_tokenizer(folder), device=device)
+    return CausalScorer(scorer, record, str(folder))
+
+
+def _margins(scores: Scores) -> Scores:
+    T = len(scores)
+    return T * max(0.0, float(scores.max())) + 0.5 - np.arange(1, T + 1) if T else scores
+
+
+def _needs_orm(record: ScorerRecord, name: str) -> None:
+    if record.scope != "program":
+        raise UserError(
+            f"{name}: scores lines, not whole programs; combine score_lines (least, mean, last), or train an ORM with "
+            "psgpo prm train --scope program"
+        )
