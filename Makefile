@@ -29,6 +29,13 @@ test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)
 test-all: $(INSTALLED)  ## Tests, the slow ones too
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
+$(VENV)/.ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
+	@touch $@
+
+test-ray: $(VENV)/.ray  ## Labelling on a real Ray cluster of this machine
+	$(BIN)/python -m pytest tests/labeling/test_on_ray.py
+
 # vLLM needs an older transformers than psgpo's own environment has. Its wheel's metadata asks for torch builds that not
 # every CPU machine has, and that are not used: so the list first, then the wheel alone.
 $(VLLM)/.installed: requirements/vllm.txt setup.py src/psgpo/execution/_lean.c
@@ -40,13 +47,6 @@ $(VLLM)/.installed: requirements/vllm.txt setup.py src/psgpo/execution/_lean.c
 
 test-vllm: $(VLLM)/.installed  ## Samplers against the real vLLM, in an environment of its own (3.5 GB, 2 minutes to make; tests 5)
 	PSGPO_ENGINES=vllm $(VLLM)/bin/python -m pytest tests/engines/test_vllm_engine.py tests/engines/test_vllm_server.py
-
-$(VENV)/.ray: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ray]'
-	@touch $@
-
-test-ray: $(VENV)/.ray  ## Labelling on a real Ray cluster of this machine
-	$(BIN)/python -m pytest tests/labeling/test_on_ray.py
 
 check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
 	$(BIN)/ruff check .

@@ -30,7 +30,7 @@ from psgpo.firsterror.judges import (
     read_judge_prompt,
     scores_of,
 )
-from psgpo.firsterror.make import mutant_items, opchain_items
+from psgpo.firsterror.make import mutant_items, opchain_items, refuse_repeats
 from psgpo.firsterror.measure import best_threshold, cross_fitted, figures, harmonic, interval, summary
 from psgpo.firsterror.run import run_baseline, run_judge, run_scorer
 from psgpo.jsonl import read_jsonl, write_jsonl
@@ -213,6 +213,31 @@ def test_a_scorer_must_score_every_line() -> None:
     with pytest.raises(UserError, match="1 scores for 4 lines"):
         scores_of(Short(), [item("a", 3)])
 
+    class Undefined:
+        def score_lines(self, problem: str, code: str) -> list[float]:
+            return [1.0, 0.0, math.nan, 1.0]
+
+    with pytest.raises(UserError, match="item a: the scorer gave NaN for line 3"):
+        scores_of(Undefined(), [item("a", 3)])
+
+
+def test_the_folder_of_another_judge_is_refused(tmp_path: Path) -> None:
+    items = [item("a", 3), item("b", None)]
+    before = run_baseline(items, "last-line", tmp_path)
+    with pytest.raises(UserError, match=r"another job \(judge differ"):
+        run_baseline(items, "random", tmp_path)
+    with pytest.raises(UserError, match=r"another job \(judge differ"):
+        run_scorer(items, Perfect(items), tmp_path)
+    with pytest.raises(UserError, match=r"another job \(items differ"):
+        run_baseline(items[:1], "last-line", tmp_path)
+    assert run_baseline(items, "last-line", tmp_path) == before
+
+
+def test_two_folders_with_programs_of_one_problem_are_refused(mutants: list[Item], chains: list[Item]) -> None:
+    refuse_repeats([*mutants, *chains])
+    with pytest.raises(UserError, match="comes from two of --mutants"):
+        refuse_repeats([*mutants, *mutants])
+
 
 @pytest.mark.parametrize(
     ("reply", "line"),
@@ -227,6 +252,8 @@ def test_a_scorer_must_score_every_line() -> None:
         ("ANSWER: 99", NO_ANSWER),
         ("I think it is right.", NO_ANSWER),
         ("", NO_ANSWER),
+        ("ANSWER: -1", NO_ANSWER),
+        ("-1", NO_ANSWER),
     ],
 )
 def test_answers_of_a_judge(reply: str, line: int) -> None:

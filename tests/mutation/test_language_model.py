@@ -17,6 +17,7 @@ from psgpo.mutation.labelled import load_programs
 from psgpo.mutation.language_model import PROMPTS, LanguageModel, filled, read_prompt, with_line
 from psgpo.mutation.program import Program
 from psgpo.mutation.run import Settings, run_mutation
+from psgpo.mutation.summary import render
 from psgpo.remote import UnusableReplyError
 
 
@@ -64,6 +65,10 @@ def test_a_model_as_teacher_from_request_to_labels(sandbox: Sandbox, tmp_path: P
     assert not several.in_place
     assert {p.teacher for p in programs.values()} == {"reference", "teacher-1"}
     assert summary["by_teacher"][0]["teacher"] == "teacher-1"
+    assert summary["candidates"] == 2 * 6
+    assert summary["outcomes"]["unusable"] == 6  # lines 1 and 3 twice, a refusal, an empty reply
+    assert summary["outcomes"]["duplicate"] == 1  # the line as it was
+    assert "unusable" in render(summary)
 
 
 def test_prompts_hold_the_program_once_whatever_is_in_it(tmp_path: Path) -> None:
@@ -144,8 +149,19 @@ def test_a_server_that_is_down_is_named() -> None:
 @pytest.mark.parametrize(
     "body", ["no json", "{}", json.dumps({"choices": []}), json.dumps({"choices": [{"message": {"content": None}}]})]
 )
-def test_replies_without_text_are_no_candidates(body: str) -> None:
+def test_a_server_that_never_gives_a_text_is_named(body: str) -> None:
     with fake_server(lambda request, number: (200, body)) as state:
         with pytest.raises(UnusableReplyError):
             server(state).ask("hello")
-        assert teacher(state).propose(count_even(), Program(COUNT), seed=0) == []
+        with pytest.raises(UserError, match=r"none of 12 replies for toy/count can be used, the last: the reply"):
+            teacher(state).propose(count_even(), Program(COUNT), seed=0)
+
+
+def test_replies_that_were_cut_off_are_not_used() -> None:
+    def cut(request: dict[str, Any], number: int) -> dict[str, Any]:
+        whole = "Line 2 is" in request["messages"][0]["content"]
+        return {"choices": [{"message": {"content": "x = 1"}, "finish_reason": "stop" if whole else "length"}]}
+
+    with fake_server(cut) as state:
+        found = teacher(state).propose(count_even(), Program(COUNT), seed=0)
+    assert [candidate.line for candidate in found if candidate.code] == [2, 2]

@@ -33,7 +33,7 @@ def make(
 ) -> None:
     """Make pairs of a wrong program, whose first wrong line is known, and a right one."""
     from psgpo.execution import Sandbox
-    from psgpo.firsterror.make import mutant_items, opchain_items
+    from psgpo.firsterror.make import mutant_items, opchain_items, refuse_repeats
     from psgpo.jsonl import write_jsonl
 
     low, _, high = operations.partition("-")
@@ -47,6 +47,7 @@ def make(
             items += opchain_items(opchain, sandbox.evaluate_many, operations=(int(low), int(high or low)), seed=seed)
     for path in mutants or []:
         items += mutant_items(path, per_problem=per_problem, seed=seed)
+    refuse_repeats(items)
     write_jsonl(out, (item.to_json() for item in items))
     wrong = sum(item.first_error is not None for item in items)
     sys.stdout.write(f"{wrong} wrong and {len(items) - wrong} right programs: {out}\n")
@@ -110,7 +111,8 @@ def run(
             result = run_judge(loaded, judge, out, concurrency=concurrency, seed=seed, progress=progress)
         else:
             opened = _prm(prm) if prm is not None else _scorer(scorer or "")
-            result = run_scorer(loaded, opened, out, threshold=threshold, progress=progress)
+            name = str(prm) if prm is not None else scorer or ""
+            result = run_scorer(loaded, opened, out, name=name, threshold=threshold, progress=progress)
     sys.stdout.write(render(result))
     sys.stdout.write(f"{out / 'results.jsonl'}\n{out / 'summary.json'}\n")
 
@@ -129,7 +131,7 @@ def _scorer(name: str) -> Any:
     sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute)()
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"--scorer {name!r}: {error}; write package.module:factory") from None
     if not hasattr(found, "score_lines"):
         raise UserError(f"--scorer {name!r}: what it returns has no score_lines(problem, code)")

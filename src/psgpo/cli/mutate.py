@@ -52,6 +52,7 @@ KeyVariable = Annotated[
     str, typer.Option("--api-key-env", help="Environment variable with the key.", rich_help_panel=_MODEL)
 ]
 PerLine = Annotated[int, typer.Option(min=1, help="Answers for each line, of each kind.", rich_help_panel=_MODEL)]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer of the model.", rich_help_panel=_MODEL)]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests at the same time.", rich_help_panel=_MODEL)]
 RequestTimeout = Annotated[float, typer.Option(help="Seconds for one request.", rich_help_panel=_MODEL)]
 BugPrompt = Annotated[Path | None, typer.Option(help="File with the prompt for bugs.", rich_help_panel=_MODEL)]
@@ -85,6 +86,7 @@ def mutate(
     model: Model = None,
     api_key_env: KeyVariable = "OPENAI_API_KEY",
     per_line: PerLine = 1,
+    max_tokens: MaxTokens = 512,
     concurrency: Concurrency = 8,
     request_timeout: RequestTimeout = 60.0,
     bug_prompt: BugPrompt = None,
@@ -101,6 +103,7 @@ def mutate(
     from psgpo.execution.confinement import ladder
     from psgpo.mutation.candidates import Teacher
     from psgpo.mutation.catalogue import Catalogue
+    from psgpo.mutation.chat import ChatServer
     from psgpo.mutation.language_model import PROMPTS, LanguageModel, read_prompt
     from psgpo.mutation.run import Labelling, Settings, run_mutation
     from psgpo.mutation.summary import render
@@ -113,7 +116,10 @@ def mutate(
         teachers.append(Catalogue(bugs_per_line=bugs_per_line, refactors_per_line=refactors_per_line))
     if server is not None:
         prompts = {"bug": bug_prompt or PROMPTS["bug"], "refactor": refactor_prompt or PROMPTS["refactor"]}
-        chat = _server(server, model, api_key_env, request_timeout)
+        if model is None:
+            raise UserError(f"--server {server}: name the model too, with --model")
+        key = os.environ.get(api_key_env, "")
+        chat = ChatServer(url=server, model=model, api_key=key, max_tokens=max_tokens, timeout=request_timeout)
         texts = {family: read_prompt(path) for family, path in prompts.items()}
         teachers.append(LanguageModel(server=chat, prompts=texts, per_line=per_line, concurrency=concurrency))  # type: ignore[arg-type]
     if not teachers:
@@ -141,11 +147,3 @@ def mutate(
             )
     sys.stdout.write(render(summary))
     sys.stdout.write("".join(f"{out / name}\n" for name in ("programs.jsonl", "orm.jsonl", "summary.json")))
-
-
-def _server(url: str, model: str | None, key_variable: str, timeout: float):  # type: ignore[no-untyped-def]
-    from psgpo.mutation.chat import ChatServer
-
-    if model is None:
-        raise UserError(f"--server {url}: name the model too, with --model")
-    return ChatServer(url=url, model=model, api_key=os.environ.get(key_variable, ""), timeout=timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ NO_ANSWER = -1
 """Stands for an answer that names neither a line nor none."""
 RIGHT = 0
 """Stands for: the program is right."""
-_ANSWER = re.compile(r"answer\W{0,6}(?:line\W{0,3})?(\d+|none|right|correct)\b", re.IGNORECASE)
+_ANSWER = re.compile(r"answer\W{0,6}(?:line\W{0,3})?(?<!-)(\d+|none|right|correct)\b", re.IGNORECASE)
 _FIELD = re.compile(r"\{(task|code)\}")
 
 
@@ -38,7 +39,7 @@ def scores_of(scorer: LineScorer, items: Sequence[Item]) -> list[list[float]]:
     """The scores of the lines of items, checked; in one call where the scorer has `score_many(pairs)`.
 
     Raises:
-        UserError: not one score per line.
+        UserError: not one score per line, or one that is no number.
     """
     many = getattr(scorer, "score_many", None)
     if many is not None:
@@ -52,6 +53,8 @@ def scores_of(scorer: LineScorer, items: Sequence[Item]) -> list[list[float]]:
             raise UserError(
                 f"item {item.id}: the scorer gave {len(row)} scores for {lines} lines; it must give one each"
             )
+        if any(math.isnan(score) for score in row):
+            raise UserError(f"item {item.id}: the scorer gave NaN for line {1 + [*map(math.isnan, row)].index(True)}")
     return rows
 
 
@@ -74,6 +77,7 @@ class ChatJudge:
             "judge": self.server.model,
             "url": self.server.url,
             "temperature": self.server.temperature,
+            "max_tokens": self.server.max_tokens,
             "prompt": digest,
         }
 
@@ -95,7 +99,7 @@ class ChatJudge:
 
 def read_answer(reply: str, item: Item) -> int:
     """What a reply names: the last `ANSWER: n` in it, or the number or word that is all of it."""
-    found = _ANSWER.findall(reply) or re.findall(r"^\W*(\d+|none)\W*$", reply, re.IGNORECASE)
+    found = _ANSWER.findall(reply) or re.findall(r"^\W*(?<!-)(\d+|none)\W*$", reply, re.IGNORECASE)
     if not found:
         return NO_ANSWER
     word = found[-1].lower()

@@ -118,6 +118,19 @@ def mutant_items(path: Path | str, *, per_problem: int = 2, seed: int = 0) -> li
     return items
 
 
+def refuse_repeats(items: Sequence[Item]) -> None:
+    """See that every id occurs once.
+
+    Raises:
+        UserError: two folders of mutants hold programs of one problem.
+    """
+    seen: set[str] = set()
+    for item in items:
+        if item.id in seen:
+            raise UserError(f"{item.id}: comes from two of --mutants; give one folder for each set of problems")
+        seen.add(item.id)
+
+
 def _is_exact(entry: LabelledProgram) -> bool:
     """One changed line, and a test that fails for good."""
     m = entry.mutated_line

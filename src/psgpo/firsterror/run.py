@@ -26,15 +26,21 @@ def run_scorer(
     scorer: LineScorer,
     out: Path,
     *,
+    name: str = "scorer",
     threshold: float | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Json:
     """Score every line, name the first line below the threshold, write results and summary.
 
     Args:
+        name: of the scorer, for the record.
         threshold: None chooses it on one half of the problems for the other, both ways round. What the scorer's own
             threshold would give, where it has one, is then in the summary beside it: `own_threshold`.
+
+    Raises:
+        UserError: `out` holds results of another judge or other items.
     """
+    _claim(out, items, {"judge": name})
     scores: list[list[float]] = []
     for start in range(0, len(items), BATCH):
         scores += scores_of(scorer, items[start : start + BATCH])
@@ -56,10 +62,11 @@ def run_baseline(items: Sequence[Item], name: str, out: Path) -> Json:
     """One of `BASELINES`.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name; `out` holds results of another judge or other items.
     """
     if name not in BASELINES:
         raise UserError(f"baseline {name!r}: choose one of {', '.join(BASELINES)}")
+    _claim(out, items, {"judge": f"baseline {name}"})
     named = [BASELINES[name](item) for item in items]
     return _finish(items, named, [{"id": i.id, "named": n} for i, n in zip(items, named, strict=True)], out, {})
 
@@ -78,8 +85,7 @@ def run_judge(
     Raises:
         UserError: the server does not answer; `out` holds answers of another judge or other items.
     """
-    digest = sha256("\n".join(json.dumps(item.to_json(), sort_keys=True) for item in items).encode()).hexdigest()[:16]
-    check_job(out / "job.json", judge.settings() | {"items": digest, "seed": seed})
+    _claim(out, items, judge.settings() | {"seed": seed})
     journal = out / "answers.jsonl"
     with JsonlAppender(journal) as appender:
         rows = {row["id"]: row for row in read_jsonl(journal, dict)}
@@ -95,6 +101,12 @@ def run_judge(
     progress(len(items), len(items))
     named = [rows[item.id]["named"] for item in items]
     return _finish(items, named, [rows[item.id] for item in items], out, {})
+
+
+def _claim(out: Path, items: Sequence[Item], job: Json) -> None:
+    """Write down whose results `out` holds; refuse a folder of another judge or of other items."""
+    digest = sha256("\n".join(json.dumps(item.to_json(), sort_keys=True) for item in items).encode()).hexdigest()[:16]
+    check_job(out / "job.json", job | {"items": digest})
 
 
 def _finish(items: Sequence[Item], named: Sequence[int], rows: Sequence[Json], out: Path, more: Json) -> Json:

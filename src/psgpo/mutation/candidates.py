@@ -19,10 +19,11 @@ class Candidate:
     """One changed program."""
 
     code: str
+    """Empty where the teacher's answer was no program."""
     teacher: str
     """`catalogue`, or the name of a model."""
     operator: str
-    """Name of the operator; for a model `mutate` or `refactor`."""
+    """Name of the operator; for a model `model-bug` or `model-refactor`."""
     kind: str
     family: Family
     line: int
@@ -30,7 +31,7 @@ class Candidate:
     mutated_line: int
     """First line of `code` (from 1) that differs from the reference's line of the same number."""
     in_place: bool
-    """Exactly one line differs and no line came or went."""
+    """The mutated line is the only one that differs, and no line came or went."""
     layout: bool = False
     """The tree may equal the reference's: a rewrite of layout only."""
 
@@ -58,13 +59,17 @@ class Changed:
 
 
 def changed_lines(before: str, after: str) -> Changed | None:
-    """Compare line by line, neutral lines (comments, blanks) left out; None when the new program only ends earlier."""
+    """Compare line by line; None when the new program only ends earlier.
+
+    Where a neutral line (comment, blank, bare string) is the first that differs, a statement is gone: the line that
+    stands behind it came too early.
+    """
     old, new = before.rstrip().split("\n"), code_lines(after)
     differs = [index >= len(old) or line.text != old[index] for index, line in enumerate(new)]
     first = next((i for i, line in enumerate(new) if not line.neutral and any(differs[: i + 1])), None)
     if first is None:
         return None
-    return Changed(first=first + 1, in_place=len(old) == len(new) and sum(differs) == 1)
+    return Changed(first=first + 1, in_place=len(old) == len(new) and sum(differs) == 1 and differs[first])
 
 
 def tree_key(code: str) -> str:
@@ -84,4 +89,6 @@ def _instructions(code: types.CodeType) -> Any:
         _instructions(item) if isinstance(item, types.CodeType) else (type(item).__name__, repr(item))
         for item in code.co_consts
     )
-    return (code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+    arguments = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+    return (code.co_code, constants, names, arguments, code.co_exceptiontable)

@@ -6,13 +6,20 @@ import random
 from collections.abc import Sequence
 
 from psgpo.mutation.candidates import Candidate, changed_lines
-from psgpo.mutation.operators import bug_expressions, bug_statements, refactor_expressions, refactor_statements
+from psgpo.mutation.operators import (
+    bug_expressions,
+    bug_statements,
+    bug_values,
+    refactor_expressions,
+    refactor_loops,
+    refactor_statements,
+)
 from psgpo.mutation.operators.registry import OPERATORS, Family, Operator
 from psgpo.mutation.program import Program, parse
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
 
-MODULES = (bug_expressions, bug_statements, refactor_expressions, refactor_statements)
+MODULES = (bug_expressions, bug_values, bug_statements, refactor_expressions, refactor_statements, refactor_loops)
 """Importing them fills `OPERATORS`."""
 
 

@@ -32,7 +32,7 @@ class ChatServer:
 
         Raises:
             UserError: the server is down, slow or refuses, after all tries.
-            UnusableReplyError: it answered with something that holds no text.
+            UnusableReplyError: it answered with something that holds no text, or with a text that was cut off.
         """
         body: dict[str, Any] = {
             "model": self.model,
@@ -46,9 +46,12 @@ class ChatServer:
             url=self.url, api_key=self.api_key, timeout=self.timeout, tries=self.tries, pause=self.pause
         )
         try:
-            content = endpoint.post("chat/completions", body, sleep=sleep)["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
+            choice = endpoint.post("chat/completions", body, sleep=sleep)["choices"][0]
+            content, reason = choice["message"]["content"], choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError):
             raise UnusableReplyError("the reply is no chat completion") from None
+        if reason == "length":
+            raise UnusableReplyError(f"the reply was cut off, at most after {self.max_tokens} tokens (--max-tokens)")
         if not isinstance(content, str):
             raise UnusableReplyError("the reply holds no text")
         return content

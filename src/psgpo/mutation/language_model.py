@@ -54,13 +54,19 @@ class LanguageModel:
     def settings(self) -> dict[str, object]:
         server = self.server
         prompts = {family: hashlib.sha256(text.encode()).hexdigest()[:16] for family, text in self.prompts.items()}
-        return {"url": server.url, "temperature": server.temperature, "per_line": self.per_line, "prompts": prompts}
+        return {
+            "url": server.url,
+            "temperature": server.temperature,
+            "max_tokens": server.max_tokens,
+            "per_line": self.per_line,
+            "prompts": prompts,
+        }
 
     def propose(self, problem: Problem, program: Program, *, seed: int) -> list[Candidate]:
-        """Ask for every line that is not neutral nor given; replies that are no replacement of the line are left out.
+        """Ask for every line that is not neutral nor given; a reply that is no replacement of the line has no code.
 
         Raises:
-            UserError: the server does not answer.
+            UserError: the server does not answer, or with nothing that can be used for any line.
         """
         asked = [
             (number, family, draw)
@@ -70,32 +76,40 @@ class LanguageModel:
             for draw in range(self.per_line)
         ]
 
-        def ask(item: tuple[int, Family, int]) -> Candidate | None:
+        reasons: list[str] = []
+
+        def ask(item: tuple[int, Family, int]) -> Candidate:
             number, family, _ = item
+            prompt = filled(self.prompts[family], problem, program, number)
             try:
-                prompt = filled(self.prompts[family], problem, program, number)
                 reply = self.server.ask(prompt, seed=derive_seed(seed, "teacher", problem.id, *item))
-            except UnusableReplyError:
-                return None
+            except UnusableReplyError as error:
+                reasons.append(str(error))
+                reply = ""
             return self._candidate(program, number, family, reply)
 
         with ThreadPoolExecutor(max_workers=self.concurrency) as threads:
-            return [candidate for candidate in threads.map(ask, asked) if candidate is not None]
+            candidates = list(threads.map(ask, asked))
+        if asked and len(reasons) == len(asked):
+            raise UserError(
+                f"{self.server.url}: none of {len(asked)} replies for {problem.id} can be used, the last: "
+                f"{reasons[-1]}; check the address and the model"
+            )
+        return candidates
 
-    def _candidate(self, program: Program, number: int, family: Family, reply: str) -> Candidate | None:
+    def _candidate(self, program: Program, number: int, family: Family, reply: str) -> Candidate:
         code = with_line(program, number, reply)
         changed = changed_lines(program.text, code) if code is not None else None
-        if code is None or changed is None:
-            return None
+        same = code == program.text
         return Candidate(
-            code=code,
+            code=code if code is not None and (same or changed is not None) else "",
             teacher=self.name,
             operator=f"model-{family}",
             kind="model",
             family=family,
             line=number,
-            mutated_line=changed.first,
-            in_place=changed.in_place,
+            mutated_line=changed.first if changed is not None else number,
+            in_place=changed is not None and changed.in_place,
         )
 
 

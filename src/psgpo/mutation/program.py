@@ -158,6 +158,17 @@ class Program:
             if isinstance(node, kinds) and not isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):
                 yield node
 
+    @cached_property
+    def bound_names(self) -> frozenset[str]:
+        """Names that the program binds anywhere; what is not among them and a builtin's name is that builtin."""
+        found = names(self.tree, ast.Store) | {n.arg for n in ast.walk(self.tree) if isinstance(n, ast.arg)}
+        for node in ast.walk(self.tree):
+            if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.alias):
+                found.add((node.asname or node.name).split(".")[0])
+        return frozenset(found)
+
     def blocks(self) -> Iterator[list[ast.stmt]]:
         """Lists of statements that may change."""
         for node in ast.walk(self.tree):
@@ -193,32 +204,39 @@ class Program:
         function = self.function_of(node)
         if function is None:
             return []
-        arguments = function.args
-        names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        names = parameters(function)
         stores = [n for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        stores = [store for store in stores if self.function_of(store) is function]
         here = self.statement_of(node)
         for store in sorted(stores, key=lambda n: (n.lineno, n.col_offset)):
-            inside = any(parent is here for parent in self._ancestors(store))
+            inside = any(parent is here for parent in self.ancestors(store))
             if store.lineno < node.lineno and not inside and not self._in_comprehension(store):
                 names.append(store.id)
         return list(dict.fromkeys(name for name in names if name not in ("self", "cls", "_")))
 
-    def _ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+    def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+        """What a node stands in, innermost first."""
         while (parent := self.parents.get(node)) is not None:
             yield parent
             node = parent
 
     def _in_comprehension(self, node: ast.AST) -> bool:
-        return any(isinstance(parent, ast.comprehension) for parent in self._ancestors(node))
+        return any(isinstance(parent, ast.comprehension) for parent in self.ancestors(node))
 
     def apply(self, edits: Sequence[Edit]) -> str:
         """The text after the edits, which must not overlap."""
         parts, position = [], 0
         for edit in sorted(edits, key=lambda e: (e.start, e.end)):
             assert edit.start >= position, "edits overlap"
-            parts += [self.text[position : edit.start], edit.new]
+            parts += [self.text[position : edit.start], self._lines_alike(edit.new)]
             position = edit.end
         return "".join([*parts, self.text[position:]])
+
+    def _lines_alike(self, new: str) -> str:
+        """New text whose lines end as those of the program do, where these all end in `\\r\\n`."""
+        if "\n" not in new or self.text.count("\r\n") < self.text.count("\n"):
+            return new
+        return new.replace("\r\n", "\n").replace("\n", "\r\n")
 
 
 def parse(text: str) -> ast.Module:
@@ -226,6 +244,15 @@ def parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return ast.parse(text)
+
+
+def parameters(function: ast.AST) -> list[str]:
+    """Names of a function's parameters, `*args` and `**options` among them; none for anything else."""
+    arguments = getattr(function, "args", None)
+    if not isinstance(arguments, ast.arguments):
+        return []
+    plain = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [a.arg for a in (*plain, arguments.vararg, arguments.kwarg) if a is not None]
 
 
 def names(node: ast.AST, context: type[ast.expr_context] | None = None) -> set[str]:
@@ -237,6 +264,7 @@ def names(node: ast.AST, context: type[ast.expr_context] | None = None) -> set[s
 def writes(statement: ast.stmt) -> set[str]:
     """What a statement binds or changes: `x`, `a` of `a[i] = x` and `a.append(x)`, `self.b` of `self.b = 1`."""
     found = names(statement, ast.Store)
+    alone = {part for node in ast.walk(statement) if isinstance(node, ast.Expr) for part in ast.walk(node)}
     for node in ast.walk(statement):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             found.add(ast.unparse(node))
@@ -244,7 +272,7 @@ def writes(statement: ast.stmt) -> set[str]:
             found |= _roots(node.value)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             # `e = match.end()` changes nothing, as a rule; a call for its own sake does, and so does `pop`.
-            changes = isinstance(statement, ast.Expr) or node.func.attr in _CHANGING
+            changes = node in alone or node.func.attr in _CHANGING
             found |= _roots(node.func.value) if changes else set()
     return found
 
@@ -280,6 +308,13 @@ def _roots(node: ast.expr) -> set[str]:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
     return found | ({node.id} if isinstance(node, ast.Name) else set())
+
+
+def exchanged(first: str, second: str) -> tuple[str, str]:
+    """Two pieces of whole lines, fit to change places where the second is the end of a file without a newline."""
+    if second.endswith("\n"):
+        return first, second
+    return first.removesuffix("\n").removesuffix("\r"), second + "\n"
 
 
 def _is_word(char: str) -> bool:

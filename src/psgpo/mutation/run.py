@@ -31,7 +31,7 @@ from psgpo.records import Json, Problem
 
 BATCH = 16
 """Problems judged together."""
-FORMAT = 1
+FORMAT = 2
 Progress = Callable[[int, int], None]
 
 
@@ -88,7 +88,7 @@ def run_mutation(
     if not any(problem.reference_solution for problem in problems):
         raise UserError(
             "none of the problems has a reference solution, and mutants are made from those; give problems with "
-            "'reference_solution', or label responses of a model instead (psgpo label)"
+            "'reference_solution', or label responses of a model instead (psgpo labels make)"
         )
     check_job(out / "job.json", _job(problems, teachers, plus, settings))
     journal = out / "journal.jsonl"

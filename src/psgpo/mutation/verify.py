@@ -8,6 +8,7 @@ untraced     passes, and the trace gave no answer
 equivalent   a planted bug that compiles to the same instructions as the reference
 duplicate    same syntax tree as the reference or as an earlier proposal
 invalid      does not compile
+unusable     a model's reply that is no replacement of the line
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from psgpo.records import Json, Problem, Status, Verdict
 
 POSITIVE, NEGATIVE, TIMEOUT, MEMORY = "positive", "negative", "timeout", "memory"
 UNREACHED, UNTRACED, EQUIVALENT, DUPLICATE, INVALID = "unreached", "untraced", "equivalent", "duplicate", "invalid"
-OUTCOMES = (POSITIVE, NEGATIVE, TIMEOUT, MEMORY, UNREACHED, UNTRACED, EQUIVALENT, DUPLICATE, INVALID)
+UNUSABLE = "unusable"
+OUTCOMES = (POSITIVE, NEGATIVE, TIMEOUT, MEMORY, UNREACHED, UNTRACED, EQUIVALENT, DUPLICATE, INVALID, UNUSABLE)
 KEPT = frozenset({POSITIVE, NEGATIVE, TIMEOUT})
 """Outcomes whose programs are written down."""
 _BY_STATUS = {Status.TIMEOUT: TIMEOUT, Status.MEMORY: MEMORY, Status.SYNTAX_ERROR: INVALID}
@@ -144,6 +146,9 @@ def _set_aside_repeats(work: Work) -> None:
     trees, texts = {reference_tree}, {work.program.text}
     for judged in work.judged:
         candidate = judged.candidate
+        if not candidate.code:
+            judged.outcome = UNUSABLE
+            continue
         try:
             tree, compiled = tree_key(candidate.code), compiled_key(candidate.code)
         except (SyntaxError, ValueError, RecursionError):

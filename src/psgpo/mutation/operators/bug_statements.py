@@ -1,8 +1,8 @@
 """Bugs of whole statements: dropped, exchanged, wrongly indented, wrongly begun, wrongly returned.
 
 Where a statement is missing, the first line that is wrong is the one that came too early. So a statement is dropped,
-and two are exchanged, only where that line needs what should have stood before it (`_needs`): else the prefix is still
-good.
+and two are exchanged, only where that line needs what should have stood before it (`_needs`) or leaves the function:
+else the prefix is still good.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from psgpo.mutation.operators.registry import Proposal, at, operator
-from psgpo.mutation.program import Edit, Program, reads, writes
+from psgpo.mutation.program import Edit, Program, exchanged, reads, writes
 
 _SIMPLE = (ast.Assign, ast.AugAssign, ast.Expr, ast.AnnAssign, ast.Delete)
 
@@ -30,14 +30,13 @@ def dropped_statement(program: Program) -> Iterator[Proposal]:
 
 @operator("dropped-guard", "dropped statement", "bug")
 def dropped_guard(program: Program) -> Iterator[Proposal]:
-    """`if n < 2: return 1` before other statements is forgotten."""
+    """`if n < 2: return 1` before a `return` is forgotten."""
     for block in program.blocks():
         for position, statement in enumerate(block[:-1]):
             if not isinstance(statement, ast.If) or statement.orelse or _is_elif(program, statement):
                 continue
             leaves = isinstance(statement.body[-1], ast.Return | ast.Break | ast.Continue | ast.Raise)
-            last = block[position + 1]
-            if leaves and program.own_lines(statement) and isinstance(last, ast.Return | ast.For | ast.While):
+            if leaves and program.own_lines(statement) and isinstance(block[position + 1], ast.Return):
                 start, end = program.span(statement)
                 yield at(statement.lineno, Edit(start=start, end=end, new=""))
 
@@ -182,9 +181,11 @@ def _other_returns(program: Program, value: ast.expr) -> list[str]:
 
 @operator("forgotten-return", "return value", "bug")
 def forgotten_return(program: Program) -> Iterator[Proposal]:
-    """`return x` becomes `x`."""
+    """`return x` becomes `x`; not of a text, which would stand there as a comment does."""
     for node in program.nodes:
         if isinstance(node, ast.Return) and node.value is not None:
+            if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str | bytes):
+                continue
             start = program.start(node)
             end = start + len("return")
             end += program.text[end : end + 1] == " "
@@ -197,9 +198,7 @@ def forgotten_return(program: Program) -> Iterator[Proposal]:
 def exchange(program: Program, first: ast.stmt, second: ast.stmt) -> tuple[Edit, ...]:
     """Exchange the lines of two neighbours; what stands between them stays."""
     (start, middle), (begin, end) = program.span(first), program.span(second)
-    a, b = program.text[start:middle], program.text[begin:end]
-    if not b.endswith("\n"):
-        a, b = a.removesuffix("\n"), b + "\n"
+    a, b = exchanged(program.text[start:middle], program.text[begin:end])
     return Edit(start=start, end=middle, new=b), Edit(start=begin, end=end, new=a)
 
 

@@ -33,7 +33,8 @@ _AND, _OR = "and", "or"
 
 def opposite(program: Program, test: ast.expr) -> str:
     """The condition that holds when `test` does not."""
-    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+    if _is_not(test):
+        assert isinstance(test, ast.UnaryOp)
         return program.source(test.operand)
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         left, right = program.operand(test.left), program.operand(test.comparators[0])
@@ -51,7 +52,7 @@ def is_condition(program: Program, node: ast.expr) -> bool:
 
 @operator("swap-operands", "operand order", "refactor")
 def swap_operands(program: Program) -> Iterator[Proposal]:
-    """`a * b` becomes `b * a`; `a + b` only where it is surely a sum of numbers or execution will tell."""
+    """`a * b` becomes `b * a`; `a + b` too, where neither side is surely a text or a list."""
     for node in program.expressions(ast.BinOp):
         assert isinstance(node, ast.BinOp)
         if not isinstance(node.op, ast.Add | ast.Mult | ast.BitAnd | ast.BitOr | ast.BitXor):
@@ -60,7 +61,8 @@ def swap_operands(program: Program) -> Iterator[Proposal]:
             continue  # another grouping changes the last bit of a float
         left, right = program.operand(node.left), program.operand(node.right)
         symbol = {ast.Add: "+", ast.Mult: "*", ast.BitAnd: "&", ast.BitOr: "|", ast.BitXor: "^"}[type(node.op)]
-        if left != right and not any(isinstance(side, ast.List | ast.ListComp) for side in (node.left, node.right)):
+        joins = isinstance(node.op, ast.Add) and (_is_sequence(node.left) or _is_sequence(node.right))
+        if left != right and not joins:
             yield at(node.lineno, program.replace(node, f"{right} {symbol} {left}"))
 
 
@@ -112,9 +114,11 @@ def de_morgan(program: Program) -> Iterator[Proposal]:
         if not is_condition(program, node) or len(node.values) > 3:
             continue
         word = _OR if isinstance(node.op, ast.And) else _AND
-        joined = f" {word} ".join(_atom(opposite(program, value)) for value in node.values)
+        joined = f" {word} ".join(_opposite_part(program, value) for value in node.values)
         parent = program.parents[node]
         if isinstance(parent, ast.UnaryOp):
+            if any(map(_is_not, node.values)) and not is_condition(program, parent):
+                continue  # `not (not a and b)` is a truth value, `a or not b` need not be one
             yield at(parent.lineno, program.replace(parent, f"({joined})"))
         else:
             yield at(node.lineno, program.replace(node, f"not ({joined})"))
@@ -185,7 +189,9 @@ def explicit_range(program: Program) -> Iterator[Proposal]:
 
 @operator("literal-form", "equivalent literal", "refactor")
 def literal_form(program: Program) -> Iterator[Proposal]:
-    """`[]` becomes `list()`, `{}` `dict()`, `set()` and `""` likewise; `list()` becomes `[]`."""
+    """`[]` becomes `list()` and `{}` becomes `dict()`, and the other way round."""
+    if program.bound_names & {"list", "dict"}:
+        return
     for node in program.expressions(ast.List, ast.Dict, ast.Call):
         if isinstance(node, ast.List) and not node.elts:
             yield at(node.lineno, program.replace(node, "list()"))
@@ -218,14 +224,14 @@ def power_form(program: Program) -> Iterator[Proposal]:
 
 @operator("parity-form", "equivalent arithmetic", "refactor")
 def parity_form(program: Program) -> Iterator[Proposal]:
-    """`x % 2 == 0` becomes `not x % 2` in a condition; `x == []` and `len(x) == 0` become `not x`."""
+    """`x % 2 == 0` becomes `not x % 2` in a condition; `len(x) == 0` becomes `not x`."""
     for node in program.expressions(ast.Compare):
         assert isinstance(node, ast.Compare)
         if len(node.ops) != 1 or not is_condition(program, node) or _inside_not(program, node):
             continue
         left, right = node.left, node.comparators[0]
         remainder = isinstance(left, ast.BinOp) and isinstance(left.op, ast.Mod)
-        length = isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "len"
+        length = isinstance(left, ast.Call) and isinstance(left.func, ast.Name) and left.func.id == "len" and left.args
         if _is(right, 0) and (remainder or length) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
             text = program.source(left.args[0]) if isinstance(left, ast.Call) else program.source(left)
             word = "not " if isinstance(node.ops[0], ast.Eq) else ""
@@ -240,7 +246,7 @@ def text_form(program: Program) -> Iterator[Proposal]:
         if isinstance(node, ast.JoinedStr):
             new = _formatted(node)
         elif isinstance(node, ast.Call):
-            named = isinstance(node.func, ast.Name) and node.func.id == "str"
+            named = isinstance(node.func, ast.Name) and node.func.id == "str" and "str" not in program.bound_names
             if named and len(node.args) == 1 and isinstance(node.args[0], ast.Name) and not node.keywords:
                 new = f'f"{{{node.args[0].id}}}"'
         elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) and _is(node.left, "%s"):
@@ -257,7 +263,7 @@ def negative_index(program: Program) -> Iterator[Proposal]:
             continue
         name, place = node.value.id, node.slice
         text = program.source(place)
-        if text == "-1":
+        if text == "-1" and "len" not in program.bound_names:
             yield at(node.lineno, program.replace(place, f"len({name}) - 1"))
         elif text.replace(" ", "") == f"len({name})-1":
             yield at(node.lineno, program.replace(place, "-1"))
@@ -281,13 +287,29 @@ def _formatted(node: ast.JoinedStr) -> str | None:
     return f"{template!r}.format({', '.join(values)})" if values else None
 
 
+def _is_sequence(node: ast.expr) -> bool:
+    """Whether the order counts where the value is added: a text, list, tuple or slice."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str | bytes)
+    sliced = isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice)
+    return sliced or isinstance(node, ast.List | ast.ListComp | ast.Tuple | ast.JoinedStr)
+
+
 def _is(node: ast.expr | None, value: object) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is type(value) and node.value == value
 
 
-def _atom(text: str) -> str:
-    """A condition that may stand beside `and` and `or`."""
-    return f"({text})" if " and " in text or " or " in text or " if " in text or "lambda" in text else text
+def _opposite_part(program: Program, test: ast.expr) -> str:
+    """The opposite of a condition, fit to stand beside `and` and `or`."""
+    if _is_not(test):
+        assert isinstance(test, ast.UnaryOp)
+        simple = isinstance(test.operand, ast.Compare | ast.BinOp) and test.operand.lineno == test.operand.end_lineno
+        return program.source(test.operand) if simple else program.operand(test.operand)
+    return opposite(program, test)
+
+
+def _is_not(node: ast.expr) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
 
 
 def _inside_not(program: Program, node: ast.expr) -> bool:

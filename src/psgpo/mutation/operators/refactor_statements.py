@@ -11,7 +11,7 @@ from itertools import pairwise
 from psgpo.mutation.operators.bug_statements import exchange, neighbours
 from psgpo.mutation.operators.refactor_expressions import opposite
 from psgpo.mutation.operators.registry import Proposal, at, operator
-from psgpo.mutation.program import Edit, Program, names, reads, writes
+from psgpo.mutation.program import Edit, Program, exchanged, names, reads, writes
 
 _SYMBOLS: dict[type[ast.operator], str] = {
     ast.Add: "+",
@@ -27,7 +27,11 @@ _SYMBOLS: dict[type[ast.operator], str] = {
     ast.LShift: "<<",
     ast.RShift: ">>",
 }
-_FRESH = ("result", "value", "answer", "item_value", "current")
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Global, ast.Nonlocal, ast.JoinedStr, ast.Match)
+"""Functions that hold one of these keep their names: scopes of their own, positions or names that are hard to find."""
+_ACTS = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom)
+"""What may do more than give a value."""
+FRESH = ("result", "value", "answer", "item_value", "current")
 _PAIRS = (
     "i:idx j:pos k:step n:size m:width x:item y:other s:text res:result result:res sum:total count:counter "
     "temp:tmp max:largest min:smallest total:acc lst:items arr:values c:char ans:answer flag:found dp:table"
@@ -66,9 +70,7 @@ def invert_if(program: Program) -> Iterator[Proposal]:
         if not isinstance(node, ast.If) or not _two_blocks(program, node):
             continue
         a, b = _block_span(program, node.body), _block_span(program, node.orelse)
-        first, second = program.text[slice(*a)], program.text[slice(*b)]
-        if not second.endswith("\n"):
-            first, second = first.removesuffix("\n"), second + "\n"
+        first, second = exchanged(program.text[slice(*a)], program.text[slice(*b)])
         condition = program.replace(
             node.test, f"({opposite(program, node.test)})" if _tight(program, node) else opposite(program, node.test)
         )
@@ -95,7 +97,7 @@ def conditional_to_if(program: Program) -> Iterator[Proposal]:
     for node in program.nodes:
         if isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.IfExp) and program.own_lines(node):
             indent, value = program.indent(node), node.value
-            inner = indent + _unit(program, node)
+            inner = indent + indent_unit(program, node)
             head = program.text[program.start(node) : program.start(value)]
             if "(" in head or "\n" in program.source(node):
                 continue
@@ -138,7 +140,7 @@ def elif_to_else_if(program: Program) -> Iterator[Proposal]:
         text = program.text[slice(*program.span(node))]
         if multiline_text([node]) or "\n" not in text:
             continue
-        unit = _unit(program, node)
+        unit = indent_unit(program, node)
         moved = textwrap.indent(indent + "if" + text[len(indent) + len("elif") :], unit)
         start, end = program.span(node)
         yield at(node.lineno, Edit(start=start, end=end, new=f"{indent}else:\n{moved}"))
@@ -157,7 +159,7 @@ def name_result(program: Program) -> Iterator[Proposal]:
                 or not program.text[program.start(node) : program.start(node.value)].endswith(" ")
             ):
                 continue
-            name = _fresh(program, _FRESH)
+            name = fresh_name(program, FRESH)
             text = f"{name} = {program.source(node.value)}\n{program.indent(node)}return {name}"
             yield at(node.lineno, program.replace(node, text))
 
@@ -171,7 +173,7 @@ def inline_result(program: Program) -> Iterator[Proposal]:
                 continue
             target = first.targets[0]
             same = isinstance(second.value, ast.Name) and isinstance(target, ast.Name) and target.id == second.value.id
-            if same and program.own_lines(first) and program.own_lines(second):
+            if same and not _kept_elsewhere(program, second) and program.own_lines(first) and program.own_lines(second):
                 start, end = program.span(first)[0], program.end(second)
                 text = f"{program.indent(first)}return {program.source(first.value)}"
                 yield at(first.lineno, Edit(start=start, end=end, new=text))
@@ -191,7 +193,7 @@ def name_condition(program: Program) -> Iterator[Proposal]:
                 continue
             if _tight(program, node) or "\n" in program.source(node.test):
                 continue
-            name = _fresh(program, ("condition", "holds", "matches"))
+            name = fresh_name(program, ("condition", "holds", "matches"))
             line = f"{name} = {program.source(node.test)}\n{program.indent(node)}"
             start = program.start(node)
             yield at(node.lineno, Edit(start=start, end=start, new=line), program.replace(node.test, name))
@@ -201,16 +203,11 @@ def name_condition(program: Program) -> Iterator[Proposal]:
 def rename_local(program: Program) -> Iterator[Proposal]:
     """A local variable gets another name, everywhere in its function."""
     for function in (n for n in ast.walk(program.tree) if isinstance(n, ast.FunctionDef)):
-        inner = [n for n in ast.walk(function) if n is not function]
-        scoped = any(
-            isinstance(n, ast.FunctionDef | ast.ClassDef | ast.Global | ast.Nonlocal | ast.JoinedStr) for n in inner
-        )
-        if scoped or function.lineno <= program.given_lines or _calls_locals(function):
+        inner = [n for statement in function.body for n in ast.walk(statement)]
+        if any(isinstance(n, _SCOPES) for n in inner) or _calls_locals(function):
             continue
-        taken = (
-            names(program.tree) | set(dir(builtins)) | {n.arg for n in ast.walk(program.tree) if isinstance(n, ast.arg)}
-        )
-        parameters = {n.arg for n in inner if isinstance(n, ast.arg)}
+        taken = names(program.tree) | program.bound_names | set(dir(builtins))
+        parameters = {n.arg for n in ast.walk(function) if isinstance(n, ast.arg)}
         bound = [n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
         handlers = {n.name for n in inner if isinstance(n, ast.ExceptHandler)}
         imported = {(a.asname or a.name) for n in inner if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
@@ -220,55 +217,9 @@ def rename_local(program: Program) -> Iterator[Proposal]:
             new = _NEW_NAMES.get(name, f"{name}_value")
             new = new if new not in taken else f"new_{name}"
             places = [n for n in inner if isinstance(n, ast.Name) and n.id == name]
-            if new not in taken and places:
+            if new not in taken and min(place.lineno for place in places) > program.given_lines:
                 edits = [program.replace(place, new) for place in places]
                 yield at(min(place.lineno for place in places), *edits)
-
-
-@operator("loop-to-comprehension", "loop form", "refactor")
-def loop_to_comprehension(program: Program) -> Iterator[Proposal]:
-    """`r = []` and a loop that appends become a list comprehension."""
-    for block in program.blocks():
-        for first, loop in pairwise(block):
-            appended = _appended(first, loop)
-            if appended is None or not program.own_lines(first) or not program.own_lines(loop):
-                continue
-            assert isinstance(first, ast.Assign)
-            assert isinstance(loop, ast.For)
-            value, test = appended
-            target = program.source(first.targets[0])
-            condition = f" if {program.operand(test)}" if test is not None else ""
-            head = f"{program.operand(value)} for {program.source(loop.target)} in {program.operand(loop.iter)}"
-            text = f"{target} = [{head}{condition}]"
-            if "\n" not in text and "#" not in program.source(loop):
-                yield at(first.lineno, Edit(start=program.start(first), end=program.end(loop), new=text))
-
-
-@operator("comprehension-to-loop", "loop form", "refactor")
-def comprehension_to_loop(program: Program) -> Iterator[Proposal]:
-    """A list comprehension that is assigned or returned becomes a loop that appends."""
-    for node in program.nodes:
-        if not isinstance(node, ast.Return | ast.Assign) or not isinstance(node.value, ast.ListComp):
-            continue
-        value = node.value
-        generator = value.generators[0]
-        if len(value.generators) > 1 or generator.is_async or len(generator.ifs) > 1 or "\n" in program.source(node):
-            continue
-        if not program.own_lines(node) or (isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name)):
-            continue
-        name = program.source(node.targets[0]) if isinstance(node, ast.Assign) else _fresh(program, _FRESH)
-        if isinstance(node, ast.Assign) and (len(node.targets) > 1 or name in reads(value)):
-            continue
-        indent, unit = program.indent(node), _unit(program, node)
-        lines = [f"{name} = []", f"{indent}for {program.source(generator.target)} in {program.source(generator.iter)}:"]
-        inner = indent + unit
-        if generator.ifs:
-            lines.append(f"{inner}if {program.source(generator.ifs[0])}:")
-            inner += unit
-        lines.append(f"{inner}{name}.append({program.source(value.elt)})")
-        if isinstance(node, ast.Return):
-            lines.append(f"{indent}return {name}")
-        yield at(node.lineno, program.replace(node, "\n".join(lines)))
 
 
 @operator("swap-independent", "statement order", "refactor")
@@ -277,44 +228,9 @@ def swap_independent(program: Program) -> Iterator[Proposal]:
     for first, second in neighbours(program):
         plain = isinstance(first, ast.Assign | ast.AugAssign) and isinstance(second, ast.Assign | ast.AugAssign)
         mixed = (writes(first) & (reads(second) | writes(second))) | (writes(second) & reads(first))
-        calls = any(isinstance(n, ast.Call) for n in (*ast.walk(first), *ast.walk(second)))
-        if plain and not mixed and not calls and program.source(first) != program.source(second):
+        acts = any(isinstance(n, _ACTS) for n in (*ast.walk(first), *ast.walk(second)))
+        if plain and not mixed and not acts and program.source(first) != program.source(second):
             yield at(first.lineno, *exchange(program, first, second))
-
-
-@operator("for-to-while", "loop form", "refactor")
-def for_to_while(program: Program) -> Iterator[Proposal]:
-    """`for i in range(n):` becomes a `while` loop that counts."""
-    for node in program.nodes:
-        if not isinstance(node, ast.For) or node.orelse or not isinstance(node.target, ast.Name):
-            continue
-        call = node.iter
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "range"):
-            continue
-        jumps = any(isinstance(n, ast.Continue) for n in ast.walk(node))
-        if (
-            jumps
-            or not 1 <= len(call.args) <= 2
-            or call.keywords
-            or not program.own_lines(node)
-            or "\n" in program.source(call)
-        ):
-            continue
-        name, bound = node.target.id, call.args[-1]
-        changed = set().union(*(writes(statement) for statement in node.body))
-        if name in changed or names(bound) & changed or not program.own_lines(node.body[-1]):
-            continue
-        begin = program.source(call.args[0]) if len(call.args) == 2 else "0"
-        indent, inner = program.indent(node), program.indent(node.body[0])
-        header = f"{name} = {begin}\n{indent}while {name} < {program.operand(bound)}:"
-        colon = program.text.index(":", program.end(call)) + 1
-        end = program.end(node.body[-1])
-        step = Edit(start=end, end=end, new=f"\n{inner}{name} += 1")
-        if (
-            program.text[program.end(call) : colon].strip(" )") == ":"
-            and not program.text[colon:].split("\n", 1)[0].strip()
-        ):
-            yield at(node.lineno, Edit(start=program.start(node), end=colon, new=header), step)
 
 
 # --- helpers
@@ -346,7 +262,7 @@ def _tight(program: Program, node: ast.If) -> bool:
     return program.text[program.start(node.test) - 1] == "("
 
 
-def _unit(program: Program, node: ast.stmt) -> str:
+def indent_unit(program: Program, node: ast.stmt) -> str:
     """One step of indentation, as the function around a statement uses it."""
     function = program.function_of(node)
     if function is None or function.body[0].lineno == function.lineno:
@@ -354,8 +270,8 @@ def _unit(program: Program, node: ast.stmt) -> str:
     return program.indent(function.body[0])[len(program.indent(function)) :] or "    "
 
 
-def _fresh(program: Program, candidates: tuple[str, ...]) -> str:
-    taken = names(program.tree) | {n.arg for n in ast.walk(program.tree) if isinstance(n, ast.arg)}
+def fresh_name(program: Program, candidates: tuple[str, ...]) -> str:
+    taken = names(program.tree) | program.bound_names
     return next((name for name in candidates if name not in taken), f"new_{candidates[0]}")
 
 
@@ -365,25 +281,20 @@ def multiline_text(block: list[ast.stmt]) -> bool:
     return any(n.lineno != n.end_lineno for n in texts)
 
 
+def _kept_elsewhere(program: Program, node: ast.Return) -> bool:
+    """Whether the returned variable outlives the `return`: in a closure, a `finally`, or outside the function."""
+    assert isinstance(node.value, ast.Name)
+    function = program.function_of(node)
+    for inner in ast.walk(function) if function is not None else ():
+        if isinstance(inner, ast.Global | ast.Nonlocal) and node.value.id in inner.names:
+            return True
+        later = isinstance(inner, ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef | ast.GeneratorExp)
+        if later and inner is not function and node.value.id in names(inner):
+            return True
+        if isinstance(inner, ast.Try) and any(node.value.id in names(statement) for statement in inner.finalbody):
+            return True
+    return False
+
+
 def _calls_locals(function: ast.AST) -> bool:
     return bool(names(function) & {"locals", "vars", "eval", "exec"})
-
-
-def _appended(first: ast.stmt, loop: ast.stmt) -> tuple[ast.expr, ast.expr | None] | None:
-    """(value, condition) of `r = []`, `for ...: [if c:] r.append(value)`."""
-    if not isinstance(first, ast.Assign) or not isinstance(loop, ast.For) or loop.orelse or len(first.targets) != 1:
-        return None
-    target = first.targets[0]
-    if not isinstance(target, ast.Name) or not isinstance(first.value, ast.List) or first.value.elts:
-        return None
-    body, test = loop.body, None
-    if len(body) == 1 and isinstance(body[0], ast.If) and not body[0].orelse:
-        test, body = body[0].test, body[0].body
-    if len(body) != 1 or not isinstance(body[0], ast.Expr) or not isinstance(body[0].value, ast.Call):
-        return None
-    call = body[0].value
-    appends = isinstance(call.func, ast.Attribute) and call.func.attr == "append" and len(call.args) == 1
-    if not appends or not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
-        return None
-    uses = names(call.args[0]) | names(loop.iter) | (names(test) if test else set())
-    return (call.args[0], test) if call.func.value.id == target.id and target.id not in uses else None
