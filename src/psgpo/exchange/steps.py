@@ -59,7 +59,7 @@ def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> li
     if kind == "programs":
         return [program_row(program, form) for program in read_jsonl(path, LabelledProgram.from_json)]
     labels = list(read_jsonl(path, LineLabels.from_json))
-    file = problems or _problems_beside(path)
+    file = problems or problems_beside(path)
     prompts = {problem.id: problem.prompt for problem in load_problems_jsonl(file)}
     missing = next((label for label in labels if label.response.problem_id not in prompts), None)
     if missing is not None:
@@ -150,7 +150,7 @@ def _kind(record: Mapping[str, Any]) -> str:
     raise ValueError("neither a line of labels.jsonl nor of programs.jsonl (psgpo labels make, psgpo mutate)")
 
 
-def _problems_beside(path: Path) -> Path:
+def problems_beside(path: Path) -> Path:
     """`problems.jsonl` of `psgpo labels make`, or the labelled problems of a run."""
     for file in (path.parent / "problems.jsonl", path.parent.parent / "problems" / "label.jsonl"):
         if file.is_file():
