@@ -7,8 +7,8 @@ Responses are nested (those of n = 1 are among those of n = 2), and everything b
 baseline) is made once per seed. Every PRM is measured against exact labels on the same held-out responses, those of the
 largest n. `--select-at n` trains one more PRM and arm per selection of Table 2 on the labels of that n.
 
-Each cell is a run directory of recipes/figure5.toml; finished stages are not repeated. `--only SEED:N` runs one cell;
-without it, missing cells are run, then figure5.json and figure5.png are written.
+Each cell is a run directory of recipes/figure5.toml; finished stages are not repeated. At the end figure5.json and
+figure5.png are written.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECIPE = Path("recipes/figure5.toml")
 SHARED_STAGES = ("problems", "sft", "rl-baseline", "evaluate-sft", "evaluate-baseline")
 SHARED_FOLDERS = ("problems", "sft", "rl/baseline", "evaluation/sft", "evaluation/baseline")
 SELECTIONS = ("remove-hard", "medium-only", "revised-only")
-CPU_SECONDS = {"shared": 190, "arm": 65, "response": 16, "selection": 80}
+CPU_SECONDS = {"shared": 190, "arm": 65, "response": 170, "selection": 60}
 """What stages took on one core: shared ones per seed, an arm with its evaluation, sampling, labelling and PRM per unit
 of n, a selection with its arm."""
 
@@ -52,21 +52,15 @@ def main() -> None:
     parser.add_argument("--select-seeds", type=int, nargs="*", help="seeds with selections; default: all")
     parser.add_argument("--runs", type=Path, default=Path("runs/figure5"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    parser.add_argument("--only", help="one cell, SEED:N; writes no result")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="override a recipe key")
     options = parser.parse_args()
     cells = [(seed, n) for seed in options.seeds for n in sorted(options.responses)]
-    if options.only:
-        seed, _, n = options.only.partition(":")
-        cells = [(int(seed), int(n))]
     selecting = options.seeds if options.select_seeds is None else options.select_seeds
     announce(options.runs, cells, options.select_at, selecting)
     opened = {}
     for seed, n in cells:
         chosen = SELECTIONS if n == options.select_at and seed in selecting else ()
         opened[seed, n] = run_cell(options.runs, seed, n, chosen, options.overrides)
-    if options.only:
-        return
     results = tabulate(opened, options)
     write_json(options.out / "figure5.json", results)
     draw(results, options.out / "figure5.png")
@@ -142,7 +136,7 @@ def tabulate(opened: dict[tuple[int, int], RunDirectory], options: argparse.Name
     return {"command": "python benchmarks/figure5.py " + " ".join(sys.argv[1:]), "rows": rows} | {
         "recipe": next(iter(opened.values())).recipe.model_dump(mode="json") | {"seed": None, "out": None},
         "manifests": [_read(run.path / "manifest.json") for run in opened.values()],
-        "seeds": options.seeds,
+        "seeds": sorted({seed for seed, _ in opened}),
     }
 
 

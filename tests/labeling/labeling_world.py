@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +111,17 @@ class FakeGrader:
         passed = words_of(program) == list(tests.calls[0].args)
         status = Status.PASSED if passed else Status.WRONG_ANSWER
         return Verdict(status=status, tests_passed=int(passed), tests_total=1, cpu_seconds=0.001)
+
+
+class LateGrader(FakeGrader):
+    """Judges in a thread of its own, so that verdicts come while other things happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pool = ThreadPoolExecutor(1)
+
+    def submit(self, program: str, tests: CallTests, /) -> Future[Verdict]:
+        return self._pool.submit(lambda: self.grade([(program, tests)])[0])
 
 
 class FakeSampler:
@@ -234,12 +245,48 @@ def label(
     )
 
 
-def main(folder: Path) -> None:
-    problems, responses = random_responses(60, seed=3, checkpoints=("one", "two"))
+def main(folder: Path, strategy: str = "binary-search", count: int = 60) -> None:
+    problems, responses = random_responses(count, seed=3, checkpoints=("one", "two"))
     samplers = {"one": FakeSampler(0.5, pause=0.002), "two": FakeSampler(0.8, pause=0.002)}
-    labelling = label(problems, responses, folder / "journal.jsonl", samplers, k=12, draw=1, in_flight=6)
+    labelling = label(
+        problems,
+        responses,
+        folder / "journal.jsonl",
+        samplers,
+        k=12,
+        draw=1,
+        in_flight=6,
+        strategy=strategy,
+        sandbox=LateGrader(),
+    )
     write_labels(folder / "labels.jsonl", labelling.labels)
 
 
+def lives(folder: Path, strategy: str, count: int, kills: int, seed: int) -> None:
+    """Label in forked processes, kill `kills` of them anywhere, let the next one finish; print where they were.
+
+    A process is killed after it has written some rounds of its own, or a moment after it began.
+    """
+    rng = random.Random(seed)
+    journal = folder / "journal.jsonl"
+    sizes = []
+    for number in range(kills + 1):
+        before = journal.stat().st_size if journal.exists() else 0
+        child = os.fork()
+        if not child:
+            main(folder, strategy, count)
+            os._exit(0)
+        if number < kills:
+            if rng.random() < 0.7:
+                while (journal.stat().st_size if journal.exists() else 0) <= before:
+                    time.sleep(0.0005)
+            time.sleep(rng.uniform(0, 0.012))
+            os.kill(child, signal.SIGKILL)
+        end = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert end == (-signal.SIGKILL if number < kills else 0), f"life {number} ended with {end}"
+        sizes.append(journal.stat().st_size if journal.exists() else 0)
+    print(*sizes)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    lives(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

@@ -26,7 +26,8 @@ from psgpo.labeling import LabelUsage, cost_summary, merge_usage, shard_response
 from psgpo.labeling.journal import MEASURES
 from psgpo.labeling.search import binary_search, last_solvable_line
 from psgpo.lines import code_lines
-from psgpo.records import LineLabels, Probe, Problem, Response, Status
+from psgpo.records import Completion, LineLabels, Probe, Problem, Response, Status
+from psgpo.sampling import SamplerStats
 
 FIVE = problem("five", 5)
 PERFECT = {"one": FakeSampler(1.0)}
@@ -309,6 +310,32 @@ def test_shards_labelled_apart_make_the_file_of_one_run(tmp_path: Path) -> None:
     times = dict.fromkeys(("rounds", *MEASURES), 0)
     assert dataclasses.replace(merged, **times) == dataclasses.replace(whole.usage, **times)
     assert isinstance(merged, LabelUsage)
+
+
+def test_how_full_the_batches_were_where_all_samplers_count(tmp_path: Path) -> None:
+    class Counting(FakeSampler):
+        batch_size = 100
+
+        def __init__(self) -> None:
+            super().__init__(0.0)
+            self.stats = SamplerStats(steps=7, slot_steps=9)  # of earlier work
+
+        def sample(self, *args: Any, **options: Any) -> list[Completion]:
+            drawn = super().sample(*args, **options)
+            self.stats += SamplerStats(steps=3, slot_steps=250)
+            return drawn
+
+    class Server(FakeSampler):
+        stats = SamplerStats(completions=5)
+
+    bad = response(FIVE, "wrong\n")
+    run = label([FIVE], [bad], tmp_path / "a", {"one": Counting()}, draw=6)
+    assert (run.usage.row_steps, run.usage.slot_steps) == (250, 300)
+    summary = cost_summary(run.labels, run.usage)
+    assert summary["generation_utilisation"] == run.usage.tokens / 300
+    assert summary["row_utilisation"] == run.usage.tokens / 250
+    run = label([FIVE], [bad], tmp_path / "b", {"one": Counting(), "two": Server(0.0)}, draw=6)
+    assert cost_summary(run.labels, run.usage)["generation_utilisation"] is None
 
 
 BAD = response(FIVE, "wrong\n")

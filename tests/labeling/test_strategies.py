@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from labeling_world import EOS, FakeGrader, FakeSampler, encode, label, problem, random_responses, response
 
+from psgpo.errors import UserError
 from psgpo.labeling import STRATEGIES
 from psgpo.labeling.rollouts import Outcome, Tree
 from psgpo.labeling.search import Answer, Question
-from psgpo.records import Probe
+from psgpo.records import Probe, Response
 
 FIVE = problem("five", 5)
 ROLLOUTS = sorted(STRATEGIES)
@@ -202,3 +204,24 @@ def test_two_lanes_take_turns_and_share_no_problem(tmp_path: Path) -> None:
     assert order[:4] == ["submit"] * 4
     assert turns[:4] == ["submit", "wait", "submit", "wait"]
     assert [len(batch) for batch in sampler.batches[:2]] == [2, 2]
+
+
+def test_surprise_is_asked_for_once_and_written_down(tmp_path: Path) -> None:
+    problems, responses = random_responses(24, seed=3)
+    calls: list[int] = []
+
+    def surprise(asked: Sequence[Response]) -> list[list[float]]:
+        calls.append(len(asked))
+        return [[float(len(calls)) * place for place in range(len(of.token_ids))] for of in asked]
+
+    samplers = {"one": FakeSampler(0.6)}
+    run = [
+        label(problems, responses, tmp_path / "j", samplers, strategy="noisy", surprise=surprise).labels
+        for _ in range(2)
+    ]
+    assert run[0] == run[1]
+    assert calls == [sum(not of.verdict.passed for of in responses)]
+    with pytest.raises(UserError, match="surprise was true, now null"):
+        label(problems, responses, tmp_path / "j", samplers, strategy="noisy")
+    flat = label(problems, responses, tmp_path / "flat", samplers, strategy="noisy").labels
+    assert flat != run[0]

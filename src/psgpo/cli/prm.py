@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from psgpo.cli.stages import Overrides, RecipeFile, run_only
-from psgpo.runs.directory import problems_of_labels
 from psgpo.runs.progress import bars, drawn_on
 
 _BESIDE, _LINES = "To compare with", "Which lines"
@@ -102,7 +101,8 @@ def evaluate(
 
 
 def _prompts(data: Path, problems: Path | None) -> dict[str, str]:
-    """Problem id to prompt, for a label file: of the file that was named, or of the run that the labels are in."""
+    """Problem id to prompt, for a label file: of the file that was named, or of those beside the labels."""
+    from psgpo.exchange.steps import problems_of_labels
     from psgpo.problems import load_problems_jsonl
 
     path = problems or problems_of_labels(data)

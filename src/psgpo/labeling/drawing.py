@@ -142,8 +142,13 @@ class Drawer:
         return [sampled[row] for row in range(len(rows))]
 
     def _steps(self) -> tuple[int, int]:
-        """(rows computed, rows there was room for) since the samplers were made, of those that count."""
-        counting: list[Any] = [sampler for sampler in self._samplers.values() if hasattr(sampler, "stats")]
+        """(rows computed, rows there was room for) since the samplers were made; 0 where one of them does not count.
+
+        Engines that batch by themselves (vLLM, servers) do not tell how full their batches were.
+        """
+        counting: list[Any] = [sampler for sampler in self._samplers.values() if hasattr(sampler, "batch_size")]
+        if len(counting) < len(self._samplers):
+            return 0, 0
         return (
             sum(sampler.stats.slot_steps for sampler in counting),
             sum(sampler.stats.steps * sampler.batch_size for sampler in counting),

@@ -1,6 +1,7 @@
 """What the search has learned, on disk round by round, so that a killed run goes on where it was.
 
-A journal is JSON Lines: a header (settings, checkpoint names, fingerprints), then one record per finished round.
+A journal is JSON Lines: a header (settings, checkpoint names, fingerprints), the surprise of the lines where the
+strategy has a prior, then one record per finished round.
 A round is one line, so it is there whole or not at all. On resume the rounds are handed back in order and the
 scheduler goes through the same motions with them instead of the sampler: the next batch it draws is the batch it
 would have drawn, row for row.
@@ -9,7 +10,7 @@ would have drawn, row for row.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from pathlib import Path
@@ -120,6 +121,10 @@ class Journal:
             records = list(read_jsonl(self.path, dict, torn_tail_ok=True))
         if records:
             self._refuse_other(records[0], header)
+        self._surprise: Json | None = None
+        if len(records) > 1 and records[1].get("kind") == "surprise":
+            self._surprise = records.pop(1)
+        self._first = 2 if self._surprise is None else 3  # line of the first round
         self._rounds = self._parse(records[1:])
         self._position = 0
         self._appender = JsonlAppender(self.path)
@@ -140,13 +145,24 @@ class Journal:
 
     def _parse(self, records: Sequence[Json]) -> list[Round]:
         rounds = []
-        for number, record in enumerate(records, start=2):
+        for number, record in enumerate(records, start=self._first):
             try:
                 rounds.append(Round.from_json(record))
             except (KeyError, TypeError, ValueError) as error:
                 message = f"missing key {error}" if isinstance(error, KeyError) else str(error)
                 raise UserError(f"{self.path}:{number}: {message}; delete the journal to label anew") from None
         return rounds
+
+    def surprise(self, make: Callable[[], Mapping[int, Sequence[float]]]) -> dict[int, list[float]]:
+        """Surprise per line, by position of the response: what an earlier run wrote down, or `make` it and write.
+
+        Another machine may compute it a little differently, and the search would ask other questions.
+        """
+        if self._surprise is None:
+            values = {str(number): [round(value, 6) for value in lines] for number, lines in make().items()}
+            self._surprise = {"kind": "surprise", "lines": values}
+            self._appender.append(self._surprise)
+        return {int(number): lines for number, lines in self._surprise["lines"].items()}
 
     def next_recorded(self, asked: Sequence[tuple[int, int]]) -> Round | None:
         """The recorded round that answers these (response, line) probes; None when the record ends here.
@@ -159,8 +175,8 @@ class Journal:
         recorded = self._rounds[self._position]
         if [(probe.response, probe.line) for probe in recorded.probes] != list(asked):
             raise UserError(
-                f"{self.path}:{self._position + 2}: this round answers other probes than the search asks; the journal "
-                "was edited or written by another version: delete it to label anew"
+                f"{self.path}:{self._position + self._first}: this round answers other probes than the search asks; "
+                "the journal was edited or written by another version: delete it to label anew"
             )
         self._position += 1
         return recorded

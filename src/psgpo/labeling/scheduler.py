@@ -126,19 +126,20 @@ def label_responses(
     token_text = TokenText(tokenizer)
     cuts = [cut_response(response, token_text) for response in responses]
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
+    prior = surprise if STRATEGIES[settings.strategy].prior else None
+    if prior is not None:
+        header["surprise"] = True
     with Journal(journal, header) as opened:
         drawer = Drawer(samplers, by_id, token_text, sandbox, sampling, seed)
         run = _Run(cuts, list(samplers), drawer, settings, sampling, opened, progress)
-        run.play(_line_surprise(cuts, surprise) if STRATEGIES[settings.strategy].prior else {})
+        run.play(opened.surprise(lambda: _line_surprise(cuts, prior)) if prior is not None else {})
     return run.result()
 
 
-def _line_surprise(cuts: Sequence[CutResponse], surprise: Surprise | None) -> dict[int, list[float]]:
+def _line_surprise(cuts: Sequence[CutResponse], surprise: Surprise) -> dict[int, list[float]]:
     """Summed surprise of every code line, by position of the failed response."""
     failed = [number for number, cut in enumerate(cuts) if not cut.response.verdict.passed and cut.code]
-    if surprise is None or not failed:
-        return {}
-    values = surprise([cuts[number].response for number in failed])
+    values = surprise([cuts[number].response for number in failed]) if failed else []
     return {
         number: [sum(line) for line in cuts[number].by_line(value)]
         for number, value in zip(failed, values, strict=True)
@@ -202,9 +203,9 @@ class _Run:
                         lane.active.append(search)
                 if lane.active:
                     self._begin(lane)
-            if self._progress is not None:
-                left = sum(len(lane.waiting) + len(lane.active) for lane in lanes)
-                self._progress(len(self._cuts) - left, len(self._cuts))
+                if self._progress is not None:
+                    left = sum(len(other.waiting) + len(other.active) for other in lanes)
+                    self._progress(len(self._cuts) - left, len(self._cuts))
             if not any(lane.active for lane in lanes):
                 return
 

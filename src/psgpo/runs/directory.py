@@ -211,10 +211,3 @@ def _peak_memory_mb() -> float:
     # Linux reports KiB; the largest child counts beside this process.
     usages = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return round(sum(usages) / 1024, 1)
-
-
-def problems_of_labels(labels: Path) -> Path | None:
-    """The problems behind a run's `labels/labels.jsonl`; None when the file is not in a run directory."""
-    run = labels.resolve().parent.parent
-    problems = run / "problems" / "label.jsonl"
-    return problems if (run / "recipe.json").is_file() and problems.is_file() else None

@@ -23,13 +23,14 @@ from psgpo.labeling import (
     label_responses,
     measure_labels,
     merge_usage,
+    refuse_other_tokenizer,
     sample_responses,
     select_labels,
     shard_responses,
     write_labels,
 )
 from psgpo.labeling.surprise import PolicySurprise
-from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer
+from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
 from psgpo.prm import (
     PrmScorer,
     ScorerRecord,
@@ -258,7 +259,10 @@ def merge_labels(run: RunDirectory, progress: Progress) -> None:
 def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None:
     """prm/<name>: a PRM, its scores on held-out problems and how good they are."""
     settings = run.recipe.prm[name]
-    labels = _read_labels(run.path / "labels" / "labels.jsonl")
+    start = policy_folder(run.path, "sft")
+    file = run.path / "labels" / "labels.jsonl"
+    labels = _read_labels(file)
+    refuse_other_tokenizer(labels, load_tokenizer(start), str(file))
     exact = load_exact(run.path / "labels" / "exact.jsonl") if embedded(run.recipe) else None
     examples = build_examples(labels, settings, exact)
     holdout = run.recipe.labels.holdout
@@ -271,7 +275,6 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     out = run.path / "prm" / name
     seed = derive_seed(run.recipe.seed, "prm", name)
     device = _device(run.recipe)
-    start = policy_folder(run.path, "sft")
     record = ScorerRecord(
         kind="causal",
         scope="line",
