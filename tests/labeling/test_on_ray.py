@@ -115,6 +115,7 @@ def test_a_machine_that_goes_away_takes_nothing_with_it(
     cluster.wait_for_nodes()
     journals = [tmp_path / "units" / f"{number}.jsonl" for number in (1, 2, 3, 4)]
     lost: list[int] = []
+    gate = tmp_path / "gate"
     keep = Board.lost
 
     def note(board: Board, unit: Unit, reason: str) -> None:
@@ -124,13 +125,15 @@ def test_a_machine_that_goes_away_takes_nothing_with_it(
     monkeypatch.setattr(Board, "lost", note)
 
     def progress(_: int, __: int) -> None:
-        # Four workers of one CPU each, so two are on each machine; all have finished rounds when one machine goes.
+        # Four workers of one CPU each, so two are on each machine. All have finished rounds when one machine goes, and
+        # wait at the gate until it is gone: none can have ended its unit.
         nonlocal node
         if node is not None and all(path.exists() and path.read_bytes().count(b"\n") > 2 for path in journals):
             cluster.remove_node(node, allow_graceful=False)
             node = None
+            gate.touch()
 
-    found = on_ray(tmp_path, world.WorldEngine(pause=0.05), workers=4, progress=progress)
+    found = on_ray(tmp_path, world.WorldEngine(gate=str(gate)), workers=4, progress=progress)
     assert node is None
     assert lost
     assert min(lost) > 0, "rounds that were done stay done"
