@@ -4,7 +4,7 @@ A causal PRM reads a whole program in one pass, so every line gets its target in
 whole program, cut behind the last line that has a label: what the model is trained on is what it reads when it scores.
 Lines without a label (0) say nothing and weigh nothing.
 
-An ORM has one target, the verdict, at the program's last token.
+An ORM has one target, the verdict, where the program's last line ends.
 """
 
 # L code lines
@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol
 
-from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
+from psgpo.prm.align import Aligner, with_end
 from psgpo.prm.data import PrmExample, token_weights
 from psgpo.prompts import encode_prompt, fill
-
-Scope = Literal["line", "program"]
 
 
 class Labelled(Protocol):
@@ -30,45 +28,10 @@ class Labelled(Protocol):
     @property
     def prompt(self) -> str: ...
     @property
-    def code(self) -> str: ...
-    @property
-    def labels(self) -> Sequence[float]:
-        """Per line of `psgpo.lines.code_lines(code)`: +1, -1, anything between, or 0 for no label. Shape: (L,)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptShape:
-    """How the problem's text becomes prompt ids."""
-
-    template: str = "{prompt}\n"
-    max_tokens: int | None = None
-    """Longer prompts lose their end; None keeps all."""
-
-    def encode(self, tokenizer: Any, problem: str) -> tuple[int, ...]:
-        ids = encode_prompt(tokenizer, fill(self.template, problem))
-        return ids if self.max_tokens is None else ids[: self.max_tokens]
-
-
-class Encoder:
-    """Text to ids with the token that ends each line."""
-
-    def __init__(self, tokenizer: Any, shape: PromptShape) -> None:
-        self.tokenizer = tokenizer
-        self.shape = shape
-        self._text = TokenText(cast(Tokenizer, tokenizer))
-        self._prompts: dict[str, tuple[int, ...]] = {}
-
-    def prompt(self, problem: str) -> tuple[int, ...]:
-        """Prompt ids; problems come back often, so they are kept."""
-        if problem not in self._prompts:
-            self._prompts[problem] = self.shape.encode(self.tokenizer, problem)
-        return self._prompts[problem]
-
     def code(self, code: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(ids, per line the index of the token that ends it)."""
-        ids = tuple(int(token) for token in self.tokenizer(code, add_special_tokens=False)["input_ids"])
-        text, char_ends = self._text.decode_with_ends(ids)
-        return ids, line_end_tokens(char_ends, code_lines(text))
+        """(ids, per line the index of the token that ends it), as `psgpo.prm.scorers.CausalScorer` reads them."""
+        aligned = with_end(self._align(code), code, int(self.tokenizer.eos_token_id))
+        return aligned.token_ids, aligned.line_ends
 
 
 def line_example(encoder: Encoder, program: Labelled, index: int = 0) -> PrmExample | None:
@@ -98,18 +61,17 @@ def line_example(encoder: Encoder, program: Labelled, index: int = 0) -> PrmExam
 def program_example(
     encoder: Encoder, problem_id: str, prompt: str, code: str, label: float, index: int = 0
 ) -> PrmExample | None:
-    """One target, the verdict, at the last token; None for a program without lines."""
+    """One target, the verdict, where the last line ends; None for a program without lines."""
     ids, ends = encoder.code(code)
     L = len(ends)
     if not L:
         return None
-    ends = (*ends[:-1], len(ids) - 1)
     return PrmExample(
         problem_id=problem_id,
         checkpoint="",
         index=index,
         prompt_ids=encoder.prompt(prompt),
-        token_ids=ids,
+        token_ids=ids[: ends[-1] + 1],
         line_ends=ends,
         neutral=(*(True,) * (L - 1), False),
         last_solvable=L if label > 0 else L - 1,
@@ -119,6 +81,6 @@ def program_example(
 
 
 def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExample]:
-    """`line_example` of every program that has a labelled line."""
+    """`line_example` of every program that has a labelled line. A prefix that several programs share counts in each."""
     made = (line_example(encoder, program, index) for index, program in enumerate(programs))
     return [example for example in made if example is not None]
