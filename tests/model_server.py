@@ -20,8 +20,9 @@ Reply = Callable[[dict[str, Any], int], Answer]
 @dataclass
 class FakeServer:
     url: str = ""
-    models: list[dict[str, Any]] | None = None
+    models: list[Any] | None = None
     """What `GET /models` lists; None: not found."""
+    models_status: int = 200
     requests: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of the POST requests, with their `path`."""
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -35,13 +36,13 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def fake_server(reply: Reply, models: list[dict[str, Any]] | None = None) -> Iterator[FakeServer]:
+def fake_server(reply: Reply, models: list[Any] | None = None) -> Iterator[FakeServer]:
     state, lock = FakeServer(models=models), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found = self.path.endswith("/models") and state.models is not None
-            self.send((200, json.dumps({"data": state.models})) if found else (404, "no such page"))
+            self.send((state.models_status, json.dumps({"data": state.models})) if found else (404, "no such page"))
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

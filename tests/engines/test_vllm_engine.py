@@ -96,6 +96,15 @@ def test_a_shared_prefix_is_computed_once(engine: VllmSampler) -> None:
     assert part.useful_tokens == sum(len(completion.token_ids) for completion in completions)
 
 
+def test_more_prompt_tokens_than_one_step_takes(engine: VllmSampler, hf: Sampler) -> None:
+    """20,000 of them, seeded: cut into chunks they would end vLLM's CPU engine."""
+    prefixes = random_prefixes([500] * 40)
+    completions = engine.sample(prefixes, seeds=range(40), max_new_tokens=4)
+    assert ids_of(engine.sample(prefixes[:4], seeds=range(4), max_new_tokens=4)) == ids_of(completions[:4])
+    greedy = {"seeds": range(4), "temperature": 0.0, "max_new_tokens": 4}
+    assert ids_of(engine.sample(prefixes[:4], **greedy)) == ids_of(hf.sample(prefixes[:4], **greedy))
+
+
 def test_limits_and_ends_are_per_row(engine: VllmSampler) -> None:
     limits = [1 + i % 30 for i in range(len(ROWS))]
     completions = engine.sample(ROWS, seeds=range(len(ROWS)), temperature=2.0, max_new_tokens=limits)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mutation_world import count_even, problem
+from mutation_world import count_even, data_file, problem
 
 from psgpo.execution import Sandbox
 from psgpo.mutation.strengthen import generated_stages, known_inputs, plus_stages
+from psgpo.problems.benchmarks import load_benchmark
 from psgpo.records import AssertTests, Call, CallTests, Problem, StdioCase, StdioTests
 
 
@@ -24,6 +25,10 @@ def test_known_inputs_are_read_out_of_asserts() -> None:
     )
     tests = AssertTests(entry_point="f", checks=checks)
     assert known_inputs(tests) == [([1, -2], "a"), ((1, 2), {3: 4}), (5, 6)]
+    renamed = AssertTests(
+        entry_point="f", setup="candidate = f\nother = g", checks=("assert candidate(1) == other(2)",)
+    )
+    assert known_inputs(renamed) == [(1,)]
     assert known_inputs(StdioTests(cases=(StdioCase(stdin="1", expected="2"),))) == []
 
 
@@ -52,6 +57,12 @@ def test_generated_tests_expect_what_the_reference_answers(sandbox: Sandbox) -> 
     (again,) = generated_stages([task], [None], sandbox, count=15, seed=0, timeout=2.0)
     (other,) = generated_stages([task], [None], sandbox, count=15, seed=1, timeout=2.0)
     assert again == stage != other
+
+
+def test_humaneval_gets_generated_tests(sandbox: Sandbox) -> None:
+    problems = load_benchmark("humaneval", data_file("HumanEval.jsonl.gz"), limit=4)
+    stages = generated_stages(problems, [None] * 4, sandbox, count=5, seed=0, timeout=2.0)
+    assert [stage.count if stage else 0 for stage in stages] == [5] * 4
 
 
 def test_answers_that_change_or_fail_or_are_no_plain_data_make_no_test(sandbox: Sandbox) -> None:

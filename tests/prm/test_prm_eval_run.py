@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from prm_world import random_labels
 from typer.testing import CliRunner
 
 from psgpo.cli.prm import app
@@ -20,7 +21,7 @@ from psgpo.firsterror.make import opchain_items
 from psgpo.firsterror.run import run_baseline, run_scorer
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.lines import code_lines
-from psgpo.models import create_policy, train_tokenizer
+from psgpo.models import create_policy, load_tokenizer, train_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer, split_by_problem, train_prm
 from psgpo.prm.calibrate import fit_calibration
 from psgpo.prm.evaluation.baselines import PolicySurprise
@@ -28,6 +29,8 @@ from psgpo.prm.evaluation.journal import scored_rows
 from psgpo.prm.evaluation.probes import PROBES
 from psgpo.prm.evaluation.programs import load_eval_programs
 from psgpo.prm.programs import Encoder, PromptShape, line_examples
+from psgpo.problems import save_problems_jsonl
+from psgpo.records import Call, CallTests, Problem
 
 TEMPLATE = "# {prompt}\n"
 RECORD = ScorerRecord(kind="causal", scope="line", target="sign", prompt_template=TEMPLATE, threshold=0.0)
@@ -152,3 +155,18 @@ def test_a_scorer_that_gives_nonsense_is_named(tmp_path: Path) -> None:
         scored_rows(tmp_path / "s.jsonl", pairs, lambda _: [{"score": [1.0]}])
     with pytest.raises(UserError, match="program a: a score is not a finite number"):
         scored_rows(tmp_path / "s.jsonl", pairs, lambda _: [{"score": [1.0, float("nan")]}])
+
+
+def test_labels_find_their_problems(world: Path, tmp_path: Path) -> None:
+    """As `psgpo labels make` leaves them: problems.jsonl beside labels.jsonl."""
+    tokenizer = load_tokenizer(world / "policy")
+    labels = random_labels(tokenizer, 8)
+    write_jsonl(tmp_path / "labels.jsonl", [label.to_json() for label in labels])
+    arguments = ["eval", str(tmp_path / "labels.jsonl"), "--prm", str(world / "prm" / "model"), "--resamples", "0"]
+    arguments += ["--out", str(tmp_path / "out")]
+    with pytest.raises(UserError, match="--problems"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
+    tests = CallTests(function="solve", calls=(Call(args=(1,), expected=1),))
+    save_problems_jsonl(tmp_path / "problems.jsonl", [Problem(id=f"p{n}", prompt="x", tests=tests) for n in range(4)])
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["data"]["programs"] == 8

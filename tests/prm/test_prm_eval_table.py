@@ -109,13 +109,13 @@ def test_labels_are_read_with_their_problems_and_with_exact_ones(tmp_path: Path,
     labels = random_labels(tokenizer, 6)
     write_jsonl(tmp_path / "labels.jsonl", [label.to_json() for label in labels])
     prompts = {f"p{n}": f"Problem {n}." for n in range(3)}
-    found = load_eval_programs(tmp_path / "labels.jsonl", prompts=prompts)
+    found = load_eval_programs(tmp_path / "labels.jsonl", prompts=lambda: prompts)
     assert [p.prompt for p in found] == ["Problem 0."] * 2 + ["Problem 1."] * 2 + ["Problem 2."] * 2
     assert [p.labels for p in found] == [tuple(map(int, label.labels)) for label in labels]
     assert [p.outcome for p in found][::2] == ["right"] * 3
     assert all(p.labels[p.first_error - 1] == -1 for p in found if p.first_error)
     exact = {response_key(x.response): ExactRecord(last_on_track=0, progress=()) for x in labels}
-    none = load_eval_programs(tmp_path / "labels.jsonl", prompts=prompts, exact=exact)
+    none = load_eval_programs(tmp_path / "labels.jsonl", prompts=lambda: prompts, exact=exact)
     assert all(label <= 0 for p in none for label in p.labels)
     with pytest.raises(UserError, match=r"labels.jsonl:1: problem p0 is in none of the problem files; .*--problems"):
         load_eval_programs(tmp_path / "labels.jsonl")

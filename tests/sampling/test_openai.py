@@ -251,6 +251,16 @@ def test_a_busy_server_is_asked_again(tokenizer: PreTrainedTokenizerFast) -> Non
     assert all(completion.finished for completion in completions)
 
 
+def test_a_server_that_cannot_list_its_models_serves_all_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+    with fake_server(Toy(tokenizer, "ids"), [{"id": {"no": "name"}}, "nothing"]) as state:
+        state.models_status = 500
+        opened = sampler(state, tokenizer)
+        assert opened.sample(prefixes(tokenizer), seeds=[0, 1, 2], max_new_tokens=60)[0].finished
+        state.models_status = 200
+        opened.connect()
+    assert opened.context is None
+
+
 def test_a_server_that_is_down_or_breaks_is_named(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match=r"127\.0\.0\.1:9/v1: the server does not answer, 2 tries \(.*refused"):
         sampler(FakeServer(url="http://127.0.0.1:9/v1"), tokenizer, tries=2).connect()

@@ -45,7 +45,7 @@ def evaluate(
         str | None, typer.Option(help="What the policy reads; default: the PRM's.", rich_help_panel=_BESIDE)
     ] = None,
     problems: Annotated[
-        Path | None, typer.Option(help="Problems of a label file; default: those of its run.", rich_help_panel=_LINES)
+        Path | None, typer.Option(help="Problems of a label file; default: beside it.", rich_help_panel=_LINES)
     ] = None,
     exact: Annotated[
         Path | None, typer.Option(help="exact.jsonl of a run: the oracle's labels instead.", rich_help_panel=_LINES)
@@ -74,7 +74,7 @@ def evaluate(
 
     programs = load_eval_programs(
         data,
-        prompts=_prompts(data, problems),
+        prompts=lambda: _prompts(data, problems),
         exact=None if exact is None else load_exact(exact),
         held_out=held_out,
         limit=limit,
@@ -101,9 +101,8 @@ def evaluate(
 
 
 def _prompts(data: Path, problems: Path | None) -> dict[str, str]:
-    """Problem id to prompt, for a label file: of the file that was named, or of those beside the labels."""
-    from psgpo.exchange.steps import problems_of_labels
+    """Problem id to prompt, for a label file: of the file that was named, or of the one beside the labels."""
+    from psgpo.exchange.steps import problems_beside
     from psgpo.problems import load_problems_jsonl
 
-    path = problems or problems_of_labels(data)
-    return {} if path is None else {problem.id: problem.prompt for problem in load_problems_jsonl(path)}
+    return {problem.id: problem.prompt for problem in load_problems_jsonl(problems or problems_beside(data))}

@@ -59,9 +59,7 @@ def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> li
     if kind == "programs":
         return [program_row(program, form) for program in read_jsonl(path, LabelledProgram.from_json)]
     labels = list(read_jsonl(path, LineLabels.from_json))
-    file = problems or problems_of_labels(path)
-    if file is None:
-        raise UserError(f"{path}: its problems are not beside it; give them with --problems")
+    file = problems or problems_beside(path)
     prompts = {problem.id: problem.prompt for problem in load_problems_jsonl(file)}
     missing = next((label for label in labels if label.response.problem_id not in prompts), None)
     if missing is not None:
@@ -152,11 +150,12 @@ def _kind(record: Mapping[str, Any]) -> str:
     raise ValueError("neither a line of labels.jsonl nor of programs.jsonl (psgpo labels make, psgpo mutate)")
 
 
-def problems_of_labels(labels: Path) -> Path | None:
-    """The problems behind a label file: `problems.jsonl` of `psgpo labels make`, or those that a run labelled."""
-    folder = labels.resolve().parent
-    files = (folder / "problems.jsonl", folder.parent / "problems" / "label.jsonl")
-    return next((file for file in files if file.is_file()), None)
+def problems_beside(path: Path) -> Path:
+    """`problems.jsonl` of `psgpo labels make`, or the labelled problems of a run."""
+    for file in (path.resolve().parent / "problems.jsonl", path.resolve().parent.parent / "problems" / "label.jsonl"):
+        if file.is_file():
+            return file
+    raise UserError(f"{path}: its problems are not beside it; give them with --problems")
 
 
 def count_steps(rows: Iterable[Row]) -> dict[str, int]:

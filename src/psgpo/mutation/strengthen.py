@@ -95,13 +95,22 @@ def known_inputs(tests: Tests) -> list[Arguments]:
         return [call.args for call in tests.calls]
     if not isinstance(tests, AssertTests):
         return []
-    found = []
+    found, called = [], _names_of_function(tests)
     for check in tests.checks:
         for node in ast.walk(parse(check)):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == tests.entry_point:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in called:
                 arguments = _literal_arguments(node)
                 if arguments is not None:
                     found.append(arguments)
+    return found
+
+
+def _names_of_function(tests: AssertTests) -> set[str]:
+    """What the checks call the function: its name, and those that the setup gives it (HumanEval's `candidate`)."""
+    found = {tests.entry_point}
+    for node in parse(tests.setup).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name) and node.value.id == tests.entry_point:
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -162,17 +171,17 @@ def _calls_like(tests: Tests, calls: Sequence[Call]) -> CallTests:
     if isinstance(tests, CallTests):
         return replace(tests, calls=tuple(calls))
     assert isinstance(tests, AssertTests)
-    unordered = any(_compares_members(check, tests.entry_point) for check in tests.checks)
+    unordered = any(_compares_members(check, _names_of_function(tests)) for check in tests.checks)
     comparator = "evalplus-set" if unordered else "evalplus"
     return CallTests(function=tests.entry_point, calls=tuple(calls), comparator=comparator)
 
 
-def _compares_members(check: str, function: str) -> bool:
+def _compares_members(check: str, called: set[str]) -> bool:
     """`assert set(f(x)) == ...`: the order of what comes back does not count."""
     for node in ast.walk(parse(check)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _SET_WRAPPERS:
             inner = node.args[0] if node.args else None
-            if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == function:
+            if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id in called:
                 return True
     return False
 

@@ -12,6 +12,7 @@ A row that cannot be proved is refused by number (`RefusedRowsError`), never gue
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import threading
@@ -192,9 +193,9 @@ class OpenAISampler:
 
     def _served(self) -> dict[str, int | None]:
         """Names of the models there, with their contexts; empty where the server does not tell."""
-        try:
-            models = self.endpoint.get("models").get("data")
-        except (RefusedError, UnusableReplyError):
+        try:  # a list that fails says nothing about completions: `transformers serve` without a hub cache answers 500
+            models = dataclasses.replace(self.endpoint, tries=1).get("models").get("data")
+        except (UserError, UnusableReplyError):
             return {}
         found = [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
         return {str(entry.get("id")): _whole(entry.get("max_model_len")) for entry in found}

@@ -61,7 +61,7 @@ class EvalProgram:
 def load_eval_programs(
     path: Path,
     *,
-    prompts: Mapping[str, str] | None = None,
+    prompts: Callable[[], Mapping[str, str]] = dict,
     exact: Mapping[ResponseKey, ExactLines] | None = None,
     held_out: float | None = None,
     limit: int | None = None,
@@ -70,7 +70,7 @@ def load_eval_programs(
     """The programs of any of the three files, in their order, those without lines left out.
 
     Args:
-        prompts: problem id to prompt; label files need it, the others bring theirs.
+        prompts: gives problem id to prompt; asked for a label file only, the others bring theirs.
         exact: the oracle's answer per response of a label file, in place of the search's.
         held_out: keep only problems that training with this `holdout` leaves out.
         limit: at most so many programs, whole problems drawn at random until there are enough.
@@ -82,8 +82,9 @@ def load_eval_programs(
     kind = _recognised(path)
     if exact is not None and kind != "labels":
         raise UserError(f"{path}: exact labels belong to the labels.jsonl of a run; leave --exact out")
+    known = prompts() if kind == "labels" else {}
     parse: dict[str, Callable[[Json], EvalProgram]] = {
-        "labels": lambda row: _of_labels(LineLabels.from_json(row), prompts or {}, exact),
+        "labels": lambda row: _of_labels(LineLabels.from_json(row), known, exact),
         "mutants": lambda row: _of_mutant(LabelledProgram.from_json(row)),
         "items": lambda row: _of_item(Item.from_json(row)),
     }
