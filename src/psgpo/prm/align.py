@@ -62,6 +62,14 @@ class Aligner:
             lines=lines,
         )
 
+    def alone(self, aligned: Aligned, text: str) -> dict[int, tuple[int, ...]]:
+        """Ids of the prefix of each line whose end token would know the next line, by line number from 0."""
+        return {
+            m: self(text[: line.end]).token_ids
+            for m, (line, over) in enumerate(zip(aligned.lines, aligned.overhang, strict=True))
+            if over
+        }
+
     def _offsets(self, text: str) -> tuple[list[int], list[int]]:
         if not getattr(self.tokenizer, "is_fast", False):
             raise UserError(

@@ -30,7 +30,7 @@ from psgpo.prm.encoder_train import train_encoder
 from psgpo.prm.measure import calibration as calibration_error
 from psgpo.prm.measure import classification
 from psgpo.prm.ngrams import WEIGHTS, train_ngrams
-from psgpo.prm.programs import Encoder, PromptShape, line_example, program_example
+from psgpo.prm.programs import Encoder, PromptShape, line_examples, program_examples
 from psgpo.prm.record import ScorerRecord
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.prm.texts import TextExample, TextProgram, both_classes, load_text_programs, recognised, text_examples
@@ -74,7 +74,8 @@ def split_three(items: Sequence[Item], job: PrmJob) -> tuple[list[Item], list[It
         measured = is_held_out(item.problem_id, job.holdout)
         parts[2 if measured else 1 if is_held_out(item.problem_id, job.holdout + job.choosing) else 0].append(item)
     if not all(parts):
-        sizes = ", ".join(f"{len(part)} to {what}" for part, what in zip(parts, ("train on", "choose by", "measure")))
+        names = ("train on", "choose by", "measure")
+        sizes = ", ".join(f"{len(part)} to {what}" for part, what in zip(parts, names, strict=True))
         raise UserError(
             f"{len({item.problem_id for item in items})} problems give examples {sizes}; label more problems, or "
             "change --holdout and --choosing"
@@ -176,16 +177,11 @@ def _train_causal(job: PrmJob, progress: Progress | None) -> None:
             refuse_other_tokenizer(labels, tokenizer, str(file))
             examples += build_examples(labels, job.settings)
             continue
-        for program in load_text_programs(path, job.prompts):
-            made = (
-                line_example(encoder, program, len(examples))
-                if job.record.scope == "line"
-                else program_example(
-                    encoder, program.problem_id, program.prompt, program.code,
-                    1.0 if program.passed else -1.0, len(examples),
-                )
-            )  # fmt: skip
-            examples += [made] if made is not None else []
+        programs = load_text_programs(path, job.prompts)
+        if job.record.scope == "line":
+            examples += line_examples(encoder, programs)
+        else:
+            examples += program_examples(encoder, ((program, program.passed) for program in programs))
     train, choose, _ = split_three(examples, job)
     train_prm(
         job.init, train, choose, job.settings, job.out,

@@ -2,8 +2,8 @@
 
     loss = Σ_i w_i BCE(σ(s(problem, prefix_i)), (1 - ε) p_i + ε / 2) / Σ_i w_i
 
-p_i is 1 for a good prefix, 0 for a bad one, between for soft labels. Differs from the paper, which trains 10 epochs: the
-weights kept are those of the epoch with the least loss on problems of their own, and `patience` stops early.
+p_i is 1 for a good prefix, 0 for a bad one, between for soft labels. Differs from the paper, which trains 10 epochs:
+the weights kept are those of the epoch with the least loss on problems of their own, and `patience` stops early.
 """
 
 # B sequences

@@ -31,12 +31,18 @@ WEIGHTS = "weights.npy"
 BUCKETS = 2**19
 _TOKEN = re.compile(r"\w+|==|!=|<=|>=|//|\*\*|[-+*/%]=|[^\w\s]")
 _KEYWORDS = frozenset(
-    "def return if elif else for in while not and or is None True False break continue import from as try except "
-    "lambda with yield pass class".split()
+    re.findall(
+        r"\w+",
+        "def return if elif else for in while not and or is None True False break continue import from as try except "
+        "lambda with yield pass class",
+    )
 )
 _KNOWN = frozenset(
-    "max min sum len sorted set range list str int float abs all any map filter zip enumerate dict tuple reversed print "
-    "sort append count math re".split()
+    re.findall(
+        r"\w+",
+        "max min sum len sorted set range list str int float abs all any map filter zip enumerate dict tuple reversed "
+        "print sort append count math re",
+    )
 )
 """Names that mean the same everywhere, so they stay names."""
 

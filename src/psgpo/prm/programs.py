@@ -12,10 +12,10 @@ An ORM has one target, the verdict, where the program's last line ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from psgpo.prm.align import Aligner, with_end
+from psgpo.prm.align import Aligned, Aligner, with_end
 from psgpo.prm.data import PrmExample, token_weights
 from psgpo.prompts import encode_prompt, fill
 
@@ -28,59 +28,109 @@ class Labelled(Protocol):
     @property
     def prompt(self) -> str: ...
     @property
-    def code(self, code: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(ids, per line the index of the token that ends it), as `psgpo.prm.scorers.CausalScorer` reads them."""
+    def code(self) -> str: ...
+    @property
+    def labels(self) -> Sequence[float]:
+        """Per line of `psgpo.lines.code_lines(code)`: +1, -1, anything between, or 0 for no label. Shape: (L,)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptShape:
+    """How the problem's text becomes prompt ids."""
+
+    template: str = "{prompt}\n"
+    max_tokens: int | None = None
+    """Longer prompts lose their end; None keeps all."""
+
+    def encode(self, tokenizer: Any, problem: str) -> tuple[int, ...]:
+        ids = encode_prompt(tokenizer, fill(self.template, problem))
+        return ids if self.max_tokens is None else ids[: self.max_tokens]
+
+
+class Encoder:
+    """Text to ids with the token that ends each line, exactly as `psgpo.prm.scorers.CausalScorer` reads it."""
+
+    def __init__(self, tokenizer: Any, shape: PromptShape) -> None:
+        self.tokenizer = tokenizer
+        self.shape = shape
+        self._align = Aligner(tokenizer)
+        self._prompts: dict[str, tuple[int, ...]] = {}
+
+    def prompt(self, problem: str) -> tuple[int, ...]:
+        """Prompt ids; problems come back often, so they are kept."""
+        if problem not in self._prompts:
+            self._prompts[problem] = self.shape.encode(self.tokenizer, problem)
+        return self._prompts[problem]
+
+    def code(self, code: str) -> tuple[Aligned, dict[int, tuple[int, ...]]]:
+        """(the whole, ids of the prefix of each line that is read alone: see `Aligner.alone`)."""
         aligned = with_end(self._align(code), code, int(self.tokenizer.eos_token_id))
-        return aligned.token_ids, aligned.line_ends
-
-
-def line_example(encoder: Encoder, program: Labelled, index: int = 0) -> PrmExample | None:
-    """Targets at every labelled line; None when no line has a label."""
-    last = max((m for m, label in enumerate(program.labels, start=1) if label), default=0)
-    if not last:
-        return None
-    ids, ends = encoder.code(program.code)
-    labels = tuple(float(label) for label in program.labels[:last])
-    silent = tuple(label == 0 for label in labels)
-    speaking = token_weights(ends[:last], silent)
-    bad = next((m for m, label in enumerate(labels) if label < 0), last)
-    return PrmExample(
-        problem_id=program.problem_id,
-        checkpoint="",
-        index=index,
-        prompt_ids=encoder.prompt(program.prompt),
-        token_ids=ids[: ends[last - 1] + 1],
-        line_ends=ends[:last],
-        neutral=silent,
-        last_solvable=bad,
-        targets=labels,
-        weights=tuple(0.0 if quiet else weight for quiet, weight in zip(silent, speaking, strict=True)),
-    )
-
-
-def program_example(
-    encoder: Encoder, problem_id: str, prompt: str, code: str, label: float, index: int = 0
-) -> PrmExample | None:
-    """One target, the verdict, where the last line ends; None for a program without lines."""
-    ids, ends = encoder.code(code)
-    L = len(ends)
-    if not L:
-        return None
-    return PrmExample(
-        problem_id=problem_id,
-        checkpoint="",
-        index=index,
-        prompt_ids=encoder.prompt(prompt),
-        token_ids=ids[: ends[-1] + 1],
-        line_ends=ends,
-        neutral=(*(True,) * (L - 1), False),
-        last_solvable=L if label > 0 else L - 1,
-        targets=(*(0.0,) * (L - 1), float(label)),
-        weights=(*(0.0,) * (L - 1), 1.0),
-    )
+        return aligned, self._align.alone(aligned, code)
 
 
 def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExample]:
-    """`line_example` of every program that has a labelled line. A prefix that several programs share counts in each."""
-    made = (line_example(encoder, program, index) for index, program in enumerate(programs))
-    return [example for example in made if example is not None]
+    """Targets at every labelled line. A prefix that several programs share counts in each of them.
+
+    One example per program with a label, and one more for each labelled line that is read alone.
+    """
+    made: list[PrmExample] = []
+    for index, program in enumerate(programs):
+        last = max((m for m, label in enumerate(program.labels, start=1) if label), default=0)
+        if not last:
+            continue
+        aligned, alone = encoder.code(program.code)
+        ends, labels = aligned.line_ends[:last], tuple(float(label) for label in program.labels[:last])
+        silent = tuple(label == 0 or m in alone for m, label in enumerate(labels))
+        speaking = token_weights(ends, silent)
+        whole = PrmExample(
+            problem_id=program.problem_id,
+            checkpoint="",
+            index=index,
+            prompt_ids=encoder.prompt(program.prompt),
+            token_ids=aligned.token_ids[: max(ends) + 1],
+            line_ends=ends,
+            neutral=silent,
+            last_solvable=next((m for m, label in enumerate(labels) if label < 0), last),
+            targets=labels,
+            weights=tuple(0.0 if quiet else weight for quiet, weight in zip(silent, speaking, strict=True)),
+        )
+        made += [whole] if any(whole.weights) else []
+        made += [_alone(whole, ids, labels[m]) for m, ids in alone.items() if m < last and labels[m]]
+    return made
+
+
+def program_examples(encoder: Encoder, programs: Iterable[tuple[Labelled, bool]]) -> list[PrmExample]:
+    """(program, passed): one target, the verdict, where the last line ends; programs without lines are left out."""
+    made: list[PrmExample] = []
+    for index, (program, passed) in enumerate(programs):
+        aligned, _ = encoder.code(program.code)
+        L, ends = len(aligned.lines), aligned.line_ends
+        if not L:
+            continue
+        made.append(
+            PrmExample(
+                problem_id=program.problem_id,
+                checkpoint="",
+                index=index,
+                prompt_ids=encoder.prompt(program.prompt),
+                token_ids=aligned.token_ids[: ends[-1] + 1],
+                line_ends=ends,
+                neutral=(*(True,) * (L - 1), False),
+                last_solvable=L if passed else L - 1,
+                targets=(*(0.0,) * (L - 1), 1.0 if passed else -1.0),
+                weights=(*(0.0,) * (L - 1), 1.0),
+            )
+        )
+    return made
+
+
+def _alone(whole: PrmExample, ids: tuple[int, ...], label: float) -> PrmExample:
+    return replace(
+        whole,
+        token_ids=ids,
+        line_ends=(len(ids) - 1,),
+        neutral=(False,),
+        last_solvable=int(label > 0),
+        targets=(label,),
+        weights=(1.0,),
+    )

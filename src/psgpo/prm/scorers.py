@@ -49,7 +49,10 @@ class TextScorer(Protocol):
         ...
 
     def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> Scores:
-        """The score at the end of each (problem, code), the code read as it is. Shape: (pairs,)."""
+        """The score at the last line of each (problem, code); every code has one. Shape: (pairs,).
+
+        A causal model is told by a newline at the end of `code` that the program goes on.
+        """
         ...
 
     def probabilities(self, problem: str, code: str) -> Scores:
@@ -99,11 +102,9 @@ class CausalScorer:
             whole = len(items)
             items.append((prompt, aligned.token_ids, aligned.line_ends))
             places.append([(whole, m) for m in range(len(aligned.line_ends))])
-            for m, (line, over) in enumerate(zip(aligned.lines, aligned.overhang, strict=True)):
-                if over:  # its last token knows the next line: read the prefix alone
-                    alone = self._align(code[: line.end])
-                    places[-1][m] = (len(items), 0)
-                    items.append((prompt, alone.token_ids, [len(alone.token_ids) - 1]))
+            for m, ids in self._align.alone(aligned, code).items():
+                places[-1][m] = (len(items), 0)
+                items.append((prompt, ids, [len(ids) - 1]))
         self._check(items)
         found = self.scorer.score(items)
         scores = [np.array([found[item][k] for item, k in lines], dtype=np.float64) for lines in places]
