@@ -78,7 +78,7 @@ def _template(record: ScorerRecord | None) -> str:
 def _kept(settings: PrmSettings, kept: dict[str, Any]) -> str:
     numbers = {key: kept[key] for key in ("held_out_loss", "held_out_accuracy", "held_out_majority", "held_out_auroc")}
     rows = "\n".join(f"| {key} | {'–' if value is None else f'{value:.4f}'} |" for key, value in numbers.items())
-    return f"""Kept: epoch {kept["epoch"]} of {settings.epochs}, with the least loss on problems that are not trained on.
+    return f"""Kept: epoch {kept["epoch"]} of {settings.epochs}, with the least loss on problems not trained on.
 
 | held out | |
 |---|---|
