@@ -44,7 +44,9 @@ def test_one_score_per_line_from_the_text_up_to_it(named, text):
     assert np.isfinite(scores).all()
     prompt = scorer._prompt("task")
     for m, (line, end) in enumerate(zip(lines, aligned.line_ends, strict=True)):
-        if aligned.overhang[m]:
+        if not text[: line.end].endswith("\n"):
+            ids = (*aligned.token_ids, scorer.scorer.tokenizer.eos_token_id)  # the program ends here
+        elif aligned.overhang[m]:
             ids = scorer._align(text[: line.end]).token_ids  # as if nothing followed
         else:
             ids = aligned.token_ids[: end + 1]

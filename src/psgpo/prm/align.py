@@ -10,7 +10,7 @@ reports decide, and line m ends with the last token that starts inside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from psgpo.errors import UserError
@@ -62,6 +62,14 @@ class Aligner:
             lines=lines,
         )
 
+    def alone(self, aligned: Aligned, text: str) -> dict[int, tuple[int, ...]]:
+        """Ids of the prefix of each line whose end token would know the next line, by line number from 0."""
+        return {
+            m: self(text[: line.end]).token_ids
+            for m, (line, over) in enumerate(zip(aligned.lines, aligned.overhang, strict=True))
+            if over
+        }
+
     def _offsets(self, text: str) -> tuple[list[int], list[int]]:
         if not getattr(self.tokenizer, "is_fast", False):
             raise UserError(
@@ -75,3 +83,15 @@ class Aligner:
 def _last_before(starts: Sequence[int], end: int) -> int:
     """Index of the last token that starts before `end`; -1 for none. Starts need not rise (zero-width tokens)."""
     return next((t for t in range(len(starts) - 1, -1, -1) if starts[t] < end), -1)
+
+
+def with_end(aligned: Aligned, text: str, eos: int) -> Aligned:
+    """The same with an end-of-sequence id behind a last line without a newline, which then ends there."""
+    if not aligned.lines or text[: aligned.lines[-1].end].endswith("\n"):
+        return aligned
+    return replace(
+        aligned,
+        token_ids=(*aligned.token_ids, eos),
+        line_ends=(*aligned.line_ends[:-1], len(aligned.token_ids)),
+        overhang=(*aligned.overhang[:-1], False),
+    )

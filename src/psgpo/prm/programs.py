@@ -4,7 +4,7 @@ A causal PRM reads a whole program in one pass, so every line gets its target in
 whole program, cut behind the last line that has a label: what the model is trained on is what it reads when it scores.
 Lines without a label (0) say nothing and weigh nothing.
 
-An ORM has one target, the verdict, at the program's last token.
+An ORM has one target, the verdict, where the program's last line ends.
 """
 
 # L code lines
@@ -12,14 +12,12 @@ An ORM has one target, the verdict, at the program's last token.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
+from psgpo.prm.align import Aligned, Aligner, with_end
 from psgpo.prm.data import PrmExample, token_weights
 from psgpo.prompts import encode_prompt, fill
-
-Scope = Literal["line", "program"]
 
 
 class Labelled(Protocol):
@@ -50,12 +48,12 @@ class PromptShape:
 
 
 class Encoder:
-    """Text to ids with the token that ends each line."""
+    """Text to ids with the token that ends each line, exactly as `psgpo.prm.scorers.CausalScorer` reads it."""
 
     def __init__(self, tokenizer: Any, shape: PromptShape) -> None:
         self.tokenizer = tokenizer
         self.shape = shape
-        self._text = TokenText(cast(Tokenizer, tokenizer))
+        self._align = Aligner(tokenizer)
         self._prompts: dict[str, tuple[int, ...]] = {}
 
     def prompt(self, problem: str) -> tuple[int, ...]:
@@ -64,61 +62,75 @@ class Encoder:
             self._prompts[problem] = self.shape.encode(self.tokenizer, problem)
         return self._prompts[problem]
 
-    def code(self, code: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(ids, per line the index of the token that ends it)."""
-        ids = tuple(int(token) for token in self.tokenizer(code, add_special_tokens=False)["input_ids"])
-        text, char_ends = self._text.decode_with_ends(ids)
-        return ids, line_end_tokens(char_ends, code_lines(text))
-
-
-def line_example(encoder: Encoder, program: Labelled, index: int = 0) -> PrmExample | None:
-    """Targets at every labelled line; None when no line has a label."""
-    last = max((m for m, label in enumerate(program.labels, start=1) if label), default=0)
-    if not last:
-        return None
-    ids, ends = encoder.code(program.code)
-    labels = tuple(float(label) for label in program.labels[:last])
-    silent = tuple(label == 0 for label in labels)
-    speaking = token_weights(ends[:last], silent)
-    bad = next((m for m, label in enumerate(labels) if label < 0), last)
-    return PrmExample(
-        problem_id=program.problem_id,
-        checkpoint="",
-        index=index,
-        prompt_ids=encoder.prompt(program.prompt),
-        token_ids=ids[: ends[last - 1] + 1],
-        line_ends=ends[:last],
-        neutral=silent,
-        last_solvable=bad,
-        targets=labels,
-        weights=tuple(0.0 if quiet else weight for quiet, weight in zip(silent, speaking, strict=True)),
-    )
-
-
-def program_example(
-    encoder: Encoder, problem_id: str, prompt: str, code: str, label: float, index: int = 0
-) -> PrmExample | None:
-    """One target, the verdict, at the last token; None for a program without lines."""
-    ids, ends = encoder.code(code)
-    L = len(ends)
-    if not L:
-        return None
-    ends = (*ends[:-1], len(ids) - 1)
-    return PrmExample(
-        problem_id=problem_id,
-        checkpoint="",
-        index=index,
-        prompt_ids=encoder.prompt(prompt),
-        token_ids=ids,
-        line_ends=ends,
-        neutral=(*(True,) * (L - 1), False),
-        last_solvable=L if label > 0 else L - 1,
-        targets=(*(0.0,) * (L - 1), float(label)),
-        weights=(*(0.0,) * (L - 1), 1.0),
-    )
+    def code(self, code: str) -> tuple[Aligned, dict[int, tuple[int, ...]]]:
+        """(the whole, ids of the prefix of each line that is read alone: see `Aligner.alone`)."""
+        aligned = with_end(self._align(code), code, int(self.tokenizer.eos_token_id))
+        return aligned, self._align.alone(aligned, code)
 
 
 def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExample]:
-    """`line_example` of every program that has a labelled line."""
-    made = (line_example(encoder, program, index) for index, program in enumerate(programs))
-    return [example for example in made if example is not None]
+    """Targets at every labelled line. A prefix that several programs share counts in each of them.
+
+    One example per program with a label, and one more for each labelled line that is read alone.
+    """
+    made: list[PrmExample] = []
+    for index, program in enumerate(programs):
+        last = max((m for m, label in enumerate(program.labels, start=1) if label), default=0)
+        if not last:
+            continue
+        aligned, alone = encoder.code(program.code)
+        ends, labels = aligned.line_ends[:last], tuple(float(label) for label in program.labels[:last])
+        silent = tuple(label == 0 or m in alone for m, label in enumerate(labels))
+        speaking = token_weights(ends, silent)
+        whole = PrmExample(
+            problem_id=program.problem_id,
+            checkpoint="",
+            index=index,
+            prompt_ids=encoder.prompt(program.prompt),
+            token_ids=aligned.token_ids[: max(ends) + 1],
+            line_ends=ends,
+            neutral=silent,
+            last_solvable=next((m for m, label in enumerate(labels) if label < 0), last),
+            targets=labels,
+            weights=tuple(0.0 if quiet else weight for quiet, weight in zip(silent, speaking, strict=True)),
+        )
+        made += [whole] if any(whole.weights) else []
+        made += [_alone(whole, ids, labels[m]) for m, ids in alone.items() if m < last and labels[m]]
+    return made
+
+
+def program_examples(encoder: Encoder, programs: Iterable[tuple[Labelled, bool]]) -> list[PrmExample]:
+    """(program, passed): one target, the verdict, where the last line ends; programs without lines are left out."""
+    made: list[PrmExample] = []
+    for index, (program, passed) in enumerate(programs):
+        aligned, _ = encoder.code(program.code)
+        L, ends = len(aligned.lines), aligned.line_ends
+        if not L:
+            continue
+        made.append(
+            PrmExample(
+                problem_id=program.problem_id,
+                checkpoint="",
+                index=index,
+                prompt_ids=encoder.prompt(program.prompt),
+                token_ids=aligned.token_ids[: ends[-1] + 1],
+                line_ends=ends,
+                neutral=(*(True,) * (L - 1), False),
+                last_solvable=L if passed else L - 1,
+                targets=(*(0.0,) * (L - 1), 1.0 if passed else -1.0),
+                weights=(*(0.0,) * (L - 1), 1.0),
+            )
+        )
+    return made
+
+
+def _alone(whole: PrmExample, ids: tuple[int, ...], label: float) -> PrmExample:
+    return replace(
+        whole,
+        token_ids=ids,
+        line_ends=(len(ids) - 1,),
+        neutral=(False,),
+        last_solvable=int(label > 0),
+        targets=(label,),
+        weights=(1.0,),
+    )

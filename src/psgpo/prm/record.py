@@ -12,7 +12,7 @@ from psgpo.jsonl import write_json
 
 FILE = "psgpo_prm.json"
 VERSION = 1
-Kind = Literal["causal", "encoder"]
+Kind = Literal["causal", "encoder", "ngrams"]
 Scope = Literal["line", "program"]
 Target = Literal["sign", "progress", "correct"]
 
@@ -22,7 +22,8 @@ class ScorerRecord:
     """How a folder is read."""
 
     kind: Kind
-    """causal: one pass over prompt and program, read where lines end. encoder: one pass for every prefix."""
+    """causal: one pass over prompt and program, read where lines end. encoder: one pass for every prefix.
+    ngrams: a linear model on text."""
     scope: Scope
     """program: an outcome reward model (ORM)."""
     target: Target
@@ -44,6 +45,10 @@ class ScorerRecord:
     def calibrated(self, calibration: dict[str, Any], threshold: float | None = None) -> ScorerRecord:
         """The same with another calibration (and threshold)."""
         return replace(self, calibration=calibration, threshold=self.threshold if threshold is None else threshold)
+
+    def reading(self, max_tokens: int | None) -> ScorerRecord:
+        """The same, reading so many tokens."""
+        return replace(self, max_tokens=max_tokens)
 
     @classmethod
     def load(cls, folder: Path | str) -> ScorerRecord:
@@ -72,3 +77,16 @@ class ScorerRecord:
         if "{prompt}" not in record.prompt_template:
             raise UserError(f"{path}: prompt_template lacks {{prompt}}")
         return record
+
+
+def needs_orm(record: ScorerRecord, name: str) -> None:
+    """Refuse to score whole programs with a model that scores lines.
+
+    Raises:
+        UserError: the scope is not `program`.
+    """
+    if record.scope != "program":
+        raise UserError(
+            f"{name}: scores lines, not whole programs; combine score_lines (least, mean, last), or train an ORM with "
+            "psgpo prm train --scope program"
+        )

@@ -13,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from psgpo.errors import UserError
+from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, load_tokenizer
-from psgpo.prm.align import Aligner
+from psgpo.prm.align import Aligned, Aligner, with_end
 from psgpo.prm.calibrate import probabilities
-from psgpo.prm.record import ScorerRecord
+from psgpo.prm.encoder import EncoderScorer
+from psgpo.prm.ngrams import NgramScorer
+from psgpo.prm.record import ScorerRecord, needs_orm
 from psgpo.prm.score import PrmScorer, ScoreItem
 from psgpo.prompts import encode_prompt, fill
 
@@ -45,6 +48,13 @@ class TextScorer(Protocol):
         """`score_lines` of many (problem, code), in batches."""
         ...
 
+    def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> Scores:
+        """The score at the last line of each (problem, code); every code has one. Shape: (pairs,).
+
+        A causal model is told by a newline at the end of `code` that the program goes on.
+        """
+        ...
+
     def probabilities(self, problem: str, code: str) -> Scores:
         """Calibrated P(good) per line, in [0, 1]. Shape: (L,)."""
         ...
@@ -60,6 +70,9 @@ class TextScorer(Protocol):
 
 class CausalScorer:
     """A token value model read where lines end.
+
+    A last line without a newline is read at an end-of-sequence token, as in the responses of a run: there the policy
+    has just said that the program ends. All other lines are read where their newline is.
 
     A `progress` PRM says how much of the program is done and right; which lines it calls good needs the whole
     program (`psgpo.prm.measure`). Its line scores here are therefore the margins T max(0, R_1 .. R_T) + 1/2 - m,
@@ -85,31 +98,36 @@ class CausalScorer:
         places: list[list[tuple[int, int]]] = []  # per pair, per line: (item, which of its line ends)
         for problem, code in pairs:
             prompt = self._prompt(problem)
-            aligned = self._align(code)
+            aligned = self._ended(code)
             whole = len(items)
             items.append((prompt, aligned.token_ids, aligned.line_ends))
             places.append([(whole, m) for m in range(len(aligned.line_ends))])
-            for m, (line, over) in enumerate(zip(aligned.lines, aligned.overhang, strict=True)):
-                if over:  # its last token knows the next line: read the prefix alone
-                    alone = self._align(code[: line.end])
-                    places[-1][m] = (len(items), 0)
-                    items.append((prompt, alone.token_ids, [len(alone.token_ids) - 1]))
+            for m, ids in self._align.alone(aligned, code).items():
+                places[-1][m] = (len(items), 0)
+                items.append((prompt, ids, [len(ids) - 1]))
         self._check(items)
         found = self.scorer.score(items)
         scores = [np.array([found[item][k] for item, k in lines], dtype=np.float64) for lines in places]
         return [_margins(row) for row in scores] if self.record.target == "progress" else scores
 
+    def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> Scores:
+        items: list[ScoreItem] = []
+        for problem, code in pairs:
+            aligned = self._ended(code)
+            items.append((self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:]))
+        self._check(items)
+        return np.array([row[0] for row in self.scorer.score(items)], dtype=np.float64)
+
     def probabilities(self, problem: str, code: str) -> Scores:
         return probabilities(self.score_lines(problem, code), self.record.calibration, self.record.target)
 
     def score_program(self, problem: str, code: str) -> float:
-        _needs_orm(self.record, self._name)
-        aligned = self._align(code)
-        if not aligned.lines:
-            return float("nan")
-        item = (self._prompt(problem), aligned.token_ids, [len(aligned.token_ids) - 1])
-        self._check([item])
-        return float(self.scorer.score([item])[0][0])
+        needs_orm(self.record, self._name)
+        return float(self.score_prefixes([(problem, code)])[0]) if code_lines(code) else float("nan")
+
+    def _ended(self, code: str) -> Aligned:
+        """The text as ids, with an end-of-sequence id where its last line has no newline."""
+        return with_end(self._align(code), code, int(self.scorer.tokenizer.eos_token_id))
 
     def _prompt(self, problem: str) -> tuple[int, ...]:
         ids = encode_prompt(self.scorer.tokenizer, fill(self.record.prompt_template, problem))
@@ -137,7 +155,9 @@ def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> Te
         raise UserError(f"{folder}: no such folder; give the model folder of a PRM")
     record = ScorerRecord.load(folder)
     if record.kind == "encoder":
-        raise UserError(f"{folder}: encoders cannot be read yet")
+        return EncoderScorer.open(folder, record, device=device)
+    if record.kind == "ngrams":
+        return NgramScorer(folder, record)
     scorer = PrmScorer(TokenValueModel.from_pretrained(folder, device=device), load_tokenizer(folder), device=device)
     return CausalScorer(scorer, record, str(folder))
 
@@ -145,11 +165,3 @@ def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> Te
 def _margins(scores: Scores) -> Scores:
     T = len(scores)
     return T * max(0.0, float(scores.max())) + 0.5 - np.arange(1, T + 1) if T else scores
-
-
-def _needs_orm(record: ScorerRecord, name: str) -> None:
-    if record.scope != "program":
-        raise UserError(
-            f"{name}: scores lines, not whole programs; combine score_lines (least, mean, last), or train an ORM with "
-            "psgpo prm train --scope program"
-        )

@@ -91,7 +91,7 @@ def train_prm(
     held_out = [weigh(example) for example in held_out]
 
     scorer = PrmScorer(model, tokenizer, device=device)
-    log = _open_log(out)
+    log = open_log(out)
     best: dict[str, Any] | None = None
     done, spent, started = 0, 0.0, time.perf_counter()
     if log.state is None:
@@ -120,7 +120,7 @@ def train_prm(
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
         log.save(row["step"], **plain, model=model.state_dict(), optimizer=[o.state_dict() for o in optimizer])
     assert best is not None
-    _publish(out, model_card(settings, best, job, record), record)
+    publish(out, model_card(settings, best, job, record), record)
     log.close()
     return best
 
@@ -148,13 +148,14 @@ def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.opt
     return [adamw, Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)]
 
 
-def _open_log(out: Path) -> ResumableLog:
+def open_log(out: Path) -> ResumableLog:
+    """The log of a training, cleared of an attempt that died before its first state."""
     if not (out / "state.pt").is_file():  # nothing to go on from: rows of an attempt that died early would stay
         (out / "metrics.jsonl").unlink(missing_ok=True)
     return ResumableLog(out)
 
 
-def _publish(out: Path, card: str, record: ScorerRecord | None) -> None:
+def publish(out: Path, card: str, record: ScorerRecord | None) -> None:
     """`best` becomes `model`, unless an attempt that died right after did that already."""
     if (out / "best").is_dir():
         if record is not None:

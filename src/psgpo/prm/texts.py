@@ -1,0 +1,146 @@
+"""Labelled programs as text: what encoders, n-gram models and ORMs are trained on, from either kind of label file.
+
+labels.jsonl     of a run or `psgpo labels`: responses with the labels of a search, hard or soft
+programs.jsonl   of `psgpo mutate`: reference solutions and verified changes of them
+"""
+
+# L code lines
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from psgpo.errors import UserError
+from psgpo.jsonl import read_jsonl
+from psgpo.lines import code_lines
+from psgpo.mutation.labelled import LabelledProgram
+from psgpo.prm.record import Scope
+from psgpo.records import LineLabels
+
+Source = Literal["labels", "mutants"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextProgram:
+    """A program with a label per line and its verdict."""
+
+    problem_id: str
+    prompt: str
+    """The task as `Problem.prompt` has it."""
+    code: str
+    """A program, or a response with a fenced one in it."""
+    labels: tuple[float, ...]
+    """Per line in [-1, 1]; 0 for no label. Shape: (L,)."""
+    passed: bool
+    """All tests."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextExample:
+    """One prefix of a program, or a whole program, with the probability that it is right."""
+
+    problem_id: str
+    prompt: str
+    prefix: str
+    """Lines 1..m joined by newlines, no newline at the end."""
+    target: float
+    """P(good) in [0, 1]: (label + 1) / 2."""
+    weight: float = 1.0
+
+
+def recognised(path: Path) -> Source:
+    """Which of the two files this is.
+
+    Raises:
+        UserError: neither.
+    """
+    first = next(iter(read_jsonl(path, dict)), None) if path.is_file() else None
+    if first is not None and "mutated_line" in first:
+        return "mutants"
+    if first is not None and "response" in first:
+        return "labels"
+    raise UserError(f"{path}: neither labels.jsonl (psgpo labels, a run) nor programs.jsonl (psgpo mutate); give one")
+
+
+def load_text_programs(path: Path, prompts: Mapping[str, str] | None = None) -> list[TextProgram]:
+    """The programs of a file (or of the folder of `psgpo mutate` that holds one), those without lines left out.
+
+    Args:
+        prompts: problem id to prompt; labels.jsonl needs it.
+
+    Raises:
+        UserError: the file is missing or malformed, or the prompt of a problem is not known.
+    """
+    path = path / "programs.jsonl" if path.is_dir() else path
+    parse: dict[Source, Callable[[dict[str, Any]], TextProgram]] = {
+        "mutants": lambda row: _of_mutant(LabelledProgram.from_json(row)),
+        "labels": lambda row: _of_labels(LineLabels.from_json(row), prompts or {}),
+    }
+    return [program for program in read_jsonl(path, parse[recognised(path)]) if program.labels]
+
+
+def text_examples(programs: Iterable[TextProgram], scope: Scope) -> list[TextExample]:
+    """One example per labelled line, or per program; the same (problem, text) once.
+
+    Of two labels of one text the higher stands: a program that passes proves its prefixes.
+    """
+    found: dict[tuple[str, str], TextExample] = {}
+    for program in programs:
+        lines = [line.text for line in code_lines(program.code)]
+        if scope == "program":
+            labelled = [("\n".join(lines), 1.0 if program.passed else -1.0)]
+        else:
+            labelled = [("\n".join(lines[:m]), label) for m, label in enumerate(program.labels, start=1) if label]
+        for prefix, label in labelled:
+            key, target = (program.problem_id, prefix), (label + 1) / 2
+            if key not in found or found[key].target < target:
+                found[key] = TextExample(
+                    problem_id=program.problem_id, prompt=program.prompt, prefix=prefix, target=target
+                )
+    return list(found.values())
+
+
+def both_classes(examples: Sequence[TextExample], side: str) -> tuple[int, int]:
+    """(bad, good) counts.
+
+    Raises:
+        UserError: one class does not occur.
+    """
+    good = sum(example.target > 0.5 for example in examples)
+    bad = sum(example.target < 0.5 for example in examples)
+    if not good or not bad:
+        raise UserError(
+            f"{side}: {good} good and {bad} bad examples; a PRM needs both. Label more problems, or hold out others"
+        )
+    return bad, good
+
+
+def _of_mutant(entry: LabelledProgram) -> TextProgram:
+    return TextProgram(
+        problem_id=entry.problem_id,
+        prompt=entry.prompt,
+        code=entry.code,
+        labels=tuple(float(label) for label in entry.labels),
+        passed=entry.verdict == "pass",
+    )
+
+
+def _of_labels(label: LineLabels, prompts: Mapping[str, str]) -> TextProgram:
+    response = label.response
+    if response.problem_id not in prompts:
+        raise ValueError(
+            f"problem {response.problem_id} is in none of the problem files; name its file with --problems"
+        )
+    lines = code_lines(response.text)
+    if len(lines) != len(label.labels):
+        raise ValueError(f"response {response.problem_id}/{response.index}: its labels and lines disagree")
+    return TextProgram(
+        problem_id=response.problem_id,
+        prompt=prompts[response.problem_id],
+        code=response.text,
+        labels=tuple(0.0 if line.neutral else float(v) for line, v in zip(lines, label.labels, strict=True)),
+        passed=response.verdict.passed,
+    )

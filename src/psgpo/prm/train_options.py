@@ -1,0 +1,70 @@
+"""Options of `psgpo prm train`, checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from psgpo.config import PrmSettings
+from psgpo.errors import UserError
+from psgpo.prm.calibrate import METHODS
+from psgpo.prm.record import Kind, Scope, ScorerRecord, Target
+
+
+def chosen_record(
+    kind: str,
+    scope: str,
+    init: Path | None,
+    template: str,
+    max_tokens: int | None,
+    max_prompt_tokens: int | None,
+    calibration: str,
+) -> ScorerRecord:
+    """What the folder will say of itself.
+
+    Raises:
+        UserError: an unknown word, or options that do not go together.
+    """
+    for name, value, allowed in (
+        ("--kind", kind, get_args(Kind)),
+        ("--scope", scope, get_args(Scope)),
+        ("--calibration", calibration, (*METHODS, "none")),
+    ):
+        if value not in allowed:
+            raise UserError(f"{name} {value!r}: allowed are {', '.join(allowed)}")
+    if (init is None) != (kind == "ngrams"):
+        needs = "starts from nothing; leave --init out" if kind == "ngrams" else "needs a model to start from: --init"
+        raise UserError(f"--kind {kind} {needs}")
+    if max_tokens is not None and kind != "encoder":
+        raise UserError(f"--max-tokens is for encoders; a {kind} model reads whole programs")
+    if max_prompt_tokens is not None and kind == "ngrams":
+        raise UserError("--max-prompt-tokens: an n-gram model has no tokens; leave it out")
+    if "{prompt}" not in template:
+        raise UserError(f"--template {template!r} lacks {{prompt}}")
+    target: Target = "sign" if kind == "causal" else "correct"
+    return ScorerRecord(
+        kind=kind,  # type: ignore[arg-type]
+        scope=scope,  # type: ignore[arg-type]
+        target=target,
+        prompt_template=template,
+        threshold=0.0,
+        max_prompt_tokens=max_prompt_tokens,
+        max_tokens=max_tokens,
+    )
+
+
+def chosen_settings(kind: str, *, learning_rate: float | None, **options: Any) -> PrmSettings:
+    """Training settings.
+
+    Raises:
+        UserError: a value that is not allowed.
+    """
+    rate = learning_rate if learning_rate is not None else 0.05 if kind == "ngrams" else 2e-5
+    try:
+        return PrmSettings(target="sign", learning_rate=rate, **options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
+        raise UserError(f"--{name} {first.get('input')!r}: {first['msg']}") from None
