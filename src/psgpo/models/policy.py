@@ -78,6 +78,21 @@ def load_policy(
     return model.to(device).eval(), tokenizer
 
 
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    """Make training keep only what enters each layer, and compute the rest again for the gradient.
+
+    Raises:
+        UserError: the architecture has no layers that can do this.
+    """
+    if not model.supports_gradient_checkpointing:
+        raise UserError(
+            f"{type(model).__name__}: has no gradient checkpointing; set model.gradient_checkpointing = false"
+        )
+    # transformers 5 renamed it.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def _existing(directory: Path | str) -> Path:
     directory = Path(directory)
     if not directory.is_dir():

@@ -30,7 +30,14 @@ from psgpo.labeling import (
     write_labels,
 )
 from psgpo.labeling.surprise import PolicySurprise
-from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
+from psgpo.models import (
+    TokenValueModel,
+    checkpoint_activations,
+    create_policy,
+    load_policy,
+    load_tokenizer,
+    train_tokenizer,
+)
 from psgpo.prm import (
     PrmScorer,
     ScorerRecord,
@@ -127,6 +134,8 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
+    if recipe.model.gradient_checkpointing:
+        checkpoint_activations(model)
     if not pairs:
         model.save_pretrained(run.path / "sft" / "model")
         tokenizer.save_pretrained(run.path / "sft" / "model")
@@ -139,6 +148,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         out=run.path / "sft",
         seed=recipe.seed,
         device=_device(recipe),
+        dtype=recipe.model.dtype,
         progress=progress,
     )
 
@@ -154,6 +164,9 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
         critic = TokenValueModel.from_policy(start, seed=derive_seed(recipe.seed, "critic"))
     else:
         critic = TokenValueModel.from_pretrained(run.path / "prm" / settings.value_init / "model")
+    if recipe.model.gradient_checkpointing:
+        checkpoint_activations(policy)
+        checkpoint_activations(critic.classifier)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
     with _sandbox(run) as sandbox:
         trainer = PpoTrainer(
@@ -169,6 +182,7 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
             device=_device(recipe),
+            dtype=recipe.model.dtype,
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         trainer.train(prompts, progress=progress)
@@ -282,7 +296,19 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         prompt_template=run.recipe.prompt_template,
         threshold=0.0,
     )
-    train_prm(start, train, choosing, settings, out, record=record, seed=seed, device=device, progress=progress)
+    train_prm(
+        start,
+        train,
+        choosing,
+        settings,
+        out,
+        record=record,
+        seed=seed,
+        device=device,
+        dtype=run.recipe.model.dtype,
+        gradient_checkpointing=run.recipe.model.gradient_checkpointing,
+        progress=progress,
+    )
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),
