@@ -47,7 +47,7 @@ from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.prompts import build_prompt_ids, fill
 from psgpo.records import LineLabels, Problem, Response
 from psgpo.rl.ppo import PpoTrainer
-from psgpo.rl.rollout import LineScorer, OracleLineScorer, PrmLineScorer
+from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
 from psgpo.sampling import HFSampler
@@ -357,12 +357,8 @@ def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
 def _line_scorer(
     run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
 ) -> LineScorer | None:
-    if arm.line_reward == "none":
-        return None
-    if arm.prm == "oracle":
-        target = "progress" if arm.line_reward == "progress" else "sign"
-        return OracleLineScorer(ExactOracle(sandbox.evaluate_many), target)
-    return PrmLineScorer(PrmScorer(run.path / "prm" / str(arm.prm) / "model", tokenizer, device=_device(run.recipe)))
+    prm = run.path / "prm" / str(arm.prm) / "model"
+    return open_line_scorer(arm, prm, tokenizer, sandbox, device=_device(run.recipe))
 
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:
