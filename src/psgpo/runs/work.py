@@ -47,7 +47,7 @@ from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.prompts import build_prompt_ids, fill
 from psgpo.records import LineLabels, Response
 from psgpo.rl.ppo import PpoTrainer
-from psgpo.rl.rollout import LineScorer, OracleLineScorer, PrmLineScorer
+from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
@@ -340,14 +340,8 @@ def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
 def _line_scorer(
     run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
 ) -> LineScorer | None:
-    if arm.line_reward == "none":
-        return None
-    if arm.prm == "oracle":
-        target = "progress" if arm.line_reward == "progress" else "sign"
-        return OracleLineScorer(ExactOracle(sandbox.evaluate_many), target)
-    return PrmLineScorer(
-        PrmScorer(run.path / "prm" / str(arm.prm) / "model", tokenizer, device=chosen_device(run.recipe))
-    )
+    prm = run.path / "prm" / str(arm.prm) / "model"
+    return open_line_scorer(arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe))
 
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:
