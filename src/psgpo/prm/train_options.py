@@ -17,12 +17,15 @@ def chosen_record(
     kind: str,
     scope: str,
     init: Path | None,
-    template: str,
+    template: str | None,
     max_tokens: int | None,
     max_prompt_tokens: int | None,
     calibration: str,
 ) -> ScorerRecord:
     """What the folder will say of itself.
+
+    Args:
+        template: None for the usual one: the problem and a newline, of an encoder the problem alone.
 
     Raises:
         UserError: an unknown word, or options that do not go together.
@@ -38,9 +41,12 @@ def chosen_record(
         needs = "starts from nothing; leave --init out" if kind == "ngrams" else "needs a model to start from: --init"
         raise UserError(f"--kind {kind} {needs}")
     if max_tokens is not None and kind != "encoder":
-        raise UserError(f"--max-tokens is for encoders; a {kind} model reads whole programs")
+        raise UserError(f"--max-tokens is for encoders; kind {kind} reads whole programs")
     if max_prompt_tokens is not None and kind == "ngrams":
         raise UserError("--max-prompt-tokens: an n-gram model has no tokens; leave it out")
+    if template is not None and kind == "ngrams":
+        raise UserError("--template: an n-gram model reads the problem's words as they are; leave it out")
+    template = template if template is not None else "{prompt}\n" if kind == "causal" else "{prompt}"
     if "{prompt}" not in template:
         raise UserError(f"--template {template!r} lacks {{prompt}}")
     target: Target = "sign" if kind == "causal" else "correct"
@@ -55,16 +61,30 @@ def chosen_record(
     )
 
 
-def chosen_settings(kind: str, *, learning_rate: float | None, **options: Any) -> PrmSettings:
-    """Training settings.
+def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int | None, **options: Any) -> PrmSettings:
+    """Training settings; what is None has a default that suits the kind.
 
     Raises:
         UserError: a value that is not allowed.
     """
-    rate = learning_rate if learning_rate is not None else 0.05 if kind == "ngrams" else 2e-5
+    rate, size = (0.05, 64) if kind == "ngrams" else (2e-5, 16)
+    given: dict[str, Any] = {
+        "learning_rate": rate if learning_rate is None else learning_rate,
+        "batch_size": size if batch_size is None else batch_size,
+    }
     try:
-        return PrmSettings(target="sign", learning_rate=rate, **options)
+        return PrmSettings(target="sign", **given, **options)
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UserError(f"--{name} {first.get('input')!r}: {first['msg']}") from None
+
+
+def check_shares(holdout: float, choosing: float) -> None:
+    """Refuse shares that leave nothing to train on.
+
+    Raises:
+        UserError: they add up to 1 or more.
+    """
+    if holdout + choosing >= 1:
+        raise UserError(f"--holdout {holdout} and --choosing {choosing} leave no problem to train on; lower them")
