@@ -30,7 +30,7 @@ from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
 from psgpo.mutation.run import check_job
-from psgpo.prm.calibrate import fit_calibration, probabilities
+from psgpo.prm.calibrate import even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
 from psgpo.prm.encoder_train import train_encoder
@@ -128,10 +128,11 @@ def build_prm(job: PrmJob, progress: Progress = lambda what, done, total: None) 
         _train(job, train, choose, lambda done, total: progress("training", done, total))
         state.unlink(missing_ok=True)
     scorer = open_scorer(folder, device=job.device)
-    fitted = None
+    fitted, threshold = None, job.record.threshold
     if job.calibration is not None:
         fitted = fit_calibration(job.calibration, *scored_lines(scorer, parts[1], _part(progress, "calibrating")))
-    scorer.record = replace(scorer.record, calibration=fitted)
+        threshold = even_score(fitted)
+    scorer.record = scorer.record.calibrated(fitted, threshold)
     scorer.record.save(folder)
     found = measure_programs(scorer, parts[2], _part(progress, "measuring"))
     found["examples"] = {"train": len(train), "choose": len(choose), "measured": len(measured)}

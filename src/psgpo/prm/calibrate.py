@@ -22,6 +22,8 @@ from psgpo.prm.record import Target
 
 Array = NDArray[np.float64]
 METHODS = ("temperature", "isotonic")
+OUT_OF_REACH = 1e9
+"""A score that no model gives."""
 LEAST_LINES = 20
 """Fewer say nothing about probabilities."""
 
@@ -48,6 +50,21 @@ def fit_calibration(method: str, scores: ArrayLike, good: ArrayLike) -> dict[str
         return {"method": method, "temperature": fit_temperature(scores_N, good_N)}
     knots, values = fit_isotonic(scores_N, good_N)
     return {"method": method, "scores": knots.tolist(), "probabilities": values.tolist()}
+
+
+def even_score(calibration: dict[str, Any]) -> float:
+    """The score from which on P(good) >= 1/2: where a fitted model parts good from bad.
+
+    0 for a temperature. Where an isotonic fit stays on one side of 1/2, a score that nothing reaches.
+    """
+    if calibration["method"] == "temperature":
+        return 0.0
+    knots, values = np.array(calibration["scores"]), np.array(calibration["probabilities"])
+    if values[0] >= 0.5 or values[-1] < 0.5:
+        return -OUT_OF_REACH if values[0] >= 0.5 else OUT_OF_REACH
+    k = int(np.argmax(values >= 0.5))
+    step = (0.5 - values[k - 1]) / (values[k] - values[k - 1])
+    return float(knots[k - 1] + step * (knots[k] - knots[k - 1]))
 
 
 def probabilities(scores: ArrayLike, calibration: dict[str, Any] | None, target: Target) -> Array:

@@ -27,7 +27,8 @@ def sampled_template(paths: Sequence[Path], prompts: Mapping[str, str], tokenize
             response = label.response
             if response.problem_id not in prompts:
                 raise UserError(
-                    f"{path}: problem {response.problem_id} is in none of the problem files; name its file with --problems"
+                    f"{path}: problem {response.problem_id} is in none of the problem files; name its file with "
+                    "--problems"
                 )
             problem = prompts[response.problem_id]
             text = tokenizer.decode(response.prompt_ids, clean_up_tokenization_spaces=False)
