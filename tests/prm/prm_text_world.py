@@ -19,7 +19,7 @@ SIZES = {
     "intermediate_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
-    "initializer_range": 0.1,
+    "initializer_range": 0.05,
 }
 SIZES |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0}  # type: ignore[dict-item]
 

@@ -67,7 +67,7 @@ def test_what_cannot_be_fitted_is_refused():
     good = np.arange(30) % 2 == 0
     with pytest.raises(UserError, match="allowed are temperature, isotonic"):
         fit_calibration("platt", np.arange(30.0), good)
-    with pytest.raises(UserError, match="19 held-out lines, 10 of them good; it needs at least 20"):
+    with pytest.raises(UserError, match="19 lines to fit on, 10 of them good; it needs at least 20"):
         fit_calibration("isotonic", np.arange(19.0), good[:19])
     with pytest.raises(UserError, match="both classes"):
         fit_calibration("isotonic", np.arange(30.0), good | True)

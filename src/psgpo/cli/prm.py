@@ -107,7 +107,7 @@ def train(
     from psgpo.prm.texts import data_file, recognised
     from psgpo.prm.train_options import check_shares, chosen_record, chosen_settings
 
-    record = chosen_record(kind, scope, init, template, max_tokens, max_prompt_tokens, calibration)
+    record = chosen_record(kind, scope, init, template, max_tokens, max_prompt_tokens, calibration, device)
     settings = chosen_settings(
         kind,
         epochs=epochs,

@@ -30,7 +30,7 @@ from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
 from psgpo.mutation.run import check_job
-from psgpo.prm.calibrate import even_score, fit_calibration, probabilities
+from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
 from psgpo.prm.encoder_train import train_encoder
@@ -120,6 +120,8 @@ def build_prm(job: PrmJob, progress: Progress = lambda what, done, total: None) 
     train, choose, measured = (text_examples(part, job.record.scope) for part in parts)
     for name, part in (("train on", train), ("choose by", choose), ("measure", measured)):
         both_classes(part, f"{', '.join(map(str, job.data))}: problems to {name}")
+    if job.calibration is not None:
+        check_lines([e.target > 0.5 for e in choose if e.target != 0.5])
     folder, state = job.out / "model", job.out / "state.pt"
     if not state.is_file() and not folder.is_dir():  # an attempt that failed before its first epoch binds nobody
         (job.out / "job.json").unlink(missing_ok=True)

@@ -41,15 +41,25 @@ def fit_calibration(method: str, scores: ArrayLike, good: ArrayLike) -> dict[str
     scores_N, good_N = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=np.bool_)
     if method not in METHODS:
         raise UserError(f"calibration {method!r}: allowed are {', '.join(METHODS)}")
-    if len(scores_N) < LEAST_LINES or good_N.all() or not good_N.any():
-        raise UserError(
-            f"calibration: {len(scores_N)} held-out lines, {int(good_N.sum())} of them good; it needs at least "
-            f"{LEAST_LINES} and both classes. Hold out more problems"
-        )
+    check_lines(good_N)
     if method == "temperature":
         return {"method": method, "temperature": fit_temperature(scores_N, good_N)}
     knots, values = fit_isotonic(scores_N, good_N)
     return {"method": method, "scores": knots.tolist(), "probabilities": values.tolist()}
+
+
+def check_lines(good: ArrayLike) -> None:
+    """Refuse lines that no calibration can be fitted on.
+
+    Raises:
+        UserError: too few, or of one class.
+    """
+    good_N = np.asarray(good, dtype=np.bool_)
+    if len(good_N) < LEAST_LINES or good_N.all() or not good_N.any():
+        raise UserError(
+            f"calibration: {len(good_N)} lines to fit on, {int(good_N.sum())} of them good; it needs at least "
+            f"{LEAST_LINES} and both classes. Label more problems, raise --choosing, or use --calibration none"
+        )
 
 
 def even_score(calibration: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ def chosen_record(
     max_tokens: int | None,
     max_prompt_tokens: int | None,
     calibration: str,
+    device: str = "cpu",
 ) -> ScorerRecord:
     """What the folder will say of itself.
 
@@ -44,11 +46,15 @@ def chosen_record(
         raise UserError(f"--max-tokens is for encoders; kind {kind} reads whole programs")
     if max_prompt_tokens is not None and kind == "ngrams":
         raise UserError("--max-prompt-tokens: an n-gram model has no tokens; leave it out")
+    if device != "cpu" and kind == "ngrams":
+        raise UserError("--device: an n-gram model runs on the CPU; leave it out")
     if template is not None and kind == "ngrams":
         raise UserError("--template: an n-gram model reads the problem's words as they are; leave it out")
     template = template if template is not None else "{prompt}\n" if kind == "causal" else "{prompt}"
     if "{prompt}" not in template:
         raise UserError(f"--template {template!r} lacks {{prompt}}")
+    if init is not None:
+        _check_architecture(kind, init)
     target: Target = "sign" if kind == "causal" else "correct"
     return ScorerRecord(
         kind=kind,  # type: ignore[arg-type]
@@ -59,6 +65,26 @@ def chosen_record(
         max_prompt_tokens=max_prompt_tokens,
         max_tokens=max_tokens,
     )
+
+
+def _check_architecture(kind: str, init: Path) -> None:
+    """Refuse an encoder where a causal model is needed, whose scores would know the lines to come, and the reverse."""
+    config = init / "config.json"
+    if not config.is_file():
+        raise UserError(f"--init {init}: no model folder (config.json); download the model and give its local folder")
+    try:
+        names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+    except (ValueError, AttributeError):
+        raise UserError(f"--init {init}: its config.json is no JSON object; save the model again") from None
+    causal = any(word in name for name in names for word in ("CausalLM", "LMHead"))
+    value = any("ForTokenClassification" in name for name in names)
+    if kind == "causal" and not causal and not value:
+        raise UserError(
+            f"--init {init}: {', '.join(names) or 'no architecture'} is no causal language model; give one, or use "
+            "--kind encoder"
+        )
+    if kind == "encoder" and causal:
+        raise UserError(f"--init {init}: {', '.join(names)} is a causal language model, no encoder; use --kind causal")
 
 
 def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int | None, **options: Any) -> PrmSettings:
