@@ -175,6 +175,8 @@ class WorldEngine:
     """Prompt whose completions kill the process, as long as lives are left."""
     lives: str = ""
     """File with one line per death that is still to come; empty: it always dies."""
+    gate: str = ""
+    """File that a process waits for after a few batches; empty: it waits for nothing."""
     gpus: float = 0.0
 
     @property
@@ -191,6 +193,11 @@ class _DeadlySampler(FakeSampler):
     def __init__(self, skill: float, *, pause: float, engine: WorldEngine) -> None:
         super().__init__(skill, pause=pause)
         self._engine = engine
+
+    def sample(self, prefixes: Sequence[Sequence[int]], **options: Any) -> list[Completion]:
+        while self._engine.gate and len(self.batches) > 4 and not Path(self._engine.gate).exists():
+            time.sleep(0.01)
+        return super().sample(prefixes, **options)
 
     def _complete(self, prefix: Sequence[int], seed: int, limit: int) -> Completion:
         engine = self._engine

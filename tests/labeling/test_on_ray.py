@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from test_fanout import PROBLEMS, RESPONSES, SAMPLING, SETTINGS, TASK, counts, f
 
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling
-from psgpo.labeling.on_ray import News, label_on_ray, stream_unit
+from psgpo.labeling.engine import OpenEngine
+from psgpo.labeling.on_ray import News, Worker, label_on_ray, stream_unit
 from psgpo.labeling.units import Board, Unit, make_units
 
 
@@ -55,6 +57,29 @@ def test_a_unit_that_is_refused_says_why() -> None:
         with pytest.raises(TypeError):
             list(stream_unit(broken, unit, opened, b""))
     assert News() == News(0, b"", None, "")
+
+
+class ClosedEngine(world.WorldEngine):
+    """Says when it is closed, as a sandbox is."""
+
+    closed = False
+
+    @contextmanager
+    def open(self) -> Iterator[OpenEngine]:
+        try:
+            with super().open() as opened:
+                yield opened
+        finally:
+            type(self).closed = True
+
+
+def test_an_actors_engine_stays_open_as_long_as_the_actor(alone: Labelling) -> None:
+    worker = Worker(ClosedEngine(), TASK)
+    for unit in make_units(RESPONSES, PROBLEMS, ("one", "two"), SETTINGS):
+        *_, last = worker.label(unit, b"")
+        assert last.labelling is not None
+        assert last.labelling.labels == [alone.labels[place] for place in unit.places]
+    assert not ClosedEngine.closed
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +140,7 @@ def test_a_machine_that_goes_away_takes_nothing_with_it(
     cluster.wait_for_nodes()
     journals = [tmp_path / "units" / f"{number}.jsonl" for number in (1, 2, 3, 4)]
     lost: list[int] = []
+    gate = tmp_path / "gate"
     keep = Board.lost
 
     def note(board: Board, unit: Unit, reason: str) -> None:
@@ -124,13 +150,15 @@ def test_a_machine_that_goes_away_takes_nothing_with_it(
     monkeypatch.setattr(Board, "lost", note)
 
     def progress(_: int, __: int) -> None:
-        # Four workers of one CPU each, so two are on each machine; all have finished rounds when one machine goes.
+        # Four workers of one CPU each, so two are on each machine. All have finished rounds when one machine goes, and
+        # wait at the gate until it is gone: none can have ended its unit.
         nonlocal node
         if node is not None and all(path.exists() and path.read_bytes().count(b"\n") > 2 for path in journals):
             cluster.remove_node(node, allow_graceful=False)
             node = None
+            gate.touch()
 
-    found = on_ray(tmp_path, world.WorldEngine(pause=0.05), workers=4, progress=progress)
+    found = on_ray(tmp_path, world.WorldEngine(gate=str(gate)), workers=4, progress=progress)
     assert node is None
     assert lost
     assert min(lost) > 0, "rounds that were done stay done"

@@ -144,8 +144,9 @@ class Worker:
     def __init__(self, engine: Engine, task: Task) -> None:
         self._task = task
         self._refused = ""
+        self._open = ExitStack()  # kept as long as the actor: a context that nobody holds is closed, its sandbox too
         try:
-            self._opened = ExitStack().enter_context(engine.open())
+            self._opened = self._open.enter_context(engine.open())
         except UserError as error:
             self._refused = str(error)
 

@@ -34,8 +34,7 @@ from psgpo.models import TokenValueModel, right_pad, token_logprobs
 from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
 from psgpo.rl.losses import policy_loss, value_loss
-from psgpo.rl.rewards import line_rewards, token_rewards
-from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts
+from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, rewarded_lines, rewarded_tokens
 from psgpo.sampling import HFSampler
 from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog
@@ -167,19 +166,7 @@ class PpoTrainer:
     def _line_rewards(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
         """λ · g of every line of every rollout. Shape of each: (L,)."""
         score_L = self.scorer.score(rollouts) if self.scorer else [np.zeros(0)] * len(rollouts)
-        return [
-            line_rewards(
-                self.arm.line_reward,
-                score,
-                rollout.neutral,
-                passed=rollout.verdict.passed,
-                lambda_fail=self.arm.lambda_fail,
-                lambda_pass=self.arm.lambda_pass,
-                length_norm=self.arm.length_norm,
-                neutral_lines=self.arm.neutral_lines,
-            )
-            for rollout, score in zip(rollouts, score_L, strict=True)
-        ]
+        return [rewarded_lines(rollout, score, self.arm) for rollout, score in zip(rollouts, score_L, strict=True)]
 
     def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:
         rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in rollouts]
@@ -189,9 +176,7 @@ class PpoTrainer:
             response = slice(len(rollout.prompt_ids), len(rows[b]))
             mask[b, response] = 1.0
             old_logprobs[b, response] = torch.tensor(rollout.logprobs)
-            tokens = len(rollout.token_ids)
-            unit_test = float(rollout.verdict.passed)
-            reward_T = token_rewards(line_reward, rollout.line_ends, tokens=tokens, unit_test_reward=unit_test)
+            reward_T = rewarded_tokens(rollout, line_reward)
             rewards[b, response] = torch.tensor(reward_T, dtype=torch.float32)
         return Batch(
             input_ids=input_ids,
