@@ -32,6 +32,12 @@ def labelled(text, label):
     return LabelledText(problem_id="p", prompt="task", code=text, labels=labels)
 
 
+def same_values(one, other):
+    """The same numbers, however often each."""
+    near = np.isclose(np.reshape(one, (-1, 1)), np.reshape(other, (1, -1)), atol=1e-5)
+    return bool(near.any(1).all() and near.any(0).all())
+
+
 @settings(max_examples=40, deadline=None)
 @given(text=TEXTS, label=st.sampled_from([1, -1]))
 def test_every_target_stands_where_scoring_reads(scorer, text, label):
@@ -47,8 +53,8 @@ def test_every_target_stands_where_scoring_reads(scorer, text, label):
     ]
     assert all(target == label for _, target in pairs)
     # Lines that end in one token have one score and one target between them; every other labelled line has its own.
-    told = {round(float(score), 4) for score, value in zip(scores, program.labels, strict=True) if value}
-    assert {round(float(score), 4) for score, _ in pairs} == told
+    told = [score for score, value in zip(scores, program.labels, strict=True) if value]
+    assert same_values(told, [score for score, _ in pairs])
     if examples and not scorer._align(text).overhang.count(True):
         # The ids of training are the beginning of those of scoring.
         whole = scorer._ended(text)
