@@ -259,5 +259,6 @@ def _check(train: Sequence[PrmExample], held_out: Sequence[PrmExample], model: T
     if longest > context:
         raise UserError(
             f"PRM training: a response with its prompt has {longest} tokens, the model's context holds {context}; "
-            "lower sampling.max_new_tokens or raise model.max_positions"
+            "start from a model with a longer context (recipe: model.max_positions) or leave longer responses out "
+            "(recipe: sampling.max_new_tokens)"
         )
