@@ -58,7 +58,9 @@ def main() -> None:
     python = options.trl / "bin" / "python"
     if not python.is_file():
         raise SystemExit(f"{python}: no such file; `make bench-ppo` makes TRL's environment")
-    job = {name: getattr(options, name) for name in ("steps", "batch", "micro", "prompt", "response", "epochs", "threads")}
+    job = {
+        name: getattr(options, name) for name in ("steps", "batch", "micro", "prompt", "response", "epochs", "threads")
+    }
     contenders = {"TRL 1.12": (str(python), "ppo_step_trl.py"), "psgpo": (sys.executable, "ppo_step_psgpo.py")}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -74,7 +75,7 @@ def main() -> None:
     trainer.train()
     steps = [
         {"sample": ended - began, "step": following[0] - began, "tokens": tokens}
-        for (began, ended, tokens), following in zip(marks[1:], marks[2:], strict=False)
+        for (began, ended, tokens), following in itertools.pairwise(marks[1:])
     ]
     peak = peak_kb()
     print(json.dumps({"steps": steps, "before_mb": before / 1024, "peak_mb": peak / 1024}))
