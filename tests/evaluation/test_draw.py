@@ -183,7 +183,7 @@ def test_the_space_a_text_begins_with_survives(tmp_path: Path) -> None:
 def test_a_server_draws_the_samples(folder: Path, tmp_path: Path) -> None:
     """The server writes one program, by ids; the file holds it for every task, under the server's name."""
     tokenizer = load_tokenizer(folder)
-    ids = [*tokenizer("    return x\n", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = [*tokenizer("    x\n", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
 
     def answer(asked: dict[str, Any], number: int) -> dict[str, Any]:
         shown = ids[: asked["max_tokens"]]  # the probe asks for one
@@ -198,7 +198,7 @@ def test_a_server_draws_the_samples(folder: Path, tmp_path: Path) -> None:
         assert model.load()[2] == 64
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(rows) == len(PROBLEMS) * SETTINGS.samples
-    assert {row["completion"] for row in rows} == {"    return x\n"}
+    assert {row["completion"] for row in rows} == {"    x\n"}
     assert json.loads((tmp_path / "sampling.json").read_text())["model"] == "openai m"
     assert LoadedModel(f"hf:{folder}", batch_size=1, device="cpu").fingerprint() == folder_fingerprint(folder)
     assert LoadedModel(f"vllm:{folder}", batch_size=1, device="cpu").fingerprint() != folder_fingerprint(folder)
