@@ -156,7 +156,7 @@ class _Run:
             self._grade,
         )
         attempts = {name: search.attempt(name, failed[name]) for name in group if failed[name] and not pools[name]}
-        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, {})
+        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, None)
         search.cross(list(attempts.values()), self._settings.crossover)
         unsolved = [attempt for attempt in attempts.values() if not attempt.pool]
         if unsolved and self._settings.hunt:
@@ -217,9 +217,13 @@ class _Run:
         return list(dict.fromkeys(programs))
 
     def _splice(
-        self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int]
+        self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int] | None
     ) -> dict[int, tuple[int, int]]:
-        """(m*, programs judged) per response, all searched side by side."""
+        """(m*, programs judged) per response, all searched side by side.
+
+        A start that a passing *response* shares is proved. Programs that were joined or drawn for this (`proved` is
+        given then) begin with the failed ones' lines by construction: they count where they need them.
+        """
         donors = {
             name: [[line.text for line in code_lines(program)] for program in pool] for name, pool in pools.items()
         }
@@ -237,8 +241,10 @@ class _Run:
             cut = self._cuts[number]
             pool = donors[cut.response.problem_id]
             lines = [line.text for line in cut.lines]
-            shared = max((_same_start(lines, donor) for donor in pool), default=0)
-            above = min(max(shared, proved.get(number, 0)), max(0, len(lines) - 1))
+            if proved is None:
+                above = max((_same_start(lines, donor) for donor in pool), default=0)
+            else:
+                above = proved.get(number, 0)
             reader = readers[cut.response.problem_id]
             advance(number, suffix_search(lines, cut.neutral, pool, reader, above=above), None)
         while waiting:
