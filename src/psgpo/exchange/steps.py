@@ -90,7 +90,7 @@ def label_row(label: LineLabels, prompt: str, form: StepForm) -> Row:
         "problem_id": response.problem_id,
         "checkpoint": response.checkpoint,
         "verdict": response.verdict.status.value,
-        "source": label.strategy,
+        "source": label.strategy + ("/guess" if label.guessed else ""),
         "kind": "",
         "token_ids": list(response.token_ids),
         "prompt_ids": list(response.prompt_ids),

@@ -305,6 +305,7 @@ class _Run:
             completions=0 if item is None else item.completions,
             tokens=0 if item is None else item.tokens,
             executions=1 if item is None else item.executions,
+            guessed=item is not None and item.last is None,
         )
 
 
