@@ -81,7 +81,12 @@ def _inside(above: Above, line: tuple[str, ...]) -> Iterator[tuple[Change, tuple
     recent = above.variables[-_VARIABLES:]
     names = [*recent, *(name for name in numbered(line) if name not in recent)]
     for i in range(len(line)):
-        for change, width, new in (*_exchanged(line, i), *_renamed(line, i, names), *_valued(line, i), *_moved(line, i)):
+        for change, width, new in (
+            *_exchanged(line, i),
+            *_renamed(line, i, names),
+            *_valued(line, i),
+            *_moved(line, i),
+        ):
             yield change, (*line[:i], *new, *line[i + width :])
 
 
