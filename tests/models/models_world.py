@@ -8,12 +8,16 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    Gemma2Config,
     GPT2Config,
+    GPTBigCodeConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
+    Starcoder2Config,
 )
 
 from psgpo.models import create_policy
@@ -27,6 +31,8 @@ TEXT = (
 ARCHITECTURES = ("psgpo-shift", "llama", "gpt2", "qwen2")
 UNUSUAL = ("mistral", "bloom")
 """A sliding window, and positions counted from the attention mask: not decodable in slots."""
+REAL = (*ARCHITECTURES, "qwen3", "gpt_bigcode", "starcoder2")
+"""What users bring."""
 
 
 def tiny_policy(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
@@ -40,6 +46,9 @@ def tiny_policy(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
     elif name == "gpt2":
         config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=96, **common)
         model = AutoModelForCausalLM.from_config(config)
+    elif name == "gpt_bigcode":
+        config = GPTBigCodeConfig(n_embd=32, n_layer=2, n_head=4, n_positions=96, **common, attn_pdrop=0, resid_pdrop=0)
+        model = AutoModelForCausalLM.from_config(config)
     elif name == "bloom":
         config = BloomConfig(hidden_size=32, n_layer=2, n_head=4, **common)
         model = AutoModelForCausalLM.from_config(config)
@@ -47,6 +56,8 @@ def tiny_policy(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
         config = {
             "llama": lambda: LlamaConfig(**llama),
             "qwen2": lambda: Qwen2Config(**llama),
+            "qwen3": lambda: Qwen3Config(**llama, head_dim=8),
+            "starcoder2": lambda: Starcoder2Config(**llama, residual_dropout=0.0, embedding_dropout=0.0),
             "mistral": lambda: MistralConfig(**llama, sliding_window=6),
         }[name]()
         model = AutoModelForCausalLM.from_config(config)
@@ -55,6 +66,21 @@ def tiny_policy(name: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedMode
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.25)
     return model.eval()
+
+
+def softcapped(tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A model that changes its logits after the head."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = Gemma2Config(
+        **sizes,
+        head_dim=8,
+        intermediate_size=48,
+        vocab_size=len(tokenizer),
+        pad_token_id=0,
+        final_logit_softcapping=2.0,
+    )
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(config).eval()
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from psgpo.models.shift import ShiftForCausalLM
+from psgpo.models.logprobs import plain_head
 
 
 def right_pad(
@@ -42,29 +42,29 @@ def token_logprobs(
 
     logprobs[b, t] = log softmax(logits[b, t - 1] / temperature)[input_ids[b, t]]; 0 where `loss_mask` is 0.
 
+    Only marked positions are projected onto the vocabulary, in chunks (`psgpo.models.logprobs`).
+
     Args:
         input_ids, attention_mask, loss_mask: `(B, T)`; `loss_mask` is 0 at column 0, which nothing predicts.
         with_entropy: also return H[b, t] in nats of the distribution that token t was drawn from, with gradient.
     """
     assert not bool(loss_mask[:, 0].any()), "nothing predicts the first token"
     mask_BT = loss_mask[:, 1:].bool()  # at the token that predicts
-    if isinstance(model, ShiftForCausalLM):
-        hidden = model.model(input_ids, attention_mask).last_hidden_state
-        logits_NV = model.head(hidden[:, :-1][mask_BT])
+    target_N = input_ids[:, 1:][mask_BT]
+    head = plain_head(model)
+    if head is not None:
+        hidden_Nd = head.hidden(input_ids, attention_mask)[:, :-1][mask_BT]
+        picked_N, entropy_N = head.logprobs(hidden_Nd, target_N, temperature=temperature, with_entropy=with_entropy)
     else:
         columns = mask_BT.any(dim=0).nonzero()
         first = int(columns[0]) if len(columns) else 0
         # Logits from the first marked position on: prompts cost no vocabulary softmax.
         kept = input_ids.shape[1] - first
         output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
-        logits_NV = output.logits[:, -kept:-1][mask_BT[:, first:]]
-    log_p_NV = functional.log_softmax(
-        logits_NV.float() if temperature == 1.0 else logits_NV.float() / temperature, dim=-1
-    )
-    picked_N = log_p_NV.gather(1, input_ids[:, 1:][mask_BT][:, None])[:, 0]
+        log_p_NV = functional.log_softmax(output.logits[:, -kept:-1][mask_BT[:, first:]].float() / temperature, dim=-1)
+        picked_N = log_p_NV.gather(1, target_N[:, None])[:, 0]
+        entropy_N = -(log_p_NV.exp() * log_p_NV).sum(-1) if with_entropy else None
     where_BT = functional.pad(mask_BT, (1, 0))
     zeros_BT = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
     logprobs_BT = zeros_BT.masked_scatter(where_BT, picked_N)
-    if not with_entropy:
-        return logprobs_BT, None
-    return logprobs_BT, zeros_BT.masked_scatter(where_BT, -(log_p_NV.exp() * log_p_NV).sum(-1))
+    return logprobs_BT, None if entropy_N is None else zeros_BT.masked_scatter(where_BT, entropy_N)

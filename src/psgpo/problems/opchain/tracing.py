@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -160,7 +161,9 @@ def structure_of(lines: Sequence[str], header: int) -> Structure:
     length = len(lines)
     while length > header:
         try:
-            tree = ast.parse("\n".join(lines[:length]) + "\n")
+            with warnings.catch_warnings():  # of responses that compile with a warning; it is theirs
+                warnings.simplefilter("ignore")
+                tree = ast.parse("\n".join(lines[:length]) + "\n")
         except SyntaxError as error:
             length = min(length - 1, max(error.lineno or 0, header))
             continue

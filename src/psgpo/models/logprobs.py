@@ -1,0 +1,218 @@
+"""Log-probabilities through the vocabulary head, a chunk of positions at a time.
+
+    log p_n(y) = z_n[y] − lse(z_n)        H_n = lse(z_n) − Σ_v p_n(v) z_n[v]        z_n = (W h_n + b) / temperature
+
+Gradients, with upstream g_n of log p_n(y_n) and e_n of H_n:
+
+    ∂/∂z_n[v] = g_n (1[v = y_n] − p_n(v)) − e_n p_n(v) (log p_n(v) + H_n)
+
+The logits of a chunk are made, used and dropped, and made again for the gradient; where all positions fit one chunk
+their probabilities are kept instead. So no more than one chunk of (positions, vocabulary) lives at any time.
+"""
+
+# N positions, d hidden features, V vocabulary, C positions of a chunk
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from psgpo.models.shift import ShiftForCausalLM
+
+CPU_CHUNK, GPU_CHUNK = 1 << 22, 1 << 27
+"""Logits of a chunk: 16 MiB in float32 stay near a CPU's caches, a GPU wants large products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A causal language model whose logits are exactly `weight @ hidden (+ bias)`."""
+
+    trunk: nn.Module
+    """Token ids -> `last_hidden_state`."""
+    owner: nn.Module
+    """Holds `weight (V, d)` and perhaps `bias (V,)`; read at every use, as training may replace them."""
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states (B, T, d)."""
+        found: Tensor = self.trunk(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+        return found
+
+    def logprobs(
+        self, hidden_Nd: Tensor, target_N: Tensor, *, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `head_logprobs`."""
+        weight_Vd, bias_V = self.owner.weight, getattr(self.owner, "bias", None)
+        return head_logprobs(hidden_Nd, weight_Vd, bias_V, target_N, temperature=temperature, with_entropy=with_entropy)
+
+
+def head_logprobs(
+    hidden_Nd: Tensor,
+    weight_Vd: Tensor,
+    bias_V: Tensor | None,
+    target_N: Tensor,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """log softmax((W h_n + b) / temperature)[y_n], and the entropies in nats. Both (N,), float32.
+
+    Products run in the precision of `hidden_Nd` and `weight_Vd` (under autocast in autocast's), the rest in float32.
+
+    Args:
+        target_N: y, int64.
+        chunk: positions of a chunk; None: as many as make `CPU_CHUNK` or `GPU_CHUNK` logits.
+    """
+    device = hidden_Nd.device.type
+    if torch.is_autocast_enabled(device):
+        compute = torch.get_autocast_dtype(device)
+        hidden_Nd, weight_Vd = hidden_Nd.to(compute), weight_Vd.to(compute)
+        bias_V = None if bias_V is None else bias_V.to(compute)
+    rows = chunk or max(1, (CPU_CHUNK if device == "cpu" else GPU_CHUNK) // weight_Vd.shape[0])
+    logprob_N, entropy_N = _HeadLogprobs.apply(hidden_Nd, weight_Vd, bias_V, target_N, temperature, with_entropy, rows)
+    return logprob_N, entropy_N if with_entropy else None
+
+
+def _logits(hidden_Cd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
+    """(C, V) in float32; a tensor of its own, free to be changed in place."""
+    logits_CV = functional.linear(hidden_Cd, weight_Vd, bias_V).float()
+    return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+
+
+class _HeadLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_Nd: Tensor,
+        weight_Vd: Tensor,
+        bias_V: Tensor | None,
+        target_N: Tensor,
+        temperature: float,
+        with_entropy: bool,
+        rows: int,
+    ) -> tuple[Tensor, Tensor]:
+        count = len(hidden_Nd)
+        logprob_N, lse_N = (torch.empty(count, dtype=torch.float32, device=hidden_Nd.device) for _ in range(2))
+        entropy_N = torch.zeros_like(lse_N)
+        kept_NV = None
+        ctx.set_materialize_grads(False)
+        learns = any(ctx.needs_input_grad[:3])
+        with torch.autocast(hidden_Nd.device.type, enabled=False):
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
+                logits_CV = _logits(hidden_Nd[part], weight_Vd, bias_V, temperature)
+                picked_C = logits_CV.gather(1, target_N[part, None])[:, 0]
+                top_C1 = logits_CV.amax(-1, keepdim=True)
+                # The logits themselves are needed once more for the entropy alone.
+                shifted_CV = logits_CV - top_C1 if with_entropy else logits_CV.sub_(top_C1)
+                exp_CV = shifted_CV.exp_()
+                sum_C = exp_CV.sum(-1)
+                logprob_N[part] = picked_C - top_C1[:, 0] - sum_C.log()
+                lse_N[part] = top_C1[:, 0] + sum_C.log()
+                if with_entropy:
+                    entropy_N[part] = lse_N[part] - torch.linalg.vecdot(exp_CV, logits_CV) / sum_C
+                if learns and count <= rows:
+                    kept_NV = exp_CV.div_(sum_C[:, None])
+        if learns:
+            ctx.save_for_backward(hidden_Nd, weight_Vd, bias_V, target_N, lse_N, entropy_N, kept_NV)
+            ctx.temperature, ctx.rows = temperature, rows
+        return logprob_N, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, logprob_grad_N: Tensor | None, entropy_grad_N: Tensor | None) -> tuple[Tensor | None, ...]:
+        hidden_Nd, weight_Vd, bias_V, target_N, lse_N, entropy_N, kept_NV = ctx.saved_tensors
+        count, rows = len(hidden_Nd), ctx.rows
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        hidden_grad = torch.zeros_like(hidden_Nd) if need_hidden else None
+        # Sums over chunks are kept in float32; one chunk needs no sum.
+        wide = torch.float32 if count > rows else weight_Vd.dtype
+        weight_grad = torch.zeros_like(weight_Vd, dtype=wide) if need_weight else None
+        bias_grad = torch.zeros_like(bias_V, dtype=wide) if need_bias else None
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            if kept_NV is None:
+                p_CV = _logits(hidden_Nd[part], weight_Vd, bias_V, ctx.temperature).sub_(lse_N[part, None]).exp_()
+            else:
+                p_CV = kept_NV
+            g_C1 = torch.zeros_like(lse_N[part, None]) if logprob_grad_N is None else logprob_grad_N[part, None]
+            grad_CV = (p_CV * -g_C1).scatter_add_(1, target_N[part, None], g_C1)
+            if entropy_grad_N is not None:
+                slope_CV = torch.special.xlogy(p_CV, p_CV).add_(p_CV * entropy_N[part, None])
+                grad_CV.sub_(slope_CV.mul_(entropy_grad_N[part, None]))
+            grad_CV = grad_CV.div_(ctx.temperature).to(hidden_Nd.dtype)
+            if hidden_grad is not None:
+                torch.mm(grad_CV, weight_Vd, out=hidden_grad[part])
+            if weight_grad is not None:
+                product_Vd = grad_CV.T @ hidden_Nd[part]
+                weight_grad = weight_grad.add_(product_Vd) if count > rows else product_Vd
+            if bias_grad is not None:
+                bias_grad += grad_CV.sum(0)
+        weight_grad = None if weight_grad is None else weight_grad.to(weight_Vd.dtype)
+        bias_grad = None if bias_grad is None else bias_grad.to(weight_Vd.dtype)
+        return hidden_grad, weight_grad, bias_grad, None, None, None, None
+
+
+_FOUND: WeakKeyDictionary[PreTrainedModel, Head | None] = WeakKeyDictionary()
+
+
+def plain_head(model: PreTrainedModel) -> Head | None:
+    """The model as a trunk and a matrix, or None where its logits are more than that: scaled or soft-capped.
+
+    Found out once per model by one forward pass over two tokens, not from a list of names; a model without a plain
+    head is named in a warning.
+    """
+    if isinstance(model, ShiftForCausalLM):
+        return Head(model.model, model.model.embed_tokens)
+    if model not in _FOUND:
+        _FOUND[model] = _probe(model)
+        if _FOUND[model] is None:
+            warnings.warn(
+                f"{type(model).__name__}: its logits are not a matrix times its hidden states (a scale or a soft cap, "
+                "perhaps), so log-probabilities take its own forward, with all logits in memory",
+                stacklevel=3,
+            )
+    return _FOUND[model]
+
+
+@torch.no_grad()
+def _probe(model: PreTrainedModel) -> Head | None:
+    trunk, owner = model.base_model, model.get_output_embeddings()
+    if trunk is model or not isinstance(owner, nn.Linear):
+        return None
+    seen: dict[str, Tensor] = {}
+
+    # Known large numbers in place of both outputs: at random weights a soft cap would change too little to be seen.
+    def after_trunk(_module: nn.Module, _arguments: Any, output: Any) -> None:
+        seen["hidden"] = _ramp(output[0])
+
+    def after_head(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        seen["fed"], seen["logits"] = arguments[0].clone(), _ramp(output)
+
+    hooks = [trunk.register_forward_hook(after_trunk), owner.register_forward_hook(after_head)]
+    try:
+        ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if set(seen) != {"hidden", "fed", "logits"}:
+        return None
+    same = torch.equal(seen["fed"], seen["hidden"]) and torch.equal(seen["logits"].to(logits.dtype), logits)
+    return Head(trunk, owner) if same else None
+
+
+def _ramp(tensor: Tensor) -> Tensor:
+    """Fill `tensor` with numbers from -100 to 100; a copy of them."""
+    tensor.copy_(torch.linspace(-100, 100, tensor.numel()).view(tensor.shape))
+    return tensor.clone()
