@@ -4,16 +4,17 @@
     python benchmarks/prm_mutants.py --measured labels/mbpp-train --more labels/mbpp-test labels/mbpp-validation \
         labels/humaneval --out prm-mutants.json
 
-1. Three linear models of the hashed features of `psgpo.prm.ngram_features`: whether a line is right, learned from changed
-   and reference lines; the same from all lines; and which line is the right one among itself and its alternatives
-   (`psgpo.prm.alternatives`: the line with another variable, operator, number ...), learned from right lines only.
+1. Three linear models of the hashed features of `psgpo.prm.ngram_features`: whether a line is right, learned from
+   changed and reference lines; the same from all lines; and which line is the right one among itself and its
+   alternatives (`psgpo.prm.alternatives`: the line with another variable, operator, number ...), learned from right
+   lines only.
 2. Boosted trees on what these say of the line and of its alternatives: would one small change make it read better?
    The linear scores they learn from come from models that have not seen the problem (four folds).
-3. Thresholds are fitted on choosing problems. Held-out problems of `--measured` are measured once; problems whose program
-   is nearly that of a held-out one are left out.
+3. Thresholds are fitted on choosing problems. Held-out problems of `--measured` are measured once; problems whose
+   program is nearly that of a held-out one are left out.
 
-Measured on (a) every labelled line of every program, each (problem, prefix) once, and (b) the changed lines and the lines
-of the references, nearly balanced, which is what the PRLCoder paper counts.
+Measured on (a) every labelled line of every program, each (problem, prefix) once, and (b) the changed lines and the
+lines of the references, nearly balanced, which is what the PRLCoder paper counts.
 """
 
 # N lines, V variants (a line itself and its alternatives), B buckets, S scores of one variant
@@ -31,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from boosting import BoostedTrees
 from numpy.typing import NDArray
 
+from boosting import BoostedTrees
 from psgpo.jsonl import finite, write_json
 from psgpo.mutation.examples import line_examples
 from psgpo.mutation.labelled import LabelledProgram, load_programs
@@ -249,7 +250,7 @@ def scores_of(data: Variants, weights: Array, chunk: int = 20_000) -> Array:
 
 
 def against_alternatives(data: Variants, score_V: Array) -> Array:
-    """A line's score, and how it compares with its alternatives, together and by kind of change. Shape: (N, 5 + kinds)."""
+    """A line's score, and how it compares with its alternatives, all and by kind of change. Shape: (N, 6 + kinds)."""
     first, sizes = data.starts[:-1], np.diff(data.starts)
     own_N = score_V[first]
     lead_V = np.repeat(own_N, sizes) - score_V
@@ -261,8 +262,9 @@ def against_alternatives(data: Variants, score_V: Array) -> Array:
         np.add.reduceat((lead_V < 0).astype(float), first),
         np.add.reduceat((lead_V < 0).astype(float), first) / others,
     ]
-    for mask_V in (data.change >= 0, *(data.change == kind for kind in range(len(CHANGES)))):
-        columns.append(np.minimum.reduceat(np.where(mask_V, np.clip(lead_V, -FAR, FAR), FAR + 1), first))
+    masks = (data.change >= 0, *(data.change == kind for kind in range(len(CHANGES))))
+    near_V = np.clip(lead_V, -FAR, FAR)
+    columns += [np.minimum.reduceat(np.where(mask_V, near_V, FAR + 1), first) for mask_V in masks]
     return np.stack(columns, axis=1)
 
 
@@ -314,8 +316,8 @@ def measured(lines: Sequence[Line], score_N: Array, threshold: float) -> dict[st
     return finite({"problems": len(count_P), **found, "interval": np.percentile(accuracy, [2.5, 97.5]).tolist()})  # type: ignore[no-any-return]
 
 
-def say(text: str, began: float = time.monotonic()) -> None:  # noqa: B008
-    print(f"{time.monotonic() - began:5.0f} s  {text}", flush=True)
+def say(text: str) -> None:
+    print(f"{time.process_time():5.0f} s  {text}", flush=True)
 
 
 def main() -> None:

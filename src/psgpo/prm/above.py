@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 TOKEN = re.compile(
     r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|[^\W\d]\w*|\d+\.\d+|\d+"
@@ -28,9 +29,9 @@ KNOWN = frozenset(
     re.findall(
         r"\w+",
         "max min sum len sorted set range list str int float abs all any map filter zip enumerate dict tuple reversed "
-        "print sort append count math re self round pow ord chr lower upper join split add remove pop items keys values "
-        "index insert extend replace find isdigit isalpha counter defaultdict bool sqrt floor ceil pi heapq collections "
-        "sys iter next bin startswith endswith strip format isinstance type key reverse",
+        "print sort append count math re self round pow ord chr lower upper join split add remove pop items keys "
+        "values index insert extend replace find isdigit isalpha counter defaultdict bool sqrt floor ceil pi heapq "
+        "collections sys iter next bin startswith endswith strip format isinstance type key reverse",
     )
 )
 """Names that mean the same everywhere, so they stay names."""
@@ -149,7 +150,7 @@ class Above:
         self.variables = [name for name in self.seen if is_variable(name) and self.role[name] != "F"]
         self.previous = self.rows[-1] if self.rows else []
         self.parameters = next((numbered(row[2:]) for row in self.rows if row[:1] == ["def"]), {})
-        self.pairs = {pair for row in self.rows for pair in zip(row, row[1:], strict=False)}
+        self.pairs = {pair for row in self.rows for pair in pairwise(row)}
         self.triples = {triple for row in self.rows for triple in zip(row, row[1:], row[2:], strict=False)}
         self.whole_lines = {tuple(row) for row in self.rows}
         self.shapes = {" ".join(shape(row)) for row in self.rows}

@@ -20,6 +20,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ def _of_names(above: Above, tokens: Sequence[str]) -> list[str]:
 
 def _of_repeats(above: Above, tokens: Sequence[str], shapes: Sequence[str]) -> list[str]:
     spaces, first = max(1, len(tokens) - 1), tokens[0] if tokens else ""
-    pairs = 6 * sum(pair in above.pairs for pair in zip(tokens, tokens[1:], strict=False)) // spaces
+    pairs = 6 * sum(pair in above.pairs for pair in pairwise(tokens)) // spaces
     triples = 6 * sum(run in above.triples for run in zip(tokens, tokens[1:], tokens[2:], strict=False)) // spaces
     return [
         f"pairs {pairs}",
