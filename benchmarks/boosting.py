@@ -42,7 +42,7 @@ class Tree:
 class BoostedTrees:
     """Fit once, then `scores`: log odds of the second class."""
 
-    def __init__(self, *, trees: int = 200, depth: int = 5, rate: float = 0.08, seed: int = 0) -> None:
+    def __init__(self, *, trees: int = 250, depth: int = 4, rate: float = 0.06, seed: int = 0) -> None:
         self._count, self._depth, self._rate = trees, depth, rate
         self._rng = np.random.default_rng(seed)
         self._trees: list[Tree] = []

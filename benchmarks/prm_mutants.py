@@ -48,7 +48,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Ids = NDArray[np.int64]
 HELD_OUT, CHOOSING, TWIN = 0.3, 0.12, 0.6
-FOLDS, ALTERNATIVES, BATCH = 4, 25, 32
+FOLDS, TREES, ALTERNATIVES, BATCH = 4, 3, 25, 32
 FAR = 12.0
 """Where a line has no alternative of a kind, it counts as so much better."""
 SHARE_OF_REST = 0.3
@@ -291,17 +291,21 @@ def out_of_fold(data: Variants, lines: Sequence[Line]) -> Array:
 def best_threshold(score_N: Array, good_N: Flags) -> float:
     """The score from which calling a line good is right most often."""
     order = np.argsort(score_N)
-    right = np.concatenate([[good_N.sum()], good_N.sum() + np.cumsum(np.where(good_N[order], -1, 1))])
-    cut = int(right.argmax())
-    bounds = np.concatenate([[-np.inf], score_N[order], [np.inf]])
-    return float((bounds[cut] + bounds[cut + 1]) / 2) if 0 < cut < len(order) else float(bounds[cut and -1])
+    ranked = score_N[order]
+    right = good_N.sum() + np.concatenate([[0], np.cumsum(np.where(good_N[order], -1, 1))])  # the first k called bad
+    borders = np.concatenate([[True], ranked[1:] > ranked[:-1], [True]])
+    cut = int(np.where(borders, right, -1).argmax())
+    bounds = np.concatenate([[-np.inf], ranked, [np.inf]])
+    return float(bounds[cut + 1]) if cut in (0, len(ranked)) else float((bounds[cut] + bounds[cut + 1]) / 2)
 
 
-def by_position(train: Sequence[Line], lines: Sequence[Line]) -> Array:
+def by_position(train: Sequence[Line], weight_N: Array, lines: Sequence[Line]) -> Array:
     """Share of good lines among training lines of the same number."""
-    place = np.array([min(20, len(line.lines)) for line in train])
-    good = np.bincount(place, [line.good for line in train], 21) + 1
-    return np.array([(good / (np.bincount(place, minlength=21) + 2))[min(20, len(line.lines))] for line in lines])
+    last = 20
+    place = np.array([min(last, len(line.lines)) for line in train])
+    good = np.bincount(place, weight_N * [line.good for line in train], last + 1) + 1
+    chance = good / (np.bincount(place, weight_N, last + 1) + 2)
+    return np.array([chance[min(last, len(line.lines))] for line in lines])
 
 
 def measured(lines: Sequence[Line], score_N: Array, threshold: float) -> dict[str, Any]:
@@ -320,11 +324,41 @@ def say(text: str) -> None:
     print(f"{time.process_time():5.0f} s  {text}", flush=True)
 
 
+def compare(lines: dict[str, list[Line]], data: dict[str, Variants], seen: Array, models: Sequence[Array]) -> Any:
+    """Measures by set of lines, method and part."""
+    train = lines["train"]
+    good_N, changed_N = np.array([line.good for line in train]), np.array([line.changed for line in train])
+    others = {name: seen_by_trees(data[name], models) for name in ("choose", "test")}
+    width = (seen.shape[1] - data["train"].plain.shape[1]) // len(models)
+    found: dict[str, Any] = {}
+    for what, column in (("all lines", width), ("changed lines", 0)):
+        every = what == "all lines"
+        kept_N = changed_N | every
+        weight_N = np.where(changed_N, 1.0, 1 / SHARE_OF_REST)[kept_N]
+        trees = [BoostedTrees(seed=seed).fit(seen[kept_N], good_N[kept_N], weight_N) for seed in range(TREES)]
+        kept = {name: np.array([line.changed or every for line in lines[name]]) for name in others}
+        chosen = {name: [line for line, k in zip(lines[name], kept[name], strict=True) if k] for name in others}
+        rows = {name: others[name][kept[name]] for name in others}
+        before = [line for line, k in zip(train, kept_N, strict=True) if k]
+        scores = {
+            "position": {name: by_position(before, weight_N, chosen[name]) for name in others},
+            "n-grams": {name: rows[name][:, column] for name in others},
+            "n-grams and alternatives": {
+                name: np.mean([t.scores(rows[name]) for t in trees], axis=0) for name in others
+            },
+        }
+        truth = np.array([line.good for line in chosen["choose"]])
+        for method, score in scores.items():
+            threshold = best_threshold(score["choose"], truth)
+            result = {name: measured(chosen[name], score[name], threshold) for name in others}
+            found.setdefault(what, {})[method] = result
+            say(f"{what}, {method}: {result['test']}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--measured", type=Path, required=True, help="folder of psgpo mutate; some problems are held out"
-    )
+    parser.add_argument("--measured", type=Path, required=True, help="folder of psgpo mutate; part of it is held out")
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="further folders to train on")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for the measures")
     args = parser.parse_args()
@@ -334,40 +368,14 @@ def main() -> None:
     lines["train"] = [
         line for line in lines["train"] if line.changed or share("\n".join(line.lines), "rest") < SHARE_OF_REST
     ]
+    data = {}
     for name, part in lines.items():
+        data[name] = variants_of(part)
         say(f"{name}: {len({line.problem_id for line in part})} problems, {len(part)} lines")
-    data = {name: variants_of(part) for name, part in lines.items()}
-    say("features")
     train = lines["train"]
-    good_N, changed_N = np.array([line.good for line in train]), np.array([line.changed for line in train])
     seen = out_of_fold(data["train"], train)
     models = linear_models(data["train"], np.ones(len(train), dtype=bool), train)
-    others = {name: seen_by_trees(data[name], models) for name in ("choose", "test")}
-    found: dict[str, Any] = {}
-    for what, rows_N in (("all lines", np.ones(len(train), dtype=bool)), ("changed lines", changed_N)):
-        weight_N = np.where(changed_N, 1.0, 1 / SHARE_OF_REST)[rows_N]
-        trees = [BoostedTrees(seed=s).fit(seen[rows_N], good_N[rows_N], weight_N) for s in range(3)]
-        kept = {
-            name: np.array([what == "all lines" or line.changed for line in lines[name]]) for name in ("choose", "test")
-        }
-        chosen = {name: [line for line, k in zip(lines[name], kept[name], strict=True) if k] for name in kept}
-        linear = (len(seen[0]) - data["train"].plain.shape[1]) // 3 if what == "all lines" else 0
-        scores = {
-            "position": {
-                name: by_position([t for t, r in zip(train, rows_N, strict=True) if r], chosen[name]) for name in kept
-            },
-            "n-grams alone": {name: others[name][kept[name], linear] for name in kept},
-            "with alternatives": {
-                name: np.mean([t.scores(others[name][kept[name]]) for t in trees], axis=0) for name in kept
-            },
-        }
-        truth = np.array([line.good for line in chosen["choose"]])
-        found[what] = {}
-        for method, score in scores.items():
-            threshold = best_threshold(score["choose"], truth)
-            found[what][method] = {name: measured(chosen[name], score[name], threshold) for name in ("choose", "test")}
-            say(f"{what}, {method}: {found[what][method]['test']}")
-    write_json(args.out, found)
+    write_json(args.out, compare(lines, data, seen, models))
 
 
 if __name__ == "__main__":
