@@ -2,14 +2,11 @@
 
     s(problem, prefix) = Σ over features f of (problem, prefix) of w[hash(f)],   P(good) = σ(s)
 
-Features look at the prefix's last line, and at what the names in it have to do with the lines before and with the task:
-n-grams of its tokens; of its tokens with each name replaced by where it was last seen; of its shape, each name replaced
-by its number in the line; its first token with the line above; words of the task with its signs and numbers.
+The features are those of `psgpo.prm.ngram_features`: n-grams of the prefix's last line, its names replaced by what they
+are so far, and how it goes with the task and with the lines above.
 
 Trained by AdaGrad on the log loss. On disk: `weights.npy` (float32, one per bucket) and `psgpo_prm.json`.
 """
-
-# F features of one prefix
 
 from __future__ import annotations
 
