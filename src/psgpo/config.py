@@ -79,6 +79,10 @@ class ModelSettings(Section):
     heads: Positive = 4
     vocab_size: Annotated[int, Field(ge=258)] = 640
     max_positions: Positive = 512
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -104,6 +108,8 @@ class SftSettings(Section):
     warmup: Fraction = 0.05
     """Share of the steps with a rising learning rate; it falls along a cosine after."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`."""
 
 
 class SamplingSettings(Section):
@@ -126,6 +132,9 @@ class RlSettings(Section):
     """Passes over the responses of a step."""
     minibatches: Positive = 2
     """Optimizer updates per pass."""
+    microbatch_tokens: Positive | None = None
+    """Padded tokens held at once, at most: a minibatch is worked through in parts of similar length whose gradients
+    add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
     policy_learning_rate: PositiveFloat = 5e-4
     critic_learning_rate: PositiveFloat = 1e-3
     critic_warmup: Annotated[int, Field(ge=0)] = 0
@@ -211,6 +220,8 @@ class PrmSettings(Section):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
     muon_learning_rate: PositiveFloat = 0.02
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`; not for n-gram models and encoders."""
 
     @model_validator(mode="after")
     def _classes_exist(self) -> Self:
@@ -268,6 +279,15 @@ class SandboxSettings(Section):
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
 
+class TrackingSettings(Section):
+    """Where metrics are shown while a run goes on; `metrics.jsonl` of every stage has them anyway."""
+
+    to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ("tensorboard",)
+    """`[]`: nowhere. TensorBoard reads the run's folder `tracking/tensorboard`."""
+    project: str | None = None
+    """W&B's, trackio's or MLflow's name for runs that belong together; default: the name of this run."""
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -290,6 +310,7 @@ class Recipe(Section):
     prm: dict[str, PrmSettings] = {}
     arms: dict[str, ArmSettings]
     evaluation: EvaluationSettings = EvaluationSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -165,3 +165,16 @@ def test_a_progress_prm_learns_the_share_done(policy_dir, tokenizer, tmp_path):
     train, held_out = split_by_problem(build_examples(random_labels(tokenizer, 160), settings), 0.2)
     kept = train_prm(policy_dir, train, held_out, settings, tmp_path)
     assert kept["held_out_loss"] < 0.6 * rows(tmp_path)[0]["held_out_loss"]
+
+
+def test_micro_batches_and_recomputed_activations_train_the_same(policy_dir, tokenizer, tmp_path):
+    train, held_out = split_by_problem(examples(tokenizer, 60), 0.2)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    whole = train_prm(policy_dir, train, held_out, settings, tmp_path / "a", seed=1)
+    small = settings.model_copy(update={"microbatch_tokens": 60})
+    parts = train_prm(policy_dir, train, held_out, small, tmp_path / "b", seed=1, gradient_checkpointing=True)
+    assert whole["train_loss"] == pytest.approx(parts["train_loss"], rel=1e-5)
+    assert whole["held_out_loss"] == pytest.approx(parts["held_out_loss"], rel=1e-4)
+    rough = train_prm(policy_dir, train, held_out, settings, tmp_path / "c", seed=1, dtype="bfloat16")
+    assert rough["train_loss"] != whole["train_loss"]
+    assert rough["train_loss"] == pytest.approx(whole["train_loss"], rel=0.05)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
-from psgpo.config import SamplingSettings
+from psgpo.config import ArmSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
 from psgpo.prm.score import PrmScorer
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.problems.programs import judged_program
-from psgpo.records import Problem, Verdict
+from psgpo.records import Completion, Problem, Verdict
+from psgpo.rl.rewards import line_rewards, token_rewards
 from psgpo.sampling import Sampler
 
 Array = NDArray[np.float64]
@@ -69,25 +72,55 @@ def collect_rollouts(
         ]
     )
     clock("grade")
-    rollouts = []
-    for (problem, prompt_ids), completion, (text, char_ends), verdict in zip(
-        prompts, completions, decoded, verdicts, strict=True
-    ):
-        lines = code_lines(text)
-        rollouts.append(
-            Rollout(
-                problem=problem,
-                prompt_ids=prompt_ids,
-                token_ids=completion.token_ids,
-                logprobs=completion.logprobs,
-                finished=completion.finished,
-                text=text,
-                line_ends=line_end_tokens(char_ends, lines),
-                neutral=tuple(line.neutral for line in lines),
-                verdict=verdict,
-            )
+    return [
+        judged_rollout(problem, prompt_ids, completion, text, char_ends, verdict)
+        for (problem, prompt_ids), completion, (text, char_ends), verdict in zip(
+            prompts, completions, decoded, verdicts, strict=True
         )
-    return rollouts
+    ]
+
+
+def judged_rollout(
+    problem: Problem,
+    prompt_ids: tuple[int, ...],
+    completion: Completion,
+    text: str,
+    char_ends: Sequence[int],
+    verdict: Verdict,
+) -> Rollout:
+    """One response with its lines; `text` and `char_ends` are `TokenText.decode_with_ends` of its ids."""
+    lines = code_lines(text)
+    return Rollout(
+        problem=problem,
+        prompt_ids=prompt_ids,
+        token_ids=completion.token_ids,
+        logprobs=completion.logprobs,
+        finished=completion.finished,
+        text=text,
+        line_ends=line_end_tokens(char_ends, lines),
+        neutral=tuple(line.neutral for line in lines),
+        verdict=verdict,
+    )
+
+
+def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
+    """λ · g of every line, as the arm wants it. Shape: (L,)."""
+    return line_rewards(
+        arm.line_reward,
+        score_L,
+        rollout.neutral,
+        passed=rollout.verdict.passed,
+        lambda_fail=arm.lambda_fail,
+        lambda_pass=arm.lambda_pass,
+        length_norm=arm.length_norm,
+        neutral_lines=arm.neutral_lines,
+    )
+
+
+def rewarded_tokens(rollout: Rollout, line_reward_L: Array) -> Array:
+    """Line rewards where lines end and R_UT at the last token; no KL. Shape: (T,)."""
+    unit_test = float(rollout.verdict.passed)
+    return token_rewards(line_reward_L, rollout.line_ends, tokens=len(rollout.token_ids), unit_test_reward=unit_test)
 
 
 class LineScorer(Protocol):
@@ -127,3 +160,16 @@ class OracleLineScorer:
             else:
                 scores.append(np.where(np.arange(1, label.lines + 1) <= label.last_on_track, 1.0, -1.0))
         return scores
+
+
+def open_line_scorer(
+    arm: ArmSettings, prm: Path, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox, *, device: str
+) -> LineScorer | None:
+    """The scorer of an arm's lines: the PRM in folder `prm`, the oracle, or None without line rewards."""
+    if arm.line_reward == "none":
+        return None
+    if arm.prm == "oracle":
+        return OracleLineScorer(
+            ExactOracle(sandbox.evaluate_many), "progress" if arm.line_reward == "progress" else "sign"
+        )
+    return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))

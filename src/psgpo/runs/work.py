@@ -30,7 +30,13 @@ from psgpo.labeling import (
     write_labels,
 )
 from psgpo.labeling.surprise import PolicySurprise
-from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
+from psgpo.models import (
+    checkpoint_activations,
+    create_policy,
+    load_policy,
+    load_tokenizer,
+    train_tokenizer,
+)
 from psgpo.prm import (
     PrmScorer,
     ScorerRecord,
@@ -45,10 +51,12 @@ from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain, OpChainSettings, measure_strength
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.prompts import build_prompt_ids, fill
-from psgpo.records import LineLabels, Problem, Response
+from psgpo.records import LineLabels, Response
 from psgpo.rl.ppo import PpoTrainer
-from psgpo.rl.rollout import LineScorer, OracleLineScorer, PrmLineScorer
+from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.networks import arm_networks
+from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
 from psgpo.sampling import HFSampler
 from psgpo.seeds import derive_seed
@@ -83,12 +91,7 @@ def make_problems(run: RunDirectory, progress: Progress) -> None:
     folder = run.path / "problems"
     source = run.recipe.problems
     if isinstance(source, JsonlSource):
-        files = {"train": source.train, "label": source.label or source.train, "test": source.test}
-        if source.validation is not None:
-            files["validation"] = source.validation
-        loaded = {split: load_problems_jsonl(path) for split, path in files.items()}
-        _refuse_overlap(loaded, files)
-        for split, problems in loaded.items():
+        for split, problems in load_splits(source).items():
             save_problems_jsonl(folder / f"{split}.jsonl", problems)
         return
     chain = _benchmark(run.recipe)
@@ -127,6 +130,8 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
+    if recipe.model.gradient_checkpointing:
+        checkpoint_activations(model)
     if not pairs:
         model.save_pretrained(run.path / "sft" / "model")
         tokenizer.save_pretrained(run.path / "sft" / "model")
@@ -138,7 +143,8 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         recipe.sft,
         out=run.path / "sft",
         seed=recipe.seed,
-        device=_device(recipe),
+        device=chosen_device(recipe),
+        dtype=recipe.model.dtype,
         progress=progress,
     )
 
@@ -147,13 +153,7 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
     """rl/<arm>: one PPO run from the SFT policy."""
     recipe = run.recipe
     settings = recipe.arms[arm]
-    start = policy_folder(run.path, "sft")
-    policy, tokenizer = load_policy(start)
-    reference, _ = load_policy(start)
-    if settings.value_init is None:
-        critic = TokenValueModel.from_policy(start, seed=derive_seed(recipe.seed, "critic"))
-    else:
-        critic = TokenValueModel.from_pretrained(run.path / "prm" / settings.value_init / "model")
+    policy, reference, critic, tokenizer = arm_networks(run, settings)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
     with _sandbox(run) as sandbox:
         trainer = PpoTrainer(
@@ -168,7 +168,8 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
             out=run.path / "rl" / arm,
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
-            device=_device(recipe),
+            device=chosen_device(recipe),
+            dtype=recipe.model.dtype,
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         trainer.train(prompts, progress=progress)
@@ -274,7 +275,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
     out = run.path / "prm" / name
     seed = derive_seed(run.recipe.seed, "prm", name)
-    device = _device(run.recipe)
+    device = chosen_device(run.recipe)
     record = ScorerRecord(
         kind="causal",
         scope="line",
@@ -282,7 +283,19 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         prompt_template=run.recipe.prompt_template,
         threshold=0.0,
     )
-    train_prm(start, train, choosing, settings, out, record=record, seed=seed, device=device, progress=progress)
+    train_prm(
+        start,
+        train,
+        choosing,
+        settings,
+        out,
+        record=record,
+        seed=seed,
+        device=device,
+        dtype=run.recipe.model.dtype,
+        gradient_checkpointing=run.recipe.model.gradient_checkpointing,
+        progress=progress,
+    )
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),
@@ -306,7 +319,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
             run.path / "evaluation" / policy,
             prompt_template=recipe.prompt_template,
             seed=recipe.seed,
-            device=_device(recipe),
+            device=chosen_device(recipe),
             progress=progress,
         )
 
@@ -317,19 +330,6 @@ def write_report(run: RunDirectory, progress: Progress) -> None:
 
     build_report([run.path], run.path / "report")
     progress(1, 1)
-
-
-def _refuse_overlap(problems: dict[str, list[Problem]], files: dict[str, Path]) -> None:
-    """Raise `UserError` when a test problem is also trained on."""
-    for key in ("id", "prompt"):
-        tested = {getattr(problem, key) for problem in problems["test"]}
-        for split in ("train", "label"):
-            both = tested & {getattr(problem, key) for problem in problems[split]}
-            if both:
-                raise UserError(
-                    f"{files['test']}: {len(both)} problem(s) are in {files[split]} too (same {key}: "
-                    f"{min(both)[:60]!r}); test on problems that nothing is trained on"
-                )
 
 
 def _benchmark(recipe: Recipe) -> OpChain:
@@ -357,12 +357,8 @@ def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
 def _line_scorer(
     run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
 ) -> LineScorer | None:
-    if arm.line_reward == "none":
-        return None
-    if arm.prm == "oracle":
-        target = "progress" if arm.line_reward == "progress" else "sign"
-        return OracleLineScorer(ExactOracle(sandbox.evaluate_many), target)
-    return PrmLineScorer(PrmScorer(run.path / "prm" / str(arm.prm) / "model", tokenizer, device=_device(run.recipe)))
+    prm = run.path / "prm" / str(arm.prm) / "model"
+    return open_line_scorer(arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe))
 
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:
@@ -426,7 +422,7 @@ def _checkpoints(run: RunDirectory) -> dict[str, Path]:
 
 
 def _sampler(folder: Path, recipe: Recipe) -> tuple[HFSampler, PreTrainedTokenizerBase]:
-    model, tokenizer = load_policy(folder, device=_device(recipe))
+    model, tokenizer = load_policy(folder, device=chosen_device(recipe))
     return HFSampler(model, tokenizer, batch_size=recipe.sampling.batch_size), tokenizer
 
 
@@ -440,7 +436,12 @@ def _sandbox(run: RunDirectory) -> Sandbox:
     )
 
 
-def _device(recipe: Recipe) -> str:
+def chosen_device(recipe: Recipe) -> str:
+    """The PyTorch device of a recipe.
+
+    Raises:
+        UserError: it asks for CUDA where there is none.
+    """
     if recipe.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if recipe.device == "cuda" and not torch.cuda.is_available():
