@@ -67,6 +67,14 @@ class JsonlSource(Section):
     """Problems to label; the training problems when absent."""
 
 
+class LoraSettings(Section):
+    """Adapters of low rank in every linear layer but the heads (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Positive = 16
+    alpha: PositiveFloat = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+
+
 class ModelSettings(Section):
     """The policy before SFT."""
 
@@ -83,6 +91,9 @@ class ModelSettings(Section):
     """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
     gradient_checkpointing: bool = False
     """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
+    lora: LoraSettings | None = None
+    """RL and PRM training learn adapters (and a value head), not the weights; SFT learns the weights. The policy with
+    its adapters off is the reference. Saved models have the adapters merged in. Needs `pip install 'psgpo[lora]'`."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

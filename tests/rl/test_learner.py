@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from psgpo.config import RlSettings
-from psgpo.models import ShiftConfig, ShiftForCausalLM, TokenValueModel, checkpoint_activations, right_pad
+from psgpo.config import ModelSettings, RlSettings
+from psgpo.models import ShiftConfig, ShiftForCausalLM, TokenValueModel, prepare_training, right_pad
 from psgpo.rl.learner import Batch, Learner, Targets
 
 LENGTHS = [(3, 9), (5, 2), (2, 14), (4, 6), (3, 3), (6, 7), (2, 11), (5, 5)]
@@ -29,8 +29,9 @@ def learner(name: str = "llama", *, dtype: str = "float32", recompute: bool = Fa
     made = [policy(name), policy(name)]
     critic = TokenValueModel.from_policy(policy(name), head_init="normal", seed=2)
     if recompute:
-        checkpoint_activations(made[0])
-        checkpoint_activations(critic.classifier)
+        again = ModelSettings(gradient_checkpointing=True)
+        prepare_training(made[0], again)
+        prepare_training(critic, again)
     return Learner(made[0], made[1], critic, RlSettings(**rl), temperature=0.8, seed=5, dtype=dtype)
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from psgpo.config import ArmSettings, RlSettings, SamplingSettings
+from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
-from psgpo.models import TokenValueModel, create_policy, train_tokenizer
+from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Problem
@@ -46,16 +46,20 @@ class World:
         *,
         rl: RlSettings = RL,
         dtype: str = "float32",
+        lora: LoraSettings | None = None,
     ) -> PpoTrainer:
         def fresh() -> Any:
             copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
             copy.load_state_dict(self.policy.state_dict())
             return copy
 
+        policy, critic = fresh(), critic or TokenValueModel.from_policy(fresh())
+        prepare_training(policy, ModelSettings(lora=lora), seed=1)
+        prepare_training(critic, ModelSettings(lora=lora), seed=2)
         return PpoTrainer(
-            policy=fresh(),
-            reference=fresh(),
-            critic=critic or TokenValueModel.from_policy(fresh()),
+            policy=policy,
+            reference=None if lora else fresh(),
+            critic=critic,
             tokenizer=self.tokenizer,
             sandbox=self.sandbox,
             arm=arm,
@@ -155,6 +159,34 @@ def test_bfloat16_samples_and_learns_in_the_same_precision(world: World, tmp_pat
     trainer.train(world.prompts)
     assert all(p.dtype == torch.float32 for p in trainer.policy.parameters())
     assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_adapters_resume_to_the_same_policy_and_are_saved_merged(world: World, tmp_path: Path) -> None:
+    lora = LoraSettings(rank=4)
+    settings = RL.model_copy(update={"steps": 3})
+    whole = world.trainer(tmp_path / "a", dense(), rl=settings, lora=lora)
+    whole.train(world.prompts)
+
+    def kill(done: int, _total: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        world.trainer(tmp_path / "b", dense(), rl=settings, lora=lora).train(world.prompts, progress=kill)
+    again = world.trainer(tmp_path / "b", dense(), rl=settings, lora=lora)
+    again.train(world.prompts)
+    one, two = weights(whole), weights(again)
+    assert all("lora_" in key or "score" in key for key in one)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert metrics(tmp_path / "b")[2]["kl"] == metrics(tmp_path / "a")[2]["kl"] != 0.0
+    merged, _ = load_policy(tmp_path / "b" / "model")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    torch.testing.assert_close(merged(ids).logits, again.policy(ids).logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(merged(ids).logits, world.policy(ids).logits, atol=1e-3)
 
 
 def prm(world: World) -> TokenValueModel:

@@ -85,21 +85,6 @@ def load_policy(
     return model.to(device).eval(), tokenizer
 
 
-def checkpoint_activations(model: PreTrainedModel) -> None:
-    """Make training keep only what enters each layer, and compute the rest again for the gradient.
-
-    Raises:
-        UserError: the architecture has no layers that can do this.
-    """
-    if not model.supports_gradient_checkpointing:
-        raise UserError(
-            f"{type(model).__name__}: has no gradient checkpointing; set model.gradient_checkpointing = false"
-        )
-    # transformers 5 renamed it.
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
-
-
 def check_policy_folder(directory: Path | str, *, context: int = 0) -> str:
     """Look at a policy folder without loading its weights.
 

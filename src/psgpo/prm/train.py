@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from psgpo.config import PrmSettings
+from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
-from psgpo.models import TokenValueModel, checkpoint_activations, load_tokenizer
+from psgpo.models import TokenValueModel, learned_state, load_learned, load_tokenizer, prepare_training
 from psgpo.optimizers import Muon
 from psgpo.prm.assess import score_examples, scored_response
 from psgpo.prm.card import model_card
@@ -57,8 +57,7 @@ def train_prm(
     record: ScorerRecord | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    dtype: str = "float32",
-    gradient_checkpointing: bool = False,
+    compute: ModelSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a PRM from the SFT policy in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
@@ -73,7 +72,7 @@ def train_prm(
             function of the epoch (from 1) that gives as many examples every time.
         record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
             never scored.
-        dtype, gradient_checkpointing: as in `ModelSettings`.
+        compute: how training computes: precision, adapters, activations; None: the defaults.
         progress: called with (optimizer steps done, all steps).
 
     Returns:
@@ -87,8 +86,8 @@ def train_prm(
     examples = train if callable(train) else lambda _epoch: train
     first = examples(1)
     model = initial_model(init_dir, seed).to(device)
-    if gradient_checkpointing:
-        checkpoint_activations(model.classifier)
+    compute = compute or ModelSettings()
+    prepare_training(model, compute, seed=seed)
     _check(first, held_out, model)
     job = _job(first, held_out, settings, seed)
     weigh = line_weights(first, settings)
@@ -108,7 +107,7 @@ def train_prm(
     elif log.state["job"] != json.dumps(job):
         raise UserError(f"{out}: holds a PRM training with other settings or data; delete it or choose another folder")
     else:
-        model.load_state_dict(log.state["model"])
+        load_learned(model, log.state["model"])
         for one, state in zip(optimizer, log.state["optimizer"], strict=True):
             one.load_state_dict(state)
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
@@ -116,14 +115,16 @@ def train_prm(
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break
         now = [weigh(example) for example in (first if epoch == 1 else examples(epoch))]
-        row = _train_epoch(model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, dtype, progress)
+        row = _train_epoch(
+            model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
+        )
         row |= held_out_metrics(scorer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
         if best is None or row["held_out_loss"] < best["held_out_loss"]:
             best = row
             model.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        log.save(row["step"], **plain, model=model.state_dict(), optimizer=[o.state_dict() for o in optimizer])
+        log.save(row["step"], **plain, model=learned_state(model), optimizer=[o.state_dict() for o in optimizer])
     assert best is not None
     publish(out, model_card(settings, best, job, record), record)
     log.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from psgpo.config import RlSettings
-from psgpo.models import TokenValueModel, token_logprobs
+from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
 from psgpo.training import computing, token_batches
@@ -55,7 +56,7 @@ class Learner:
     def __init__(
         self,
         policy: PreTrainedModel,
-        reference: PreTrainedModel,
+        reference: PreTrainedModel | None,
         critic: TokenValueModel,
         rl: RlSettings,
         *,
@@ -65,6 +66,7 @@ class Learner:
     ) -> None:
         """
         Args:
+            reference: frozen; None: the policy with its adapters off.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
         """
@@ -78,8 +80,11 @@ class Learner:
     def ref_logprobs(self, batch: Batch) -> Tensor:
         """(B, S)."""
         found = torch.zeros_like(batch.old_logprobs)
-        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-            found[rows, :width] = self._logprobs(self.reference, batch, rows, width)[0]
+        # Adapters are switched off once, for all parts.
+        with adapters_off(self.policy) if self.reference is None else nullcontext():
+            model = self.reference or self.policy
+            for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+                found[rows, :width] = self._logprobs(model, batch, rows, width)[0]
         return found
 
     @torch.no_grad()
@@ -109,20 +114,19 @@ class Learner:
 
     def state(self) -> dict[str, dict]:
         """What an interrupted run goes on from."""
-        return {name: owner.state_dict() for name, owner in self._owners().items()}
+        return {
+            "policy": learned_state(self.policy),
+            "critic": learned_state(self.critic),
+            "policy_optimizer": self.policy_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+        }
 
     def load(self, state: dict[str, dict]) -> None:
         """Take up a `state`."""
-        for name, owner in self._owners().items():
-            owner.load_state_dict(state[name])
-
-    def _owners(self) -> dict[str, torch.nn.Module | torch.optim.Optimizer]:
-        return {
-            "policy": self.policy,
-            "critic": self.critic,
-            "policy_optimizer": self.policy_optimizer,
-            "critic_optimizer": self.critic_optimizer,
-        }
+        load_learned(self.policy, state["policy"])
+        load_learned(self.critic, state["critic"])
+        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
 
     def _parts(self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None) -> Iterator[tuple[Tensor, int]]:
         """Rows of every micro-batch of `chosen` (all by default), and the length of its longest row."""

@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.lines import TokenText
-from psgpo.models import TokenValueModel, right_pad
+from psgpo.models import TokenValueModel, right_pad, save_merged
 from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
 from psgpo.rl.learner import Batch, Learner, Targets
@@ -47,7 +47,7 @@ class PpoTrainer:
         self,
         *,
         policy: PreTrainedModel,
-        reference: PreTrainedModel,
+        reference: PreTrainedModel | None,
         critic: TokenValueModel,
         tokenizer: PreTrainedTokenizerBase,
         sandbox: Sandbox,
@@ -63,7 +63,7 @@ class PpoTrainer:
         """
         Args:
             policy: trained in place; starts as the SFT policy.
-            reference: the SFT policy, frozen.
+            reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
             critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
@@ -71,7 +71,7 @@ class PpoTrainer:
         """
         assert (scorer is None) == (arm.line_reward == "none")
         self.policy, self.critic = policy.to(device), critic.to(device)
-        self.reference = reference.to(device).eval().requires_grad_(False)
+        self.reference = None if reference is None else reference.to(device).eval().requires_grad_(False)
         self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
         self.arm, self.rl, self.sampling = arm, rl, sampling
         self.out, self.seed, self.device, self.dtype = out, seed, device, dtype
@@ -215,7 +215,7 @@ class PpoTrainer:
         return Targets(advantages=advantages, returns=returns, old_values=values)
 
     def _save_policy(self, folder: Path) -> None:
-        self.policy.save_pretrained(folder)
+        save_merged(self.policy, folder)
         self.tokenizer.save_pretrained(folder)
 
 

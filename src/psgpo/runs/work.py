@@ -31,10 +31,10 @@ from psgpo.labeling import (
 )
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.models import (
-    checkpoint_activations,
     create_policy,
     load_policy,
     load_tokenizer,
+    prepare_training,
     train_tokenizer,
 )
 from psgpo.prm import (
@@ -130,8 +130,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
-    if recipe.model.gradient_checkpointing:
-        checkpoint_activations(model)
+    prepare_training(model, recipe.model, adapt=False)
     if not pairs:
         model.save_pretrained(run.path / "sft" / "model")
         tokenizer.save_pretrained(run.path / "sft" / "model")
@@ -292,8 +291,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         record=record,
         seed=seed,
         device=device,
-        dtype=run.recipe.model.dtype,
-        gradient_checkpointing=run.recipe.model.gradient_checkpointing,
+        compute=run.recipe.model,
         progress=progress,
     )
     keys = {example.key for example in held_out}
