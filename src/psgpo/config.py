@@ -268,6 +268,15 @@ class SandboxSettings(Section):
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
 
+class TrackingSettings(Section):
+    """Where metrics are shown while a run goes on; `metrics.jsonl` of every stage has them anyway."""
+
+    to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ("tensorboard",)
+    """`[]`: nowhere. TensorBoard reads the run's folder `tracking/tensorboard`."""
+    project: str | None = None
+    """W&B's, trackio's or MLflow's name for runs that belong together; default: the name of this run."""
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -290,6 +299,7 @@ class Recipe(Section):
     prm: dict[str, PrmSettings] = {}
     arms: dict[str, ArmSettings]
     evaluation: EvaluationSettings = EvaluationSettings()
+    tracking: TrackingSettings = TrackingSettings()
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class UserError(ValueError):
@@ -15,6 +16,27 @@ class UserError(ValueError):
     The command line prints the message on one line and exits with status 2; no traceback.
     The message names the file (and line) or key, the problem, and what to do about it.
     """
+
+
+class RefusedRowsError(UserError):
+    """Some replies of a model server cannot be used; the others are kept here."""
+
+    def __init__(
+        self,
+        message: str,
+        refused: Mapping[int, str] | None = None,
+        completions: Sequence[Any] = (),
+        *,
+        unproved: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.refused = dict(refused or {})
+        """Row to reason."""
+        self.completions = list(completions)
+        """`records.Completion`s in the order of the rows; None where refused."""
+        self.unproved = unproved
+        """Nothing else is wrong with the refused replies than that they are text whose token ids cannot be proved:
+        asking again changes nothing, and nothing speaks against the other rows."""
 
 
 @contextmanager

@@ -366,15 +366,19 @@ class LineLabels:
     tokenizer: str = ""
     """Fingerprint of the tokenizer that `line_ends` and the response's ids belong to (`psgpo.labeling.identity`); empty
     where the writer did not record it."""
+    unlabelled: str = ""
+    """Why the search was given up; all labels are 0 then and `last_solvable` says nothing. Empty when it was not."""
 
     @property
     def real_valued(self) -> bool:
         """Whether 0 on a code line is a value like any other, and not a line that was left open."""
-        return self.strategy in ("soft", "noisy-soft")
+        return self.strategy in ("soft", "noisy-soft") and not self.unlabelled
 
     def to_json(self) -> Json:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         record |= {"response": self.response.to_json(), "probes": [dataclasses.asdict(probe) for probe in self.probes]}
+        if not self.unlabelled:
+            del record["unlabelled"]
         return record | {"line_ends": list(self.line_ends), "labels": list(self.labels)}
 
     @classmethod

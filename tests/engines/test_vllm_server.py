@@ -10,13 +10,13 @@ import pytest
 from engines_world import CONTEXT, TASKS, Served, problems, random_prefixes, serve
 
 from psgpo.config import LabelSettings, SamplingSettings
-from psgpo.errors import UserError
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.execution import Sandbox
 from psgpo.labeling import Labelling, label_responses, sample_responses
 from psgpo.models import load_tokenizer
 from psgpo.records import Completion
 from psgpo.sampling import Sampler, open_sampler
-from psgpo.sampling.openai import OpenAISampler, RefusedRowsError
+from psgpo.sampling.openai import OpenAISampler
 
 pytestmark = pytest.mark.timeout(900)
 PREFIXES = random_prefixes([1, 2, 3, 5, 8, 13, 30, 100])

@@ -6,22 +6,26 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange_world import STARTER, TEXT, ScriptEngine, add, psgpo, save_toy
+from exchange_world import STARTER, TEXT, Script, ScriptEngine, add, psgpo, save_toy
 
 from model_server import fake_server
 from psgpo.config import LabelSettings, SamplingSettings
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.evaluation.benchmark import Limits
 from psgpo.exchange import make
 from psgpo.exchange.make import MakeRequest, make_labels
+from psgpo.exchange.render import render_summary
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.models import load_tokenizer
 from psgpo.problems import save_problems_jsonl
-from psgpo.records import LineLabels, Problem, Response
+from psgpo.records import Completion, LineLabels, Problem, Response
 from psgpo.sampling import HFSampler
 
 
@@ -120,6 +124,52 @@ def _without_seconds(text: str) -> list[Any]:
     return rows
 
 
+class Unproved(Script):
+    """A server that returns text: no proof behind `marks`, nor of every third reply from scratch."""
+
+    marks: tuple[str, ...] = ()
+
+    def sample(self, prefixes: Sequence[Sequence[int]], *, seeds: Sequence[int], **options: Any) -> list[Completion]:
+        drawn = super().sample(prefixes, seeds=seeds, **options)
+        texts = [self._tokenizer.decode(list(prefix)) for prefix in prefixes]
+        refused = {
+            number: "no proof"
+            for number, text in enumerate(texts)
+            if (text.endswith(STARTER) and seeds[number] % 3 == 0) or text.rstrip(" ").endswith(self.marks)
+        }
+        if refused:
+            kept = [None if number in refused else completion for number, completion in enumerate(drawn)]
+            raise RefusedRowsError("text", refused, kept, unproved=True)
+        return drawn
+
+
+def test_what_cannot_be_proved_is_counted_and_the_rest_is_labelled(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = ScriptEngine(folder, ("    y = x\n    return y\n", "    y = x\n    y = 3\n    return y\n"))
+    script.script = Unproved(folder, script.script.texts)
+    script.script.marks = ("    y = x\n    y = 3\n",)
+    monkeypatch.setattr(make, "_engine", lambda request: script)
+    settings = LabelSettings(k=4, draw=2, responses_per_problem=12, strategy="linear-scan")
+    asked = request(tmp_path, folder, [add(1, starter=STARTER)], settings=settings)
+    summary = make_labels(asked)
+    labels, replies = labels_of(tmp_path), list(read_jsonl(tmp_path / "refused.jsonl", dict))
+    assert len(labels) + len(replies) == 12
+    assert {(row["problem_id"], row["checkpoint"], row["reason"]) for row in replies} == {("add/1", "toy", "no proof")}
+    lost = [label for label in labels if label.unlabelled]
+    assert {label.response.text for label in lost} == {"    y = x\n    y = 3\n    return y\n"}
+    assert {label.labels for label in lost} == {(0.0, 0.0, 0.0)}
+    assert {label.labels for label in labels if not label.unlabelled} == {(-1.0, -1.0)}
+    counted = {"replies": len(replies), "responses": len(lost), "reasons": {"no proof": len(replies) + len(lost)}}
+    assert summary["refused"] == counted
+    assert min(len(replies), len(lost), len(labels) - len(lost)) > 0
+    said = f"not labelled: {len(lost)} failed responses (all their labels are 0), and {len(replies)} replies"
+    assert said in render_summary(summary)
+    script.script.marks = ("",)
+    with pytest.raises(UserError, match="none of 12 replies can be used: no proof; look at --tokenizer"):
+        make_labels(replace(asked, out=tmp_path / "none"))
+
+
 def test_done_is_done_and_another_job_is_refused_by_name(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -191,7 +241,8 @@ def test_workers_write_the_labels_of_one(folder: Path, tmp_path: Path) -> None:
         (["--prompt", "chat"], "no chat template"),
         (["--max-new-tokens", "95"], "exceed the context of toy, 96; give --max-new-tokens"),
         (["--model", "toy=FOLDER"], "the name 'toy' is taken"),
-        (["--model", "b=openai:http://127.0.0.1:9/v1#m", "--tries", "1"], "takes no tries; its options are dtype"),
+        (["--model", "b=openai:http://127.0.0.1:9/v1#m", "--tries", "1"], "does not answer, 1 tries"),
+        (["--tries", "1", "--request-timeout", "2"], "takes timeout, tries; leave it out"),
         (["--problems", "untested.jsonl"], "untested.jsonl:1: problem u: the problem has no tests"),
         (["--problems", "opchain", "--platform", "x"], "--platform: opchain takes"),
         (["--responses", "none.jsonl"], "none.jsonl: no such file"),

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.config import LabelSettings, SamplingSettings
+from psgpo.errors import RefusedRowsError
 from psgpo.labeling import Labelling, label_responses, write_labels
 from psgpo.labeling.engine import OpenEngine
 from psgpo.lines import code_lines
@@ -163,6 +164,23 @@ class FakeSampler:
             out += (word if rng.random() < self.skill else "wrong") + "\n"
         ids = (*encode(out), EOS)[:limit]
         return Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finished=ids[-1] == EOS)
+
+
+class TextSampler(FakeSampler):
+    """Behind a server that returns text: some replies cannot be proved to continue their prefix."""
+
+    def __init__(self, skill: float, unproved: Callable[[str, int], bool]) -> None:
+        super().__init__(skill)
+        self._unproved = unproved
+
+    def sample(self, prefixes: Sequence[Sequence[int]], *, seeds: Sequence[int], **options: Any) -> list[Completion]:
+        drawn = super().sample(prefixes, seeds=seeds, **options)
+        texts = ["".join(map(chr, prefix)) for prefix in prefixes]
+        refused = {n: f"no proof of {text!r}" for n, text in enumerate(texts) if self._unproved(text, seeds[n])}
+        if refused:
+            kept = [None if n in refused else completion for n, completion in enumerate(drawn)]
+            raise RefusedRowsError(f"{len(refused)} replies", refused, kept, unproved=True)
+        return drawn
 
 
 @dataclass(frozen=True)

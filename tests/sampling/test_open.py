@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from model_server import fake_server
 from psgpo.errors import UserError
 from psgpo.sampling import HFSampler
-from psgpo.sampling.open import open_sampler
+from psgpo.sampling.open import open_sampler, options_taken
 from psgpo.sampling.rows import folder_stop_ids
 
 
@@ -64,6 +64,19 @@ def test_wrong_specs_say_what_to_write(spec: str, options: dict[str, object], wo
     filled = {name: str(folder) if value == "FOLDER" else value for name, value in options.items()}
     with pytest.raises(UserError, match=words):
         open_sampler(spec.replace("FOLDER", str(folder)), **filled)
+
+
+@pytest.mark.parametrize(
+    ("spec", "taken"),
+    [
+        ("hf:folder", {"dtype": 3}),
+        ("folder", {"dtype": 3}),
+        ("openai:http://x/v1#m", {"timeout": 1, "tries": 2}),
+        ("vllm:folder", {"dtype": 3, "max_model_len": 4}),  # what no other kind names may be one of vLLM's own
+    ],
+)
+def test_an_option_goes_to_the_samplers_that_take_it(spec: str, taken: dict[str, int]) -> None:
+    assert options_taken(spec, {"timeout": 1, "tries": 2, "dtype": 3, "max_model_len": 4}) == taken
 
 
 def test_without_vllm_the_error_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
 from model_server import Answer, FakeServer, Reply, fake_server
-from psgpo.errors import UserError
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.remote import Endpoint, RefusedError
 from psgpo.sampling.exact import MisalignedError, TextBorder
-from psgpo.sampling.openai import OpenAISampler, RefusedRowsError
+from psgpo.sampling.openai import OpenAISampler
 
 EOS = 1
 # The tokenizer joins a newline with the spaces behind it.

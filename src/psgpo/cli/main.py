@@ -37,8 +37,14 @@ def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
     until: Annotated[list[str] | None, typer.Option(help="Only this stage and what it needs. Repeatable.")] = None,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Check everything, list the stages, write nothing.")] = False,
 ) -> None:
     """Run a recipe: every stage that is not done yet. Running it again goes on where it stopped."""
+    if dry:
+        from psgpo.runs.dry import dry_run
+
+        sys.stdout.write(dry_run(load_recipe(recipe, overrides)))
+        return
     directory = RunDirectory.create(load_recipe(recipe, overrides))
     run_stages(directory, until)
     report = directory.path / "report" / "index.html"

@@ -3,6 +3,7 @@
     job.json         what was asked; another job is refused
     problems.jsonl   the problems, as they were graded
     responses.jsonl  the responses that were labelled, sampled here or given
+    refused.jsonl    replies that became no response, and why; only where there are any
     units/           what the search has learned, a journal per unit (`psgpo.labeling.units`)
     labels.jsonl     one `LineLabels` a line
     summary.json     counts, costs and, on the embedded benchmark, agreement with exact labels
@@ -16,6 +17,7 @@ import functools
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -47,6 +49,7 @@ from psgpo.records import LineLabels, Problem, Response
 if TYPE_CHECKING:  # torch is loaded only when a model is opened
     from psgpo.sampling import Sampler
 
+REFUSED = "refused.jsonl"
 Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
@@ -280,11 +283,19 @@ def _sample(request: MakeRequest, opened: OpenEngine, tokenizer: Any, progress: 
     problems, batch = list(request.problems), max(1, request.sampling.batch_size // each)
     parts = [(name, start) for name in opened.samplers for start in range(0, len(problems), batch)]
     text, files = TokenText(tokenizer), []
+    refused: list[Json] = []
     for number, (name, start) in enumerate(parts):
         progress("sampling", number, len(parts))
         files.append(request.out / "parts" / f"{number}.jsonl")
+        refusals = files[-1].with_suffix(".refused.jsonl")  # there before the part is
         if files[-1].is_file():
+            refused += read_jsonl(refusals, dict)
             continue
+        new: list[Json] = []
+
+        def refuse(problem_id: str, index: int, reason: str, name: str = name, new: list[Json] = new) -> None:
+            new.append({"problem_id": problem_id, "checkpoint": name, "index": index, "reason": reason})
+
         chosen = problems[start : start + batch]
         drawn = sample_responses(
             opened.samplers[name],
@@ -296,11 +307,22 @@ def _sample(request: MakeRequest, opened: OpenEngine, tokenizer: Any, progress: 
             seed=request.seed,
             prompt_template=pose(request.form, tokenizer),
             settings=request.sampling,
+            refused=refuse,
         )
+        write_jsonl(refusals, new)
+        refused += new
         by_id = {problem.id: problem for problem in chosen}
         write_jsonl(files[-1], (cut_at_function_end(r, by_id[r.problem_id], text).to_json() for r in drawn))
     progress("sampling", len(parts), len(parts))
-    return [response for file in files for response in read_jsonl(file, Response.from_json)]
+    responses = [response for file in files for response in read_jsonl(file, Response.from_json)]
+    if refused and not responses:
+        raise UserError(
+            f"none of {len(refused)} replies can be used: {refused[0]['reason']}; look at --tokenizer, or use a server "
+            "that returns token ids"
+        )
+    if refused:
+        write_jsonl(request.out / REFUSED, refused)
+    return responses
 
 
 def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -> Response:
@@ -335,7 +357,8 @@ def _check_prompts(request: MakeRequest, responses: Sequence[Response], tokenize
 
 
 def _quality(request: MakeRequest, labels: Sequence[LineLabels]) -> Json | None:
-    """Agreement with exact labels where every problem has an oracle."""
+    """Agreement with exact labels where every problem has an oracle; responses without labels are left out."""
+    labels = [label for label in labels if not label.unlabelled]
     by_id = {problem.id: problem for problem in request.problems}
     if not all(problem.source == "opchain" for problem in request.problems):
         return None
@@ -357,6 +380,15 @@ def _summary(request: MakeRequest, job: Json, labelling: Labelling, quality: Jso
         "pass_rate": {name: sum(passed) / len(passed) for name, passed in by_checkpoint.items()},
         "cost": cost_summary(labelling.labels, labelling.usage),
         "quality": quality,
+        "refused": _refused(request.out, labelling.labels),
         "job": job,
         "seconds": round(seconds, 3),
     }
+
+
+def _refused(out: Path, labels: Sequence[LineLabels]) -> Json:
+    """What could not be labelled because a server returns text, and the reasons, most frequent first."""
+    replies = [row["reason"] for row in read_jsonl(out / REFUSED, dict)] if (out / REFUSED).is_file() else []
+    searches = [label.unlabelled for label in labels if label.unlabelled]
+    reasons = Counter([*replies, *searches])
+    return {"replies": len(replies), "responses": len(searches), "reasons": dict(reasons.most_common())}

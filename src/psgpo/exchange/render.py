@@ -22,6 +22,12 @@ def render_summary(summary: Json) -> str:
             f"per failed response: {failed['completions']:.1f} completions, {failed['executions']:.1f} executions, "
             f"{failed['cpu_seconds']:.3f} CPU seconds"
         )
+    refused = summary.get("refused", {})
+    if any(refused.get(key) for key in ("replies", "responses")):
+        lines.append(
+            f"not labelled: {refused['responses']:,} failed responses (all their labels are 0), and "
+            f"{refused['replies']:,} replies that became no response: {next(iter(refused['reasons']))}"
+        )
     quality = summary.get("quality")
     if quality and quality["agreement"] is not None:
         lines.append(

@@ -58,7 +58,9 @@ def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> li
         raise UserError(f"{path}: holds nothing to export")
     if kind == "programs":
         return [program_row(program, form) for program in read_jsonl(path, LabelledProgram.from_json)]
-    labels = list(read_jsonl(path, LineLabels.from_json))
+    labels = [label for label in read_jsonl(path, LineLabels.from_json) if not label.unlabelled]
+    if not labels:
+        raise UserError(f"{path}: no response has labels; see why in its summary.json")
     file = problems or problems_beside(path)
     prompts = {problem.id: problem.prompt for problem in load_problems_jsonl(file)}
     missing = next((label for label in labels if label.response.problem_id not in prompts), None)

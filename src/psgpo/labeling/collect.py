@@ -7,11 +7,11 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psgpo.config import SamplingSettings
-from psgpo.errors import UserError
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.lines import TokenText, extract_code
 from psgpo.problems.programs import judged_program
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Problem, Response, Status, Tests, Verdict
+from psgpo.records import Completion, Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
 
 if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
@@ -70,6 +70,22 @@ def _in_order(items: Sequence[tuple[str, Problem]], verdicts: Mapping[_ByProgram
     return [verdicts[problem.id, program] for program, problem in items]
 
 
+def sample_proved(
+    sampler: Sampler, prefixes: Sequence[Sequence[int]], **options: Any
+) -> tuple[list[Completion | None], dict[int, str]]:
+    """`sampler.sample`, but rows whose ids cannot be proved are None, and their reasons come beside.
+
+    Raises:
+        UserError: as `sample`, for every other reason.
+    """
+    try:
+        return list(sampler.sample(prefixes, **options)), {}
+    except RefusedRowsError as error:
+        if not error.unproved:
+            raise
+        return error.completions, error.refused
+
+
 def sample_responses(
     sampler: Sampler,
     tokenizer: Any,
@@ -83,6 +99,7 @@ def sample_responses(
     settings: SamplingSettings,
     greedy: bool = False,
     progress: Progress | None = None,
+    refused: Callable[[str, int, str], None] | None = None,
 ) -> list[Response]:
     """Sample and judge responses, problem by problem, index by index.
 
@@ -97,9 +114,11 @@ def sample_responses(
         settings: temperature, top_p and max_new_tokens; batch_size sets how often `progress` is called.
         greedy: take the likeliest token each time, whatever the temperature.
         progress: called with (responses judged, responses in all).
+        refused: called with (problem id, index, reason) of every reply whose ids cannot be proved, which is then left
+            out; None ends the sampling there.
 
     Raises:
-        UserError: the sandbox could not judge a program.
+        UserError: the sandbox could not judge a program, or the sampler refuses.
     """
     token_text = TokenText(tokenizer)
     if isinstance(prompt_template, str):
@@ -111,17 +130,26 @@ def sample_responses(
     chunk = 4 * settings.batch_size
     for start in range(0, len(rows), chunk):
         batch = rows[start : start + chunk]
-        completions = sampler.sample(
-            [prompts[number] for number, _ in batch],
-            seeds=[derive_seed(seed, "response", checkpoint, problems[number].id, index) for number, index in batch],
-            temperature=0.0 if greedy else settings.temperature,
-            top_p=settings.top_p,
-            max_new_tokens=settings.max_new_tokens,
-        )
-        texts = [token_text.decode(completion.token_ids) for completion in completions]
+        prefixes = [prompts[number] for number, _ in batch]
+        options: dict[str, Any] = {
+            "seeds": [derive_seed(seed, "response", checkpoint, problems[number].id, index) for number, index in batch],
+            "temperature": 0.0 if greedy else settings.temperature,
+            "top_p": settings.top_p,
+            "max_new_tokens": settings.max_new_tokens,
+        }
+        completions: list[Completion | None]
+        if refused is None:
+            completions = list(sampler.sample(prefixes, **options))
+        else:
+            completions, reasons = sample_proved(sampler, prefixes, **options)
+            for row, reason in reasons.items():
+                refused(problems[batch[row][0]].id, batch[row][1], reason)
+        batch = [place for place, completion in zip(batch, completions, strict=True) if completion is not None]
+        proved = [completion for completion in completions if completion is not None]
+        texts = [token_text.decode(completion.token_ids) for completion in proved]
         programs = [(extract_code(text), problems[number]) for text, (number, _) in zip(texts, batch, strict=True)]
         verdicts = grade_programs(sandbox, programs)
-        for (number, index), completion, text, verdict in zip(batch, completions, texts, verdicts, strict=True):
+        for (number, index), completion, text, verdict in zip(batch, proved, texts, verdicts, strict=True):
             responses.append(
                 Response(
                     problem_id=problems[number].id,
@@ -135,5 +163,5 @@ def sample_responses(
                 )
             )
         if progress is not None:
-            progress(len(responses), len(rows))
+            progress(min(start + chunk, len(rows)), len(rows))
     return responses

@@ -40,6 +40,8 @@ class LabelUsage:
     """CPU time of the judged programs; programs known to the verdict cache cost 0."""
     reused: int = 0
     """Completions that answered questions about another prefix than the one they were drawn for."""
+    refused: int = 0
+    """Completions whose ids could not be proved (a server that returns text): they answered nothing."""
     generation_seconds: float = 0.0
     """Wall time in the samplers."""
     waiting_seconds: float = 0.0

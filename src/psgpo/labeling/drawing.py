@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psgpo.config import SamplingSettings
-from psgpo.labeling.collect import QueueingGrader, submit_programs
+from psgpo.labeling.collect import QueueingGrader, sample_proved, submit_programs
 from psgpo.labeling.journal import ProbeDraws, Round
 from psgpo.labeling.rollouts import Key
 from psgpo.lines import TokenText, extract_code
@@ -40,10 +40,13 @@ class Drawn:
     """A round whose programs are being judged."""
 
     wanted: Sequence[Wanted]
-    completions: Sequence[tuple[int, ...]]
-    programs: Sequence[str]
+    completions: Sequence[tuple[int, ...] | None]
+    """None where the ids cannot be proved; then there is no program."""
+    reasons: Mapping[int, str]
+    """Row to why not."""
+    programs: Sequence[str | None]
     verdicts: Callable[[], list[Verdict]]
-    """Waits for them."""
+    """Waits for them: one per program, in order."""
     measures: Mapping[str, float]
 
 
@@ -71,31 +74,40 @@ class Drawer:
         cpu, wall = time.process_time(), time.perf_counter()
         before = self._steps()
         rows = [(item, number) for item in wanted for number in item.numbers]
-        completions = self._sample(rows)
+        completions, reasons = self._sample(rows)
         generated = time.perf_counter() - wall
-        texts = [
-            self._token_text.decode((*item.key[2], *ids)) for (item, _), ids in zip(rows, completions, strict=True)
+        programs = [
+            None if ids is None else extract_code(self._token_text.decode((*item.key[2], *ids)))
+            for (item, _), ids in zip(rows, completions, strict=True)
         ]
-        programs = [extract_code(text) for text in texts]
         verdicts = submit_programs(
             self._sandbox,
-            [(program, self._problems[item.key[0]]) for program, (item, _) in zip(programs, rows, strict=True)],
+            [
+                (program, self._problems[item.key[0]])
+                for program, (item, _) in zip(programs, rows, strict=True)
+                if program is not None
+            ],
         )
         row_steps, slot_steps = (after - start for after, start in zip(self._steps(), before, strict=True))
         measures = {"generation_seconds": generated, "row_steps": row_steps, "slot_steps": slot_steps}
-        return Drawn(wanted, completions, programs, verdicts, measures | {"cpu_seconds": time.process_time() - cpu})
+        return Drawn(
+            wanted, completions, reasons, programs, verdicts, measures | {"cpu_seconds": time.process_time() - cpu}
+        )
 
     def finish(self, drawn: Drawn, *, keep: bool) -> Round:
         """Wait for the verdicts; `keep` the completions' ids."""
         wall = time.perf_counter()
         verdicts = drawn.verdicts()
         waited, cpu = time.perf_counter() - wall, time.process_time()
+        ended = iter(verdicts)
+        passes = [program is not None and next(ended).passed for program in drawn.programs]
         probes, place = [], 0
         for item in drawn.wanted:
             rows = range(place, place + len(item.numbers))
             place = rows.stop
-            passed = tuple(number for number, row in enumerate(rows) if verdicts[row].passed)
-            completions = tuple(drawn.completions[row] for row in rows)
+            passed = tuple(number for number, row in enumerate(rows) if passes[row])
+            completions = tuple(drawn.completions[row] or () for row in rows)
+            refused = tuple(number for number, row in enumerate(rows) if row in drawn.reasons)
             probes.append(
                 ProbeDraws(
                     response=item.response,
@@ -103,9 +115,11 @@ class Drawer:
                     drawn=len(rows),
                     passed=passed,
                     tokens=sum(map(len, completions)),
-                    executions=len({drawn.programs[row] for row in rows}),
+                    executions=len({drawn.programs[row] for row in rows} - {None}),
                     proof=completions[passed[0]] if passed else None,
                     completions=completions if keep else (),
+                    refused=refused,
+                    reason=drawn.reasons[rows[refused[0]]] if refused else "",
                 )
             )
         fresh = {id(verdict): verdict for verdict in verdicts if not verdict.cached}  # shared by equal programs
@@ -119,16 +133,21 @@ class Drawer:
             slot_steps=int(drawn.measures["slot_steps"]),
         )
 
-    def _sample(self, rows: Sequence[tuple[Wanted, int]]) -> list[tuple[int, ...]]:
-        """Ids of one completion per row, one batch per checkpoint; the end-of-sequence token is kept."""
+    def _sample(self, rows: Sequence[tuple[Wanted, int]]) -> tuple[list[tuple[int, ...] | None], dict[int, str]]:
+        """Ids of one completion per row, one batch per checkpoint, and why some rows have none.
+
+        The end-of-sequence token is kept.
+        """
         by_name: dict[str, list[int]] = {}
         for row, (item, number) in enumerate(rows):
             name = self._names[number % len(self._names)] if item.key[1] == MIXTURE else item.key[1]
             by_name.setdefault(name, []).append(row)
-        sampled: dict[int, tuple[int, ...]] = {}
+        sampled: dict[int, tuple[int, ...] | None] = {}
+        reasons: dict[int, str] = {}
         for name, members in by_name.items():
             keys = [rows[row][0].key for row in members]
-            completions = self._samplers[name].sample(
+            completions, refused = sample_proved(
+                self._samplers[name],
                 [rows[row][0].prompt_ids + key[2] for row, key in zip(members, keys, strict=True)],
                 seeds=[
                     derive_seed(self._seed, "completion", *key, rows[row][1])
@@ -138,8 +157,11 @@ class Drawer:
                 top_p=self._sampling.top_p,
                 max_new_tokens=[self._sampling.max_new_tokens - len(key[2]) for key in keys],
             )
-            sampled |= {row: tuple(c.token_ids) for row, c in zip(members, completions, strict=True)}
-        return [sampled[row] for row in range(len(rows))]
+            sampled |= {
+                row: None if c is None else tuple(c.token_ids) for row, c in zip(members, completions, strict=True)
+            }
+            reasons |= {members[place]: reason for place, reason in refused.items()}
+        return [sampled[row] for row in range(len(rows))], reasons
 
     def _steps(self) -> tuple[int, int]:
         """(rows computed, rows there was room for) since the samplers were made; 0 where one of them does not count.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from psgpo.errors import UserError
 from psgpo.execution import Sandbox
 from psgpo.labeling.collect import QueueingGrader
 from psgpo.labeling.splice_policy import Surprise
@@ -26,6 +27,13 @@ class OpenEngine:
     surprise: Surprise | None = None
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A sampler with processes or memory of its own (vLLM's) to give back."""
+
+    def close(self) -> None: ...
+
+
 class Engine(Protocol):
     """Anything that can be pickled and opened."""
 
@@ -38,7 +46,7 @@ class Engine(Protocol):
         """GPUs that one worker takes."""
 
     def open(self) -> AbstractContextManager[OpenEngine]:
-        """Load everything; the sandbox ends with the context."""
+        """Load everything; sandbox and engines end with the context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +62,7 @@ class LabelEngine:
     threads: int = 1
     """PyTorch threads of a worker on the CPU. Cores are better used by more workers."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Further options of the samplers."""
+    """Further options of the samplers; each goes to those that take it."""
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `psgpo.execution.Sandbox`."""
 
@@ -77,18 +85,28 @@ class LabelEngine:
 
         from psgpo.labeling.surprise import PolicySurprise
         from psgpo.sampling import HFSampler
-        from psgpo.sampling.open import open_sampler
+        from psgpo.sampling.open import open_sampler, options_taken
 
+        own = {name: options_taken(spec, self.options) for name, spec in self.samplers.items()}
+        unused = sorted(self.options.keys() - {option for taken in own.values() for option in taken})
+        if unused:
+            raise UserError(
+                f"no sampler of {', '.join(self.samplers.values())} takes {', '.join(unused)}; leave it out"
+            )
         torch.set_num_threads(self.threads)
         opened = {
             name: open_sampler(
-                spec, tokenizer=self.tokenizer, device=self.device, batch_size=self.batch_size, **self.options
+                spec, tokenizer=self.tokenizer, device=self.device, batch_size=self.batch_size, **own[name]
             )
             for name, spec in self.samplers.items()
         }
         samplers = {name: sampler for name, (sampler, _) in opened.items()}
         models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
-        with Sandbox(**self.sandbox) as sandbox:
+        with ExitStack() as stack:
+            for sampler in samplers.values():
+                if isinstance(sampler, Closing):
+                    stack.callback(sampler.close)
+            sandbox = stack.enter_context(Sandbox(**self.sandbox))
             yield OpenEngine(
                 samplers=samplers,
                 tokenizer=next(iter(opened.values()))[1],

@@ -43,15 +43,20 @@ class ProbeDraws:
     """The first completion (by draw number) that passed; None when none did."""
     completions: tuple[tuple[int, ...], ...] = ()
     """All of them, for strategies that count a completion for other prefixes too; else none."""
+    refused: tuple[int, ...] = ()
+    """Which of them, counted from 0, are no completions: the server's reply cannot be proved to continue the prefix."""
+    reason: str = ""
+    """Of the first of these."""
 
     def to_json(self) -> Json:
         record = asdict(self)
-        return record if self.completions else {key: record[key] for key in record if key != "completions"}
+        return {key: record[key] for key in record if record[key] or key not in ("completions", "refused", "reason")}
 
     @classmethod
     def from_json(cls, record: Json) -> ProbeDraws:
         proof = record["proof"]
         changed = {"proof": None if proof is None else tuple(proof), "passed": tuple(record["passed"])}
+        changed |= {"refused": tuple(record.get("refused", ()))}
         return cls(**(record | changed | {"completions": tuple(map(tuple, record.get("completions", ())))}))
 
 

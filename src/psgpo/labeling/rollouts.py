@@ -13,12 +13,18 @@ Key = tuple[str, str, tuple[int, ...]]
 """Problem id, completer, response ids of the prefix: what makes two probes equal."""
 
 
+class UnknownError(Exception):
+    """Nobody can tell whether a prefix can be completed; the message says why."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What is known about one probe."""
 
-    passes: list[bool] = field(default_factory=list)
-    """Per completion drawn for it, in the order of their numbers."""
+    passes: list[bool | None] = field(default_factory=list)
+    """Per completion drawn for it, in the order of their numbers; None: not known, its ids could not be proved."""
+    reason: str = ""
+    """Why not, of the first of these."""
     tokens: int = 0
     executions: int = 0
     proof: tuple[int, ...] | None = None
@@ -30,10 +36,15 @@ class Outcome:
 
     @property
     def passed(self) -> int:
-        return sum(self.passes)
+        return self.passes.count(True)
+
+    @property
+    def refused(self) -> int:
+        return self.passes.count(None)
 
     def add(self, draws: ProbeDraws) -> None:
-        self.passes += [place in draws.passed for place in range(draws.drawn)]
+        self.passes += [None if place in draws.refused else place in draws.passed for place in range(draws.drawn)]
+        self.reason = self.reason or draws.reason
         self.tokens += draws.tokens
         self.executions += draws.executions
         if self.proof is None:
@@ -43,10 +54,17 @@ class Outcome:
         """The answer, once enough was drawn; `passed` and `failed` completions from elsewhere count first.
 
         Only the first completions count, as many as were asked for: how many more a round drew changes nothing.
+
+        Raises:
+            UnknownError: enough was drawn, and the answer hangs on completions that could not be proved.
         """
         seen = self.passes[: max(0, question.draws - passed - failed)]
-        passed, drawn = passed + sum(seen), passed + failed + len(seen)
-        if drawn >= question.draws or (question.until_pass and passed):
+        passed, drawn = passed + seen.count(True), passed + failed + len(seen)
+        if question.until_pass and passed:
+            return Answer(passed, drawn)
+        if drawn >= question.draws:
+            if None in seen:
+                raise UnknownError(self.reason)
             return Answer(passed, drawn)
         return None
 
@@ -71,6 +89,8 @@ class Searching:
     without_room: int = 0
     reused: int = 0
     """Completions drawn for other probes that answered its questions."""
+    unlabelled: str = ""
+    """Why it was given up."""
 
     @property
     def line(self) -> int:
@@ -87,6 +107,11 @@ class Searching:
             self.question = next(self.steps) if answer is None else self.steps.send(answer)
         except StopIteration as stop:
             self.question, self.finding = None, stop.value
+
+    def give_up(self, reason: str) -> None:
+        """No line gets a label."""
+        self.steps.close()
+        self.question, self.finding, self.unlabelled = None, Finding(0, (0.0,) * len(self.cut.code)), reason
 
     def learn(self, proof: Sequence[int]) -> None:
         """A program passes that begins with these ids."""

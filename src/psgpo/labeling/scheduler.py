@@ -37,7 +37,7 @@ from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.labeling.journal import MEASURES, Journal, Round
 from psgpo.labeling.prefixes import CutResponse, cut_response
 from psgpo.labeling.request import check_request, journal_header, place
-from psgpo.labeling.rollouts import Key, Outcome, Searching, Tree
+from psgpo.labeling.rollouts import Key, Outcome, Searching, Tree, UnknownError
 from psgpo.labeling.search import Answer, Finding, last_solvable_line, line_labels, spread_labels
 from psgpo.labeling.splice_policy import Surprise, splice_responses
 from psgpo.labeling.strategies import STRATEGIES
@@ -246,8 +246,11 @@ class _Run:
 
     def _advance(self, search: Searching) -> None:
         """Answer the search for as long as it needs no more completions."""
-        while search.question and (answer := self._answer(search)) is not None:
-            search.send(answer)
+        try:
+            while search.question and (answer := self._answer(search)) is not None:
+                search.send(answer)
+        except UnknownError as error:
+            search.give_up(str(error))
 
     def _answer(self, search: Searching) -> Answer | None:
         question = search.question
@@ -262,12 +265,14 @@ class _Run:
         key = search.key()
         passed, failed = self._seen_elsewhere(key)
         outcome = self._outcomes.get(key, Outcome())
-        answer = outcome.answer(question, passed, failed)
         if question.draws == 0:
-            return answer
-        if answer is None or key in self._outcomes:
+            return outcome.answer(question, passed, failed)
+        if key in self._outcomes:
             search.asked.setdefault(search.line, key)
-        else:
+        answer = outcome.answer(question, passed, failed)
+        if answer is None:
+            search.asked.setdefault(search.line, key)
+        elif key not in self._outcomes:
             search.known += 1
         if answer is not None:
             search.reused += passed + failed
@@ -327,6 +332,8 @@ class _Run:
             key = (cut.response.problem_id, self._completer(cut), cut.prefix(probe.line))
             self._outcomes.setdefault(key, Outcome()).add(probe)
             for offset, completion in enumerate(probe.completions):
+                if offset in probe.refused:
+                    continue
                 self._trees[key[:2]].add(key[2], completion, offset in probe.passed)
         for search in lane.active:
             self._advance(search)
@@ -349,6 +356,7 @@ class _Run:
             completions=sum(outcome.drawn for outcome in outcomes),
             tokens=sum(outcome.tokens for outcome in outcomes),
             executions=sum(outcome.executions for outcome in outcomes),
+            refused=sum(outcome.refused for outcome in outcomes),
             full_completions=self._settings.k * len(outcomes),
             reused=sum(search.reused for search in searches),
             **{name: sum(getattr(played, name) for played in self._rounds) for name in MEASURES},
@@ -377,4 +385,5 @@ class _Run:
             completions=sum(outcome.drawn for outcome in booked),
             tokens=sum(outcome.tokens for outcome in booked),
             executions=1 + sum(outcome.executions for outcome in booked),
+            unlabelled="" if search is None else search.unlabelled,
         )

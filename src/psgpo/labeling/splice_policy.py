@@ -58,6 +58,7 @@ class Found:
     completions: int
     tokens: int
     executions: int
+    refused: int = 0
 
 
 def splice_responses(
@@ -178,6 +179,7 @@ class _Run:
             completions=paid.completions if paid else 0,
             tokens=paid.tokens if paid else 0,
             executions=1 + judged + (paid.executions if paid else 0),
+            refused=paid.refused if paid else 0,
         )
 
     def _chances(self, last: Mapping[int, int], unsolved: Sequence[Attempt]) -> dict[int, list[float]]:
@@ -321,6 +323,7 @@ def _usage(found: Sequence[Found], settings: LabelSettings, groups: int, seconds
         completions=sum(item.completions for item in found),
         tokens=sum(item.tokens for item in found),
         executions=sum(item.executions - 1 for item in found),
+        refused=sum(item.refused for item in found),
         full_completions=sum(item.completions for item in found),
         cpu_seconds=seconds[0],
         sandbox_cpu_seconds=seconds[1],

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from psgpo.config import LabelSettings, SamplingSettings
+from psgpo.labeling.collect import sample_proved
 from psgpo.labeling.prefixes import CutResponse
 from psgpo.labeling.suffixes import Reader, crossed_programs
 from psgpo.lines import TokenText, code_lines, extract_code
@@ -54,6 +55,8 @@ class Attempt:
     completions: int = 0
     tokens: int = 0
     executions: int = 0
+    refused: int = 0
+    """Completions whose ids could not be proved."""
     failures: dict[int, dict[int, int]] = field(default_factory=dict)
     """Per response and line, the completions that failed."""
 
@@ -182,7 +185,8 @@ class PoolSearch:
         return not any(self._judge([(one, row.attempt.name) for one in without]))
 
     def _complete(self, rows: Sequence[_Draw]) -> list[tuple[int, ...]]:
-        """Ids of one completion per row, one batch per checkpoint; a prefix that fills the limit gets none."""
+        """Ids of one completion per row, one batch per checkpoint; none where a prefix fills the limit or the
+        ids cannot be proved: what splicing claims rests on programs that were found, not on those that were not."""
         names = list(self._samplers)
         by_name: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
@@ -193,7 +197,8 @@ class PoolSearch:
         completions: dict[int, tuple[int, ...]] = {}
         for name, members in by_name.items():
             chosen_rows = [rows[index] for index in members]
-            drawn = self._samplers[name].sample(
+            drawn, refused = sample_proved(
+                self._samplers[name],
                 [self._cuts[row.number].response.prompt_ids + row.prefix for row in chosen_rows],
                 seeds=[
                     derive_seed(self._seed, "hunt", row.attempt.name, name, row.prefix, row.draw) for row in chosen_rows
@@ -202,5 +207,7 @@ class PoolSearch:
                 top_p=self._sampling.top_p,
                 max_new_tokens=[self._sampling.max_new_tokens - len(row.prefix) for row in chosen_rows],
             )
-            completions |= {index: tuple(item.token_ids) for index, item in zip(members, drawn, strict=True)}
+            completions |= {index: tuple(item.token_ids) for index, item in zip(members, drawn, strict=True) if item}
+            for place in refused:
+                chosen_rows[place].attempt.refused += 1
         return [completions.get(index, ()) for index in range(len(rows))]

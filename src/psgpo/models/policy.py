@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from psgpo.errors import UserError
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM
@@ -76,6 +83,45 @@ def load_policy(
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     return model.to(device).eval(), tokenizer
+
+
+def check_policy_folder(directory: Path | str, *, context: int = 0) -> str:
+    """Look at a policy folder without loading its weights.
+
+    Args:
+        context: tokens that a response may have, which the model must be able to read.
+
+    Returns:
+        What it is: architecture, parameters, vocabulary.
+
+    Raises:
+        UserError: it is no causal language model, cannot carry a value head, reads too little, or lacks its tokenizer.
+    """
+    directory = _existing(directory)
+    tokenizer = load_tokenizer(directory)
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{directory}: no usable config.json ({_one_line(error)})") from error
+    if not (list(directory.glob("*.safetensors")) or list(directory.glob("pytorch_model*.bin"))):
+        raise UserError(f"{directory}: no weights (*.safetensors); download the whole model folder")
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            config.num_labels = 1
+            AutoModelForTokenClassification.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError, ImportError) as error:
+        raise UserError(
+            f"{directory}: model_type {config.model_type!r} cannot be policy and critic ({_one_line(error)}); use a "
+            "decoder such as llama, qwen2, qwen3 or gpt2"
+        ) from error
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and longest <= context:
+        raise UserError(
+            f"{directory}: its context holds {longest} tokens, sampling.max_new_tokens is {context}; lower it"
+        )
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return f"{type(model).__name__}, {count:,} parameters, {len(tokenizer):,} tokens in the vocabulary"
 
 
 def _existing(directory: Path | str) -> Path:

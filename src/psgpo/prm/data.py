@@ -126,7 +126,7 @@ def build_examples(
     """
     examples: list[PrmExample] = []
     for label in labels:
-        if not label.line_ends:
+        if not label.line_ends or (label.unlabelled and settings.labels != "oracle"):
             continue
         truth = None
         if settings.labels == "oracle":

@@ -24,7 +24,7 @@ from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
 
-_FREE_TO_CHANGE = frozenset({"processes", "out"})
+_FREE_TO_CHANGE = frozenset({"processes", "out", "tracking"})
 """Keys of a recipe that change how a run is carried out, not what comes out."""
 
 
@@ -48,6 +48,19 @@ class RunDirectory:
         """
         path = recipe.out
         _make_folder(path)
+        write_json(path / "recipe.json", cls.resolve(recipe))
+        if not (path / "manifest.json").is_file():
+            write_json(path / "manifest.json", _manifest())
+        return cls(path, recipe)
+
+    @staticmethod
+    def resolve(recipe: Recipe) -> dict[str, Any]:
+        """What recipe.json of the run will hold; looks at `recipe.out` and changes nothing.
+
+        Raises:
+            UserError: see `create`.
+        """
+        path = recipe.out
         resolved = recipe.model_dump(mode="json")
         if (path / "recipe.json").is_file():
             # Parsed again, so that keys which a newer version added compare as their defaults.
@@ -60,12 +73,9 @@ class RunDirectory:
                     f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
                     "give another out folder (--set out=...) or delete that one"
                 )
-        elif any(path.iterdir()):
+        elif path.is_dir() and any(path.iterdir()):
             raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
-        write_json(path / "recipe.json", resolved)
-        if not (path / "manifest.json").is_file():
-            write_json(path / "manifest.json", _manifest())
-        return cls(path, recipe)
+        return resolved
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:

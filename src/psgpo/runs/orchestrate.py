@@ -22,6 +22,7 @@ from psgpo.errors import UserError, reported
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.progress import StageProgress, bars, read_progress
 from psgpo.runs.stages import Stage, run_stage, stage_graph
+from psgpo.runs.tracking import check_trackers
 
 LEAST_FREE_BYTES = 1 << 20
 """A stage that dies with less room than this on the run's disk died of that, whatever its libraries called it."""
@@ -49,6 +50,7 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
         UserError: a stage refused its input (its own message), or a target is no stage of the recipe.
         StageError: a stage crashed; the others in progress are stopped. Running again resumes.
     """
+    check_trackers(run.recipe)
     graph = stage_graph(run.recipe)
     todo = _wanted(graph, targets)
     todo = {name: stage for name, stage in todo.items() if not run.stage_done(name)}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from psgpo.config import OpChainSource, Recipe
 from psgpo.errors import UserError
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.tracking import check_trackers, followed
 
 if TYPE_CHECKING:
     from psgpo.runs.work import Progress
@@ -94,10 +95,12 @@ def run_stage(run: RunDirectory, name: str, progress: Progress) -> None:
         raise UserError(
             f"{run.path}: stage {name} needs {', '.join(missing)} first; run: psgpo run RECIPE --until {name}"
         )
+    check_trackers(run.recipe)
     with run.stage(name):
         # Another process may have finished it while this one waited for its turn.
         if not run.stage_done(name):
-            graph[name].work(run, progress)
+            with followed(run, name, progress) as reported:
+                graph[name].work(run, reported)
     # Kept until the receipt is there: a stage killed after its last step must not start over.
     folder = run.path / "sft" if name == "sft" else run.path / Path(*name.split("-", 1))
     (folder / "state.pt").unlink(missing_ok=True)

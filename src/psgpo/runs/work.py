@@ -45,10 +45,11 @@ from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain, OpChainSettings, measure_strength
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.prompts import build_prompt_ids, fill
-from psgpo.records import LineLabels, Problem, Response
+from psgpo.records import LineLabels, Response
 from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
 from psgpo.sampling import HFSampler
 from psgpo.seeds import derive_seed
@@ -83,12 +84,7 @@ def make_problems(run: RunDirectory, progress: Progress) -> None:
     folder = run.path / "problems"
     source = run.recipe.problems
     if isinstance(source, JsonlSource):
-        files = {"train": source.train, "label": source.label or source.train, "test": source.test}
-        if source.validation is not None:
-            files["validation"] = source.validation
-        loaded = {split: load_problems_jsonl(path) for split, path in files.items()}
-        _refuse_overlap(loaded, files)
-        for split, problems in loaded.items():
+        for split, problems in load_splits(source).items():
             save_problems_jsonl(folder / f"{split}.jsonl", problems)
         return
     chain = _benchmark(run.recipe)
@@ -138,7 +134,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         recipe.sft,
         out=run.path / "sft",
         seed=recipe.seed,
-        device=_device(recipe),
+        device=chosen_device(recipe),
         progress=progress,
     )
 
@@ -168,7 +164,7 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
             out=run.path / "rl" / arm,
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
-            device=_device(recipe),
+            device=chosen_device(recipe),
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         trainer.train(prompts, progress=progress)
@@ -274,7 +270,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
     out = run.path / "prm" / name
     seed = derive_seed(run.recipe.seed, "prm", name)
-    device = _device(run.recipe)
+    device = chosen_device(run.recipe)
     record = ScorerRecord(
         kind="causal",
         scope="line",
@@ -306,7 +302,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
             run.path / "evaluation" / policy,
             prompt_template=recipe.prompt_template,
             seed=recipe.seed,
-            device=_device(recipe),
+            device=chosen_device(recipe),
             progress=progress,
         )
 
@@ -317,19 +313,6 @@ def write_report(run: RunDirectory, progress: Progress) -> None:
 
     build_report([run.path], run.path / "report")
     progress(1, 1)
-
-
-def _refuse_overlap(problems: dict[str, list[Problem]], files: dict[str, Path]) -> None:
-    """Raise `UserError` when a test problem is also trained on."""
-    for key in ("id", "prompt"):
-        tested = {getattr(problem, key) for problem in problems["test"]}
-        for split in ("train", "label"):
-            both = tested & {getattr(problem, key) for problem in problems[split]}
-            if both:
-                raise UserError(
-                    f"{files['test']}: {len(both)} problem(s) are in {files[split]} too (same {key}: "
-                    f"{min(both)[:60]!r}); test on problems that nothing is trained on"
-                )
 
 
 def _benchmark(recipe: Recipe) -> OpChain:
@@ -358,7 +341,7 @@ def _line_scorer(
     run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
 ) -> LineScorer | None:
     prm = run.path / "prm" / str(arm.prm) / "model"
-    return open_line_scorer(arm, prm, tokenizer, sandbox, device=_device(run.recipe))
+    return open_line_scorer(arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe))
 
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:
@@ -422,7 +405,7 @@ def _checkpoints(run: RunDirectory) -> dict[str, Path]:
 
 
 def _sampler(folder: Path, recipe: Recipe) -> tuple[HFSampler, PreTrainedTokenizerBase]:
-    model, tokenizer = load_policy(folder, device=_device(recipe))
+    model, tokenizer = load_policy(folder, device=chosen_device(recipe))
     return HFSampler(model, tokenizer, batch_size=recipe.sampling.batch_size), tokenizer
 
 
@@ -436,7 +419,12 @@ def _sandbox(run: RunDirectory) -> Sandbox:
     )
 
 
-def _device(recipe: Recipe) -> str:
+def chosen_device(recipe: Recipe) -> str:
+    """The PyTorch device of a recipe.
+
+    Raises:
+        UserError: it asks for CUDA where there is none.
+    """
     if recipe.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if recipe.device == "cuda" and not torch.cuda.is_available():

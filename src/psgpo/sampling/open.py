@@ -44,13 +44,25 @@ def open_sampler(
             raise UserError(f"sampler {spec!r}: no such folder, and none of the forms {_FORMS}")
     if not rest:
         raise UserError(f"sampler {spec!r}: write {_FORMS}")
-    opener = OPENERS[kind]
-    taken = inspect.signature(opener).parameters
-    unknown = sorted(set(options) - set(taken)) if "engine" not in taken else []
+    unknown = sorted(options.keys() - options_taken(spec, options).keys())
     if unknown:
-        own = ", ".join(list(taken)[4:])
-        raise UserError(f"sampler {spec!r} takes no {', '.join(unknown)}; its options are {own}")
-    return opener(rest, tokenizer, device, batch_size, **options)
+        raise UserError(f"sampler {spec!r} takes no {', '.join(unknown)}; its options are {', '.join(_named(kind))}")
+    return OPENERS[kind](rest, tokenizer, device, batch_size, **options)
+
+
+def options_taken(spec: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the options that the sampler of this spec takes. vLLM takes all but those that other kinds name."""
+    kind = spec.partition(":")[0] if ":" in spec else "hf"
+    kind = kind if kind in OPENERS else "hf"
+    own = _named(kind)
+    foreign = {name for other in OPENERS for name in _named(other)} - set(own)
+    return {name: value for name, value in options.items() if name in own or (kind == "vllm" and name not in foreign)}
+
+
+def _named(kind: str) -> list[str]:
+    """The options that a kind of sampler names."""
+    parameters = inspect.signature(OPENERS[kind]).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _open_hf(
@@ -70,13 +82,13 @@ def _open_hf(
 
 
 def _open_vllm(
-    folder: str, tokenizer: Path | str | None, device: str, batch_size: int, **engine: Any
+    folder: str, tokenizer: Path | str | None, device: str, batch_size: int, *, dtype: str = "", **engine: Any
 ) -> tuple[Sampler, Any]:
     from psgpo.models import load_tokenizer
     from psgpo.sampling.vllm import VllmSampler
 
     chosen = load_tokenizer(tokenizer or folder)
-    return VllmSampler(folder, chosen, device=device, batch_size=batch_size, **engine), chosen
+    return VllmSampler(folder, chosen, device=device, batch_size=batch_size, dtype=dtype, **engine), chosen
 
 
 def _open_openai(

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from psgpo.errors import UserError
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.records import Completion
 from psgpo.remote import Endpoint, RefusedError, UnusableReplyError
 from psgpo.sampling.exact import MisalignedError, TextBorder
@@ -34,19 +34,6 @@ logger = logging.getLogger(__name__)
 _PROBE = "def f(x):\n    return x\n"
 _SAME_EVERYWHERE = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM takes what a request leaves open from the model's generation_config.json."""
-
-
-class RefusedRowsError(UserError):
-    """Some replies cannot be used; the others are kept here."""
-
-    def __init__(
-        self, message: str, refused: Mapping[int, str] | None = None, completions: Sequence[Completion | None] = ()
-    ) -> None:
-        super().__init__(message)
-        self.refused = dict(refused or {})
-        """Row to reason."""
-        self.completions = list(completions)
-        """In the order of the rows; None where refused."""
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -165,29 +152,31 @@ class OpenAISampler:
         ]
         trusted = temperature in (0.0, 1.0) and top_p == 1.0
 
-        def draw(row: _Row, sleep: Callable[[float], object]) -> tuple[Completion, int] | str:
+        def draw(row: _Row, sleep: Callable[[float], object]) -> tuple[Completion, int] | ValueError:
             try:
                 reply = self._ask(row, self.continuation, temperature, top_p, sleep)
                 return self._completion(row, reply, trusted), (reply.read or len(row.prefix)) - reply.cached
             except (UnusableReplyError, MisalignedError) as error:
-                return str(error)
+                return error
 
         drawn = _side_by_side(rows, draw, self.concurrency)
-        good = [result for result in drawn if not isinstance(result, str)]
+        good = [result for result in drawn if not isinstance(result, ValueError)]
         self.stats += SamplerStats(
             completions=len(good),
             useful_tokens=sum(len(completion.token_ids) for completion, _ in good),
             prefill_tokens=sum(prefilled for _, prefilled in good),
             seconds=time.perf_counter() - started,
         )
-        refused = {number: result for number, result in enumerate(drawn) if isinstance(result, str)}
+        refused = {number: result for number, result in enumerate(drawn) if isinstance(result, ValueError)}
         if refused:
             first = min(refused)
             raise RefusedRowsError(
                 f"{self.endpoint.url}: {len(refused)} of {len(rows)} replies cannot be used; row {first}: "
                 f"{refused[first]}",
-                refused,
-                [None if isinstance(result, str) else result[0] for result in drawn],
+                {number: str(error) for number, error in refused.items()},
+                [None if isinstance(result, ValueError) else result[0] for result in drawn],
+                unproved=self.continuation != "ids"
+                and all(isinstance(error, MisalignedError) for error in refused.values()),
             )
         return [completion for completion, _ in good]
 

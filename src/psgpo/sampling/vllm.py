@@ -13,6 +13,9 @@ from psgpo.records import Completion
 from psgpo.sampling.rows import checked_limits, folder_stop_ids
 from psgpo.sampling.sampler import SamplerStats
 
+CPU_CACHE = 2 << 30
+"""Bytes for keys and values on a CPU, unless told otherwise."""
+
 
 class VllmSampler:
     """Implements `psgpo.sampling.Sampler` with `vllm.LLM`.
@@ -33,7 +36,7 @@ class VllmSampler:
         dtype: str = "",
         **engine: Any,
     ) -> None:
-        """Load the model; takes half a minute and, unless told otherwise, most of a GPU's memory.
+        """Load the model; takes half a minute and, unless told otherwise, most of a GPU's memory (a CPU's: 2 GiB).
 
         Args:
             folder: the model, of an architecture that vLLM knows (the embedded benchmark's `psgpo-shift` is none).
@@ -42,7 +45,7 @@ class VllmSampler:
             batch_size: most rows decoded at the same time.
             dtype: of the weights; float32 on a CPU, else the folder's own (vLLM makes float32 a half type there).
             **engine: other arguments of `vllm.LLM`, such as `max_model_len`, `gpu_memory_utilization`,
-                `tensor_parallel_size`.
+                `tensor_parallel_size`; on a CPU `kv_cache_memory_bytes` is `CPU_CACHE` without one.
 
         Raises:
             UserError: vLLM is not installed or built for another device, or cannot load the model.
@@ -68,6 +71,10 @@ class VllmSampler:
             # A prompt cut in two takes back the random number of its first part, which CPU generators cannot
             # (vLLM 0.32: "CPU Generator does not use offset"): with seeds that kills the engine.
             arguments["enable_chunked_prefill"] = False
+            # Left to itself vLLM asks for 92 % of the machine's memory, and refuses to start where that is not free.
+            # VLLM_CPU_KVCACHE_SPACE (GiB) goes before this.
+            if "gpu_memory_utilization" not in engine:
+                arguments["kv_cache_memory_bytes"] = CPU_CACHE
         try:
             self._engine = vllm.LLM(str(folder), **(arguments | engine))
         except (TypeError, ValueError, RuntimeError, OSError, NotImplementedError) as error:

@@ -1,0 +1,180 @@
+"""Metrics of a run in TensorBoard, W&B, trackio or MLflow, through accelerate's trackers.
+
+`metrics.jsonl` of a stage stays the record: a tracker follows it and is sent every row once. How far it has come is
+written beside it (`tracking/<stage>.json`), so a stage that is killed and goes on repeats nothing there. What a
+tracker cannot do (a server that is down) never ends a training: it is said once, and the file has the rows.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psgpo.config import Recipe
+from psgpo.errors import UserError
+from psgpo.jsonl import write_json
+from psgpo.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+    from psgpo.runs.work import Progress
+
+MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
+"""Tracker to the module it needs, named as its package is."""
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """Refuse trackers that are not installed, before anything runs.
+
+    Raises:
+        UserError: with the command that installs what is missing.
+    """
+    missing = [MODULES[name] for name in recipe.tracking.to if importlib.util.find_spec(MODULES[name]) is None]
+    if missing:
+        raise UserError(f"tracking.to: {', '.join(missing)} not installed; run: pip install {' '.join(missing)}")
+
+
+def metrics_file(run: Path, stage: str) -> Path | None:
+    """Where a stage writes its metrics; None for one that trains nothing."""
+    kind, _, name = stage.partition("-")
+    folder = {"sft": run / "sft", "rl": run / "rl" / name, "prm": run / "prm" / name}.get(kind)
+    return None if folder is None else folder / "metrics.jsonl"
+
+
+@contextmanager
+def followed(run: RunDirectory, stage: str, progress: Progress) -> Iterator[Progress]:
+    """A progress callback that also sends the rows which the stage has written since; the rest when the body ends."""
+    path = metrics_file(run.path, stage)
+    if path is None or not run.recipe.tracking.to:
+        yield progress
+        return
+    follower = MetricsFollower(path, run.path / "tracking" / f"{stage}.json", lambda: open_trackers(run, stage))
+
+    def report(done: int, total: int) -> None:
+        follower.poll()
+        progress(done, total)
+
+    try:
+        yield report
+    finally:
+        follower.poll()
+        follower.close()
+
+
+def open_trackers(run: RunDirectory, stage: str) -> list[GeneralTracker]:
+    """One started tracker for every name of the recipe. A stage is a run of the tracker, the recipe its project."""
+    from accelerate import PartialState
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    PartialState()  # accelerate's trackers ask it which process they are in
+    recipe = run.recipe
+    project = recipe.tracking.project or recipe.name
+    log_dir = run.path / "tracking" / "tensorboard"
+    arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "tensorboard": ((stage, log_dir), {}),
+        # The same id goes on with the same run after a kill.
+        "wandb": ((project,), {"name": stage, "id": f"{recipe.name}-{recipe.seed}-{stage}", "resume": "allow"}),
+        "trackio": ((project,), {"name": f"{recipe.name}-{recipe.seed}-{stage}", "resume": "allow"}),
+        "mlflow": ((project,), {"run_name": f"{recipe.name}-{recipe.seed}-{stage}"}),
+    }
+    mlflow_id = run.path / "tracking" / f"{stage}.mlflow"  # MLflow chooses its ids
+    if mlflow_id.is_file():
+        arguments["mlflow"][1]["run_id"] = mlflow_id.read_text(encoding="utf-8")
+    trackers = []
+    for name in recipe.tracking.to:
+        positional, named = arguments[name]
+        tracker = LOGGER_TYPE_TO_CLASS[name](*positional, **named)
+        tracker.start()
+        if name == "mlflow":
+            mlflow_id.parent.mkdir(exist_ok=True)
+            mlflow_id.write_text(tracker.tracker.info.run_id, encoding="utf-8")
+        if name != "tensorboard":  # hyperparameters are an empty second run there
+            tracker.store_init_configuration(flat(recipe.model_dump(mode="json")))
+        trackers.append(tracker)
+    return trackers
+
+
+class MetricsFollower:
+    """Sends the rows of a metrics file on as they appear, each step once.
+
+    Args:
+        metrics: JSON Lines with a `step` each; may be cut back when a stage resumes.
+        place: remembers the last step sent.
+        opened: makes the trackers, once there is something to send.
+    """
+
+    def __init__(self, metrics: Path, place: Path, opened: Callable[[], list[GeneralTracker]]) -> None:
+        self._metrics, self._place, self._open = metrics, place, opened
+        self._trackers: list[GeneralTracker] | None = None
+        self._broken = False
+        self._read = 0
+        """Bytes of the file that have been read."""
+        self._file: int | None = None
+        """Which file that was: a stage that resumes replaces it."""
+        try:
+            self._sent = int(json.loads(place.read_text(encoding="utf-8"))["step"])
+        except (OSError, ValueError, KeyError):
+            self._sent = -1
+
+    def poll(self) -> None:
+        """Send what is new."""
+        if self._broken or not self._metrics.is_file():
+            return
+        rows = self._rows()
+        new = [row for row in rows if row["step"] > self._sent]
+        if not new:
+            return
+        try:
+            if self._trackers is None:
+                self._trackers = self._open()
+            for row in new:
+                values = {key: value for key, value in row.items() if key != "step" and value is not None}
+                for tracker in self._trackers:
+                    tracker.log(values, step=row["step"])
+        except Exception as error:  # a tracker may fail in any way; training goes on
+            self._broken = True
+            print(f"psgpo: tracking ends ({type(error).__name__}: {error}); {self._metrics} has all", file=sys.stderr)
+            return
+        self._sent = new[-1]["step"]
+        write_json(self._place, {"step": self._sent})
+
+    def _rows(self) -> list[dict[str, Any]]:
+        found = self._metrics.stat()
+        if found.st_ino != self._file or found.st_size < self._read:
+            self._file, self._read = found.st_ino, 0
+        if found.st_size == self._read:
+            return []
+        with self._metrics.open("rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]  # the last row may be half written
+        self._read += len(whole) + 1 if whole else 0
+        return [json.loads(line) for line in whole.split(b"\n")] if whole else []
+
+    def close(self) -> None:
+        """Flush and end the tracker's runs."""
+        for tracker in self._trackers or []:
+            try:
+                tracker.finish()
+            except Exception as error:  # as above
+                print(f"psgpo: tracking ends ({type(error).__name__}: {error})", file=sys.stderr)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str | float | int | bool | None]:
+    """Nested settings as one level of dotted keys; lists as text.
+
+    >>> flat({"rl": {"steps": 2, "mix": [1, 2]}})
+    {'rl.steps': 2, 'rl.mix': '[1, 2]'}
+    """
+    found: dict[str, str | float | int | bool | None] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list) else value
+    return found

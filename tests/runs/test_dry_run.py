@@ -1,0 +1,95 @@
+"""A dry run refuses what a run would refuse, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from psgpo.config import Recipe, parse_recipe
+from psgpo.errors import UserError
+from psgpo.models import create_policy, train_tokenizer
+from psgpo.problems import save_problems_jsonl
+from psgpo.problems.opchain import OpChain, OpChainSettings
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.dry import dry_run
+
+BENCHMARK = OpChain(OpChainSettings(seed=1))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict:
+    """A recipe for problems and a model of one's own."""
+    problems = BENCHMARK.problems("train", 6, (1, 2))
+    save_problems_jsonl(tmp_path / "train.jsonl", problems[:4])
+    save_problems_jsonl(tmp_path / "test.jsonl", problems[4:])
+    tokenizer = train_tokenizer([problem.prompt for problem in problems])
+    create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_hidden_layers=1).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    files = {"kind": "jsonl", "train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
+    recipe = {"name": "own", "out": str(tmp_path / "run"), "problems": files, "model": {"path": str(tmp_path / "m")}}
+    return recipe | {"sft": {"examples": 0}, "sampling": {"max_new_tokens": 64}, "arms": {"baseline": {}}}
+
+
+def tried(recipe: dict) -> str:
+    return dry_run(parse_recipe(recipe, origin="recipe"))
+
+
+def test_the_stages_are_listed_and_nothing_is_written(own: dict, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    said = tried(own)
+    assert "own: " in said
+    assert "(new)" in said
+    assert "problems: 4 train, 4 label, 2 test" in said
+    assert "ShiftForCausalLM, " in said
+    assert "  rl-baseline        to do, after problems, sft\n" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_finished_stages_are_said_to_be_done(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run"}))
+    with run.stage("problems"):
+        pass
+    said = dry_run(run.recipe)
+    assert "(goes on)" in said
+    assert re.search(r"  problems +done\n", said)
+    assert "after sft\n" in said
+
+
+def test_a_directory_of_another_recipe_is_refused(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe.model_copy(update={"out": tmp_path / "run"})
+    RunDirectory.create(recipe)
+    with pytest.raises(UserError, match="holds a run of another recipe"):
+        dry_run(recipe.model_copy(update={"seed": 17}))
+
+
+def test_a_test_problem_that_is_trained_on_is_refused(own: dict, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "train.jsonl", tmp_path / "test.jsonl")
+    with pytest.raises(UserError, match="test on problems that nothing is trained on"):
+        tried(own)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda model: (model / "model.safetensors").unlink(), "no weights"),
+        (lambda model: (model / "tokenizer.json").unlink(), "no usable tokenizer"),
+        (lambda model: shutil.rmtree(model), "no such folder"),
+    ],
+)
+def test_a_model_folder_that_lacks_something_is_refused(own: dict, tmp_path: Path, spoil, words: str) -> None:
+    spoil(tmp_path / "m")
+    with pytest.raises(UserError, match=words):
+        tried(own)
+
+
+def test_an_encoder_is_no_policy_and_a_short_context_is_named(own: dict, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"its context holds \d+ tokens, sampling.max_new_tokens is 100000"):
+        tried(own | {"sampling": {"max_new_tokens": 100_000}})
+    config = tmp_path / "m" / "config.json"
+    config.write_text(json.dumps({"model_type": "deberta-v2", "architectures": ["DebertaV2Model"]}))
+    with pytest.raises(UserError, match="'deberta-v2' cannot be policy and critic"):
+        tried(own)

@@ -1,0 +1,131 @@
+"""Metrics reach their trackers: every row once, whatever is killed or breaks on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from psgpo.config import Recipe
+from psgpo.errors import UserError
+from psgpo.jsonl import JsonlAppender, write_jsonl
+from psgpo.runs import tracking
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.tracking import MetricsFollower, check_trackers, followed
+
+
+class Recorder:
+    """A tracker that keeps what it is sent."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.rows: list[tuple[int | None, dict[str, Any]]] = []
+        self.finished = False
+        self._fail_at = fail_at
+
+    def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        if step == self._fail_at:
+            raise ConnectionError("the server is gone")
+        self.rows.append((step, values))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def follow(folder: Path, recorder: Recorder) -> MetricsFollower:
+    return MetricsFollower(folder / "metrics.jsonl", folder / "tracking" / "sft.json", lambda: [recorder])  # type: ignore[list-item]
+
+
+def test_rows_are_sent_as_they_appear_and_empty_values_left_out(tmp_path: Path) -> None:
+    recorder = Recorder()
+    follower = follow(tmp_path, recorder)
+    follower.poll()  # nothing is written yet
+    log = JsonlAppender(tmp_path / "metrics.jsonl")
+    log.append({"step": 0, "loss": 2.0, "train_loss": None})
+    follower.poll()
+    log.append({"step": 1, "loss": 1.0})
+    log.append({"step": 2, "loss": 0.5})
+    follower.poll()
+    follower.poll()
+    follower.close()
+    assert recorder.rows == [(0, {"loss": 2.0}), (1, {"loss": 1.0}), (2, {"loss": 0.5})]
+    assert recorder.finished
+
+
+def test_half_a_row_waits_for_its_end(tmp_path: Path) -> None:
+    recorder = Recorder()
+    follower = follow(tmp_path, recorder)
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1, "loss": 1.0}\n{"step": 2, "lo')
+    follower.poll()
+    with file.open("a") as stream:
+        stream.write('ss": 0.5}\n')
+    follower.poll()
+    assert recorder.rows == [(1, {"loss": 1.0}), (2, {"loss": 0.5})]
+
+
+def test_a_stage_that_goes_on_after_a_kill_sends_no_step_twice(tmp_path: Path) -> None:
+    first, second = Recorder(), Recorder()
+    rows = [{"step": step, "loss": 1 / step} for step in range(1, 6)]
+    write_jsonl(tmp_path / "metrics.jsonl", rows)
+    follow(tmp_path, first).poll()  # killed at step 5 ...
+    after = follow(tmp_path, second)
+    write_jsonl(tmp_path / "metrics.jsonl", rows[:3])  # ... and resumed from the state of step 3
+    after.poll()
+    write_jsonl(tmp_path / "metrics.jsonl", [*rows, {"step": 6, "loss": 0.1}])
+    after.poll()
+    assert [step for step, _ in first.rows] == [1, 2, 3, 4, 5]
+    assert [step for step, _ in second.rows] == [6]
+
+
+def test_a_tracker_that_fails_ends_the_tracking_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder = Recorder(fail_at=2)
+    follower = follow(tmp_path, recorder)
+    write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 0.5}])
+    follower.poll()
+    with (tmp_path / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 3}\n')
+    follower.poll()
+    assert [step for step, _ in recorder.rows] == [1]
+    said = capsys.readouterr().err
+    assert said.count("tracking ends (ConnectionError: the server is gone)") == 1
+    assert "metrics.jsonl has all" in said
+
+
+def test_tensorboard_gets_a_run_per_stage(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run"}))
+    seen: list[int] = []
+    with followed(run, "rl-baseline", lambda done, _: seen.append(done)) as progress:
+        (run.path / "rl" / "baseline").mkdir(parents=True)
+        log = JsonlAppender(run.path / "rl" / "baseline" / "metrics.jsonl")
+        for step in (1, 2):
+            log.append({"step": step, "pass_rate": step / 4, "kl": None})
+            progress(step, 2)
+        log.append({"step": 3, "pass_rate": 0.75, "kl": 0.5})  # after the last progress
+    events = EventAccumulator(str(run.path / "tracking" / "tensorboard" / "rl-baseline")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("pass_rate")] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    assert [(e.step, e.value) for e in events.Scalars("kl")] == [(3, 0.5)]
+    assert seen == [1, 2]
+    assert json.loads((run.path / "tracking" / "rl-baseline.json").read_text()) == {"step": 3}
+
+
+def test_nothing_is_written_where_nothing_is_tracked(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    off = tiny_recipe.tracking.model_copy(update={"to": ()})
+    run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run", "tracking": off}))
+    write_jsonl(run.path / "sft" / "metrics.jsonl", [{"step": 1, "loss": 1.0}])
+    with followed(run, "sft", lambda done, total: None) as progress:
+        progress(1, 1)
+    assert not (run.path / "tracking").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_its_command(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tracking.MODULES, "mlflow", "a_module_that_nobody_has")
+    chosen = tiny_recipe.tracking.model_copy(update={"to": ("tensorboard", "mlflow")})
+    with pytest.raises(UserError, match="pip install a_module_that_nobody_has"):
+        check_trackers(tiny_recipe.model_copy(update={"tracking": chosen}))
