@@ -43,11 +43,15 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.model import load_valuehead_model
 from verl.workers.rollout.replica import TokenOutput
 from verl.workers.utils.padding import response_from_nested
-from verl_world import ready_run
+from verl_world import ready_run, tasks
 
 from psgpo.engines.verl.checkpoint import import_checkpoint
+from psgpo.execution import Sandbox
+from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, load_policy, load_tokenizer, token_logprobs
+from psgpo.records import Completion, Status, Verdict
 from psgpo.rl.advantages import whiten
+from psgpo.rl.rollout import judged_rollout
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.verl import export_arm
 from psgpo.runs.work import arm_trainer
@@ -280,9 +284,6 @@ def test_verl_pays_what_ppo_here_pays(
 
 def test_a_prm_of_every_worker_scores_as_the_shared_one(exported: Path, config: Any, cluster: None) -> None:
     from psgpo.engines.verl.plugin import line_scores, settings_of
-    from psgpo.execution import Sandbox
-    from psgpo.records import Completion, Problem, Status, Verdict
-    from psgpo.rl.rollout import judged_rollout
 
     settings, folder = settings_of(config)
     tokenizer = load_tokenizer(exported / "policy")
@@ -291,11 +292,10 @@ def test_a_prm_of_every_worker_scores_as_the_shared_one(exported: Path, config: 
     problem = Problem.from_json(
         {"id": "p", "prompt": "", "tests": {"kind": "stdio", "cases": [{"stdin": "", "expected": ""}]}}
     )
-    from psgpo.lines import TokenText
 
     completion = Completion(token_ids=ids, logprobs=(), finished=True)
     verdict = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=1)
-    rollout = judged_rollout(problem, (3, 4), completion, text, TokenText(tokenizer).char_ends(ids), verdict)
+    rollout = judged_rollout(tasks()[0], (3, 4), completion, text, TokenText(tokenizer).char_ends(ids), verdict)
 
     async def scores(prm_gpus: float | None) -> np.ndarray:
         score = line_scores(settings.model_copy(update={"prm_gpus": prm_gpus}), folder, tokenizer, sandbox)
