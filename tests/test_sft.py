@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from psgpo.config import SftSettings
 from psgpo.errors import UserError
+from psgpo.jsonl import read_jsonl
 from psgpo.models import create_policy, train_tokenizer
 from psgpo.sft import train_sft
 
 SHORT, LONG = ("# add\n", "x = 1\n"), ("# add\n", "x = 1\n" * 200)
 
 
-def train(pairs: list[tuple[str, str]], out: Path) -> None:
+def train(pairs: list[tuple[str, str]], out: Path, **settings: Any) -> dict[str, torch.Tensor]:
     tokenizer = train_tokenizer([prompt + program for prompt, program in pairs], 290)
     shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
     policy = create_policy(tokenizer, max_position_embeddings=64, **shape)
-    train_sft(policy, tokenizer, pairs, SftSettings(batch_size=8), out=out, seed=0)
+    train_sft(policy, tokenizer, pairs, SftSettings(batch_size=8, **settings), out=out, seed=0)
+    return policy.state_dict()
 
 
 def test_examples_that_do_not_fit_are_counted_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,3 +33,13 @@ def test_examples_that_do_not_fit_are_counted_aloud(tmp_path: Path, capsys: pyte
 def test_nothing_fits(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none of 2 examples fits the model's context of 64 tokens"):
         train([LONG] * 2, tmp_path)
+
+
+def test_micro_batches_train_what_whole_batches_train(tmp_path: Path) -> None:
+    pairs = [("# add\n", "x = 1\n" * (1 + i % 5)) for i in range(24)]
+    whole, parts = train(pairs, tmp_path / "a"), train(pairs, tmp_path / "b", microbatch_tokens=40)
+    for key, value in whole.items():
+        torch.testing.assert_close(value, parts[key], rtol=1e-4, atol=1e-4)
+    losses = [read_jsonl(tmp_path / run / "metrics.jsonl", dict) for run in "ab"]
+    for one, many in zip(*losses, strict=True):
+        assert one["loss"] == pytest.approx(many["loss"], rel=1e-5)

@@ -67,6 +67,14 @@ class JsonlSource(Section):
     """Problems to label; the training problems when absent."""
 
 
+class LoraSettings(Section):
+    """Adapters of low rank in every linear layer but the heads (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Positive = 16
+    alpha: PositiveFloat = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+
+
 class ModelSettings(Section):
     """The policy before SFT."""
 
@@ -79,6 +87,13 @@ class ModelSettings(Section):
     heads: Positive = 4
     vocab_size: Annotated[int, Field(ge=258)] = 640
     max_positions: Positive = 512
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
+    lora: LoraSettings | None = None
+    """RL and PRM training learn adapters (and a value head), not the weights; SFT learns the weights. The policy with
+    its adapters off is the reference. Saved models have the adapters merged in. Needs `pip install 'psgpo[lora]'`."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -104,6 +119,8 @@ class SftSettings(Section):
     warmup: Fraction = 0.05
     """Share of the steps with a rising learning rate; it falls along a cosine after."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`."""
 
 
 class SamplingSettings(Section):
@@ -126,6 +143,9 @@ class RlSettings(Section):
     """Passes over the responses of a step."""
     minibatches: Positive = 2
     """Optimizer updates per pass."""
+    microbatch_tokens: Positive | None = None
+    """Padded tokens held at once, at most: a minibatch is worked through in parts of similar length whose gradients
+    add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
     policy_learning_rate: PositiveFloat = 5e-4
     critic_learning_rate: PositiveFloat = 1e-3
     critic_warmup: Annotated[int, Field(ge=0)] = 0
@@ -211,6 +231,8 @@ class PrmSettings(Section):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
     muon_learning_rate: PositiveFloat = 0.02
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`; not for n-gram models and encoders."""
 
     @model_validator(mode="after")
     def _classes_exist(self) -> Self:

@@ -19,7 +19,7 @@ from psgpo.models import right_pad, token_logprobs
 from psgpo.optimizers import make_optimizers
 from psgpo.prompts import encode_prompt
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, length_buckets, warmup_cosine
+from psgpo.training import ResumableLog, computing, length_buckets, token_batches, warmup_cosine
 
 
 def train_sft(
@@ -31,12 +31,16 @@ def train_sft(
     out: Path,
     seed: int,
     device: str = "cpu",
+    dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train `model` on (prompt as the model reads it, solution) pairs and save it to `out/model`.
 
     The loss is the mean negative logprob of solution tokens and the end-of-sequence token, per batch. Metrics go to
     `out/metrics.jsonl`. An interrupted training goes on from `out/state.pt`, written twenty times per run.
+
+    Args:
+        dtype: `model.dtype` of the recipe.
 
     Raises:
         UserError: no pair fits the model's context.
@@ -64,20 +68,15 @@ def train_sft(
     started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
     for step in range(log.step, len(batches)):
         chosen = [examples[index] for index in batches[step]]
-        ids_BT, mask_BT = right_pad([ids for ids, _ in chosen], tokenizer.pad_token_id, device=device)
-        prompt_B = torch.tensor([prompt for _, prompt in chosen], device=device)
-        loss_mask_BT = mask_BT * (torch.arange(ids_BT.shape[1], device=device) >= prompt_B[:, None])
         factor = warmup_cosine(step, steps=len(batches), warmup=settings.warmup)
         for optimizer, rate in zip(optimizers, base_rates, strict=True):
             optimizer.param_groups[0]["lr"] = rate * factor
-        logprobs_BT, _ = token_logprobs(model, ids_BT, mask_BT, loss_mask_BT)
-        loss = -logprobs_BT.sum() / loss_mask_BT.sum()
         model.zero_grad()
-        loss.backward()
+        loss, marked = _backward(model, chosen, tokenizer.pad_token_id, settings.microbatch_tokens, dtype)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        tokens, loss_sum, count = tokens + int(loss_mask_BT.sum()), loss_sum + float(loss.detach()), count + 1
+        tokens, loss_sum, count = tokens + marked, loss_sum + loss, count + 1
         done = step + 1
         if done % 50 == 0 or done == len(batches):
             speed = tokens / (time.perf_counter() - started)
@@ -99,6 +98,25 @@ def train_sft(
     model.save_pretrained(out / "model")
     tokenizer.save_pretrained(out / "model")
     log.close()
+
+
+def _backward(
+    model: PreTrainedModel, examples: Sequence[tuple[list[int], int]], pad: int, budget: int | None, dtype: str
+) -> tuple[float, int]:
+    """Add the gradient of a batch's loss; the loss, and the number of tokens it is a mean over."""
+    count = sum(len(ids) - prompt for ids, prompt in examples)
+    total = 0.0
+    for indices in token_batches([len(ids) for ids, _ in examples], budget):
+        part = [examples[i] for i in indices]
+        ids_BT, mask_BT = right_pad([ids for ids, _ in part], pad, device=model.device)
+        prompt_B = torch.tensor([prompt for _, prompt in part], device=model.device)
+        loss_mask_BT = mask_BT * (torch.arange(ids_BT.shape[1], device=model.device) >= prompt_B[:, None])
+        with computing(dtype, model.device):
+            logprobs_BT, _ = token_logprobs(model, ids_BT, mask_BT, loss_mask_BT)
+        loss = -logprobs_BT.sum() / count
+        torch.autograd.backward(loss)
+        total += float(loss.detach())
+    return total, count
 
 
 def _context(model: PreTrainedModel) -> int:

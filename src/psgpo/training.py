@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,32 @@ def length_buckets(lengths: Sequence[int], batch_size: int, rng: np.random.Gener
         chunk = sorted(order[start : start + window], key=lambda index: lengths[index])
         batches += [[int(i) for i in chunk[at : at + batch_size]] for at in range(0, len(chunk), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def token_batches(lengths: Sequence[int], budget: int | None) -> list[list[int]]:
+    """Indices in batches of similar length that hold at most `budget` tokens when padded; a longer row goes alone.
+
+    Longest first, every index once. Without a budget all of them are one batch, in the order given.
+
+    >>> token_batches([3, 9, 4, 5], 10)
+    [[1], [3, 2], [0]]
+    """
+    if budget is None:
+        return [list(range(len(lengths)))] if lengths else []
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def computing(dtype: str, device: str | torch.device) -> AbstractContextManager[Any]:
+    """The context of forward passes under `model.dtype`: bfloat16 products over float32 weights, or nothing."""
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=getattr(torch, dtype))
 
 
 class ResumableLog:

@@ -289,10 +289,6 @@ def test_a_prm_of_every_worker_scores_as_the_shared_one(exported: Path, config: 
     tokenizer = load_tokenizer(exported / "policy")
     text = "def solve(x):\n    return 0\n"
     ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
-    problem = Problem.from_json(
-        {"id": "p", "prompt": "", "tests": {"kind": "stdio", "cases": [{"stdin": "", "expected": ""}]}}
-    )
-
     completion = Completion(token_ids=ids, logprobs=(), finished=True)
     verdict = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=1)
     rollout = judged_rollout(tasks()[0], (3, 4), completion, text, TokenText(tokenizer).char_ends(ids), verdict)

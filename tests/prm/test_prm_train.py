@@ -9,10 +9,12 @@ import torch
 from prm_world import BAD, GOOD, SETTINGS, examples, labelled, random_labels
 from transformers import AutoModelForTokenClassification
 
+from psgpo.config import LoraSettings, ModelSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.models import TokenValueModel
 from psgpo.prm import PrmScorer, assess_prm, build_examples, split_by_problem, train_prm
+from psgpo.prm.assess import score_examples
 from psgpo.prm.data import ExactRecord, response_key
 from psgpo.prm.train import line_mse
 
@@ -165,3 +167,34 @@ def test_a_progress_prm_learns_the_share_done(policy_dir, tokenizer, tmp_path):
     train, held_out = split_by_problem(build_examples(random_labels(tokenizer, 160), settings), 0.2)
     kept = train_prm(policy_dir, train, held_out, settings, tmp_path)
     assert kept["held_out_loss"] < 0.6 * rows(tmp_path)[0]["held_out_loss"]
+
+
+def test_micro_batches_and_recomputed_activations_train_the_same(policy_dir, tokenizer, tmp_path):
+    train, held_out = split_by_problem(examples(tokenizer, 60), 0.2)
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    whole = train_prm(policy_dir, train, held_out, settings, tmp_path / "a", seed=1)
+    small = settings.model_copy(update={"microbatch_tokens": 60})
+    again = ModelSettings(gradient_checkpointing=True)
+    parts = train_prm(policy_dir, train, held_out, small, tmp_path / "b", seed=1, compute=again)
+    assert whole["train_loss"] == pytest.approx(parts["train_loss"], rel=1e-5)
+    assert whole["held_out_loss"] == pytest.approx(parts["held_out_loss"], rel=1e-4)
+    rough = train_prm(
+        policy_dir, train, held_out, settings, tmp_path / "c", seed=1, compute=ModelSettings(dtype="bfloat16")
+    )
+    assert rough["train_loss"] != whole["train_loss"]
+    assert rough["train_loss"] == pytest.approx(whole["train_loss"], rel=0.05)
+
+
+def test_adapters_learn_and_the_folder_is_a_plain_scorer(policy_dir, tokenizer, tmp_path):
+    train, held_out = split_by_problem(examples(tokenizer, 120), 0.2)
+    compute = ModelSettings(lora=LoraSettings(rank=4))
+    settings = SETTINGS.model_copy(update={"epochs": 2, "learning_rate": 1e-2})
+    kept = train_prm(policy_dir, train, held_out, settings, tmp_path, seed=1, compute=compute)
+    history = rows(tmp_path)
+    assert kept["held_out_loss"] < 0.9 * history[0]["held_out_loss"]
+    found = score_examples(PrmScorer(tmp_path / "model"), held_out)
+    errors = [
+        np.asarray(e.weights) * (row - np.asarray(e.targets)) ** 2 for e, row in zip(held_out, found, strict=True)
+    ]
+    lines = sum(sum(e.weights) for e in held_out)
+    assert sum(error.sum() for error in errors) / lines == pytest.approx(kept["held_out_loss"], rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from psgpo.config import ArmSettings, RlSettings, SamplingSettings
+from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
-from psgpo.models import TokenValueModel, create_policy, train_tokenizer
+from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Problem
-from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.ppo import PhaseClock, PpoTrainer
 from psgpo.rl.rollout import Rollout
 
 RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
@@ -37,20 +38,33 @@ class World:
     prompts: list[tuple[Problem, tuple[int, ...]]]
     sandbox: Sandbox
 
-    def trainer(self, out: Path, arm: ArmSettings, critic: TokenValueModel | None = None) -> PpoTrainer:
+    def trainer(
+        self,
+        out: Path,
+        arm: ArmSettings,
+        critic: TokenValueModel | None = None,
+        *,
+        rl: RlSettings = RL,
+        dtype: str = "float32",
+        lora: LoraSettings | None = None,
+    ) -> PpoTrainer:
         def fresh() -> Any:
             copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
             copy.load_state_dict(self.policy.state_dict())
             return copy
 
+        policy, critic = fresh(), critic or TokenValueModel.from_policy(fresh())
+        prepare_training(policy, ModelSettings(lora=lora), seed=1)
+        prepare_training(critic, ModelSettings(lora=lora), seed=2)
         return PpoTrainer(
-            policy=fresh(),
-            reference=fresh(),
-            critic=critic or TokenValueModel.from_policy(fresh()),
+            policy=policy,
+            reference=None if lora else fresh(),
+            critic=critic,
             tokenizer=self.tokenizer,
             sandbox=self.sandbox,
             arm=arm,
-            rl=RL,
+            rl=rl,
+            dtype=dtype,
             sampling=SamplingSettings(max_new_tokens=24),
             out=out,
             seed=3,
@@ -69,7 +83,9 @@ def world() -> Iterator[World]:
 
 
 def weights(trainer: PpoTrainer) -> dict[str, torch.Tensor]:
-    return {f"{name}.{key}": value for name in ("policy", "critic") for key, value in trainer._state()[name].items()}
+    return {
+        f"{name}.{key}": value for name in ("policy", "critic") for key, value in trainer.learner.state()[name].items()
+    }
 
 
 def dense(**changes: Any) -> ArmSettings:
@@ -97,6 +113,82 @@ def test_learning_moves_the_policy_and_never_the_reference(world: World, tmp_pat
     assert (tmp_path / "checkpoints" / "step-2" / "config.json").is_file()
 
 
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_policy_that_has_not_moved_needs_no_reference(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = world.trainer(tmp_path, dense(), rl=RL.model_copy(update={"critic_warmup": 1, "steps": 4}))
+    calls: list[float] = []
+    forward = trainer.learner.ref_logprobs
+
+    def spy(batch: Any) -> Any:
+        found = forward(batch)
+        calls.append(float((batch.old_logprobs - found).abs().max()))
+        return found
+
+    monkeypatch.setattr(trainer.learner, "ref_logprobs", spy)
+    trainer.train(world.prompts)
+    kl = [row["kl"] for row in metrics(tmp_path)]
+    assert kl[:2] == [0.0, 0.0]  # the critic's step, and the policy's first
+    assert len(calls) == 2
+    assert all(value > 0.01 for value in calls)
+
+
+def test_micro_batches_learn_what_whole_minibatches_learn(world: World, tmp_path: Path) -> None:
+    whole = world.trainer(tmp_path / "a", dense())
+    parts = world.trainer(tmp_path / "b", dense(), rl=RL.model_copy(update={"microbatch_tokens": 60}))
+    whole.train(world.prompts)
+    parts.train(world.prompts)
+    one, many = weights(whole), weights(parts)
+    for key, value in one.items():
+        # Adam's first steps have the size of the learning rate, whatever the gradient: 1 % of one.
+        torch.testing.assert_close(value, many[key], rtol=1e-4, atol=1e-4)
+    for mine, theirs in zip(metrics(tmp_path / "a"), metrics(tmp_path / "b"), strict=True):
+        assert mine["policy_loss"] == pytest.approx(theirs["policy_loss"], rel=1e-4, abs=1e-6)
+
+
+def test_bfloat16_samples_and_learns_in_the_same_precision(world: World, tmp_path: Path) -> None:
+    trainer = world.trainer(tmp_path, dense(), dtype="bfloat16")
+    rollouts = trainer._rollouts(0, world.prompts, PhaseClock())
+    batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
+    off = (trainer.learner.ref_logprobs(batch) - batch.old_logprobs)[batch.mask.bool()].abs()
+    assert 0 < float(off.mean()) < 0.02
+    trainer.train(world.prompts)
+    assert all(p.dtype == torch.float32 for p in trainer.policy.parameters())
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_adapters_resume_to_the_same_policy_and_are_saved_merged(world: World, tmp_path: Path) -> None:
+    lora = LoraSettings(rank=4)
+    settings = RL.model_copy(update={"steps": 3})
+    whole = world.trainer(tmp_path / "a", dense(), rl=settings, lora=lora)
+    whole.train(world.prompts)
+
+    def kill(done: int, _total: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        world.trainer(tmp_path / "b", dense(), rl=settings, lora=lora).train(world.prompts, progress=kill)
+    again = world.trainer(tmp_path / "b", dense(), rl=settings, lora=lora)
+    again.train(world.prompts)
+    one, two = weights(whole), weights(again)
+    assert all("lora_" in key or "score" in key for key in one)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert metrics(tmp_path / "b")[2]["kl"] == metrics(tmp_path / "a")[2]["kl"] != 0.0
+    merged, _ = load_policy(tmp_path / "b" / "model")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    torch.testing.assert_close(merged(ids).logits, again.policy(ids).logits, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(merged(ids).logits, world.policy(ids).logits, atol=1e-3)
+
+
 def prm(world: World) -> TokenValueModel:
     return TokenValueModel.from_policy(world.policy, head_init="normal", seed=1)
 
@@ -121,7 +213,7 @@ def test_the_fitted_map_is_the_least_squares_line(
         batch = batches(rollouts, rewards)
         chosen = batch.mask.bool()
         to_go = batch.rewards.flip(1).cumsum(1).flip(1)
-        seen.append((trainer._values(batch)[chosen].detach(), to_go[chosen]))
+        seen.append((trainer.learner.values(batch)[chosen].detach(), to_go[chosen]))
         return batch
 
     monkeypatch.setattr(trainer, "_batch", spy)

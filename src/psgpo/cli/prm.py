@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from psgpo.cli.stages import Overrides, RecipeFile, run_only
+from psgpo.errors import UserError
 from psgpo.runs.progress import bars, drawn_on
 
+if TYPE_CHECKING:
+    from psgpo.prm.record import ScorerRecord
+
 _BESIDE, _LINES = "To compare with", "Which lines"
+_READING, _TRAINING, _SPLIT = "How it reads", "Training", "Problems kept from training"
 
 app = typer.Typer(help="Process reward models: train and measure them.", no_args_is_help=True)
 
@@ -24,6 +30,127 @@ def stage(
 ) -> None:
     """Stage of a run: train one PRM of a recipe on the run's labels and measure it."""
     run_only(recipe, overrides, [f"prm-{name}"])
+
+
+@app.command()
+def train(
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="labels.jsonl (psgpo labels, a run), programs.jsonl (psgpo mutate), or their folders."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for model/, metrics.jsonl and measure.json.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="causal, encoder or ngrams; see docs/prm.md.")] = "causal",
+    scope: Annotated[str, typer.Option(help="line: a PRM. program: an ORM.")] = "line",
+    init: Annotated[
+        Path | None, typer.Option(help="Folder of the model to start from: the policy, or an encoder.")
+    ] = None,
+    problems: Annotated[Path | None, typer.Option(help="Problems of a label file; default: beside it.")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="Problem in the input, with {prompt}; default: as responses were sampled, else it and a newline.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="encoder: problem and prefix together; default: its context.", rich_help_panel=_READING
+        ),
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Longer problems lose their end; encoder: where the prefix needs the room.",
+            rich_help_panel=_READING,
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="At most.", rich_help_panel=_TRAINING)] = 10,
+    patience: Annotated[
+        int, typer.Option(min=0, help="Stop after so many epochs without a gain; 0: never.", rich_help_panel=_TRAINING)
+    ] = 3,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Programs, or prefixes; default: 16, ngrams 64.", rich_help_panel=_TRAINING),
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Default: 2e-5, ngrams 0.05.", rich_help_panel=_TRAINING)
+    ] = None,
+    class_weights: Annotated[
+        str, typer.Option(help="none, or balanced: both classes weigh the same.", rich_help_panel=_TRAINING)
+    ] = "none",
+    label_smoothing: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Share of a label that is a fair coin.", rich_help_panel=_TRAINING)
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of head, order and dropout.", rich_help_panel=_TRAINING)] = 0,
+    calibration: Annotated[
+        str, typer.Option(help="temperature, isotonic or none.", rich_help_panel=_SPLIT)
+    ] = "temperature",
+    holdout: Annotated[
+        float, typer.Option(min=0.01, max=0.9, help="Share that only measures.", rich_help_panel=_SPLIT)
+    ] = 0.2,
+    choosing: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=0.9, help="Share that chooses the epoch and fits the calibration.", rich_help_panel=_SPLIT
+        ),
+    ] = 0.1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Train a PRM or ORM on label files, calibrate it and measure it on held-out problems.
+
+    The same command again goes on after the last epoch. `psgpo prm eval --held-out` with the same share measures more.
+    """
+    from psgpo.evaluation.job import only_process
+    from psgpo.prm.build import PrmJob, build_prm
+    from psgpo.prm.texts import data_file, recognised
+    from psgpo.prm.train_options import check_shares, chosen_record, chosen_settings
+
+    record = chosen_record(kind, scope, init, template, max_tokens, max_prompt_tokens, calibration, device)
+    settings = chosen_settings(
+        kind,
+        epochs=epochs,
+        patience=patience,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+    )
+    check_shares(holdout, choosing)
+    labels = [path for path in map(data_file, data) if recognised(path) == "labels"]
+    prompts = {problem: text for path in labels for problem, text in _prompts(path, problems).items()}
+    if problems is not None and not labels:
+        raise UserError(f"--problems {problems}: programs.jsonl brings its problems along; leave it out")
+    if labels and kind == "causal" and template is None:
+        record = _as_sampled(record, labels, prompts, init)
+    job = PrmJob(
+        data=tuple(data),
+        out=out,
+        record=record,
+        settings=settings,
+        init=init,
+        holdout=holdout,
+        choosing=choosing,
+        calibration=None if calibration == "none" else calibration,
+        prompts=prompts,
+        seed=seed,
+        device=device,
+    )
+    with only_process(out), bars() as display:
+        found = build_prm(job, drawn_on(display))
+    lines, error = found["lines"], found["calibration"]
+    fitted = "" if error["fitted"] is None else f", {error['fitted']['ece']:.3f} with {calibration}"
+    what = "labelled prefixes" if scope == "line" else "programs"
+    sys.stdout.write(
+        f"trained on {found['examples']['train']} {what}, {found['examples']['choose']} chose the epoch\n"
+        f"held out    {found['problems']} problems, {lines['lines']} {what}, each text once\n"
+        f"accuracy    {lines['accuracy']:.3f}, majority {lines['majority']:.3f}; of good {lines['accuracy_good']:.3f}, "
+        f"of bad {lines['accuracy_bad']:.3f}\n"
+        f"AUROC       {lines['auroc']:.3f}\n"
+        f"ECE         {error['raw']['ece']:.3f}{fitted}\n"
+        f"{out / 'model'}\n{out / 'metrics.jsonl'}\n{out / 'measure.json'}\n"
+    )
 
 
 @app.command(name="eval")
@@ -98,6 +225,15 @@ def evaluate(
     sys.stdout.write(render(summary))
     written = [out / "summary.json", out / "lines.jsonl", *write_prm_figures(summary, out)]
     sys.stdout.write("".join(f"{path}\n" for path in written))
+
+
+def _as_sampled(record: ScorerRecord, labels: list[Path], prompts: dict[str, str], init: Path | None) -> ScorerRecord:
+    """The record with the layout that the labelled responses were sampled with."""
+    from psgpo.models import load_tokenizer
+    from psgpo.prm.layout import sampled_template
+
+    assert init is not None
+    return replace(record, prompt_template=sampled_template(labels, prompts, load_tokenizer(init)))
 
 
 def _prompts(data: Path, problems: Path | None) -> dict[str, str]:

@@ -1,7 +1,14 @@
 """Policies and value models. Importing this package registers `psgpo-shift` with the Auto classes."""
 
+from psgpo.models.adapters import adapters_off, learned_state, load_learned, require_peft, save_merged
 from psgpo.models.batch import right_pad, token_logprobs
-from psgpo.models.policy import check_policy_folder, create_policy, load_policy, load_tokenizer
+from psgpo.models.policy import (
+    check_policy_folder,
+    create_policy,
+    load_policy,
+    load_tokenizer,
+)
+from psgpo.models.prepare import prepare_training
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM, ShiftForTokenClassification, register
 from psgpo.models.tokenizer import train_tokenizer
 from psgpo.models.value import TokenValueModel
@@ -13,11 +20,17 @@ __all__ = [
     "ShiftForCausalLM",
     "ShiftForTokenClassification",
     "TokenValueModel",
+    "adapters_off",
     "check_policy_folder",
     "create_policy",
+    "learned_state",
+    "load_learned",
     "load_policy",
     "load_tokenizer",
+    "prepare_training",
+    "require_peft",
     "right_pad",
+    "save_merged",
     "token_logprobs",
     "train_tokenizer",
 ]

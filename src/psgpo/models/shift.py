@@ -36,6 +36,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast, TokenClassifierOutput
 
 SHIFT_WIDTH = 2
@@ -75,7 +76,7 @@ class ShiftConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
-class ShiftBlock(nn.Module):
+class ShiftBlock(GradientCheckpointingLayer):
     """Pre-norm attention and SwiGLU; `q, k, v` and `gate, up` are one matrix each, which halves the calls."""
 
     def __init__(self, config: ShiftConfig, layer_idx: int) -> None:
@@ -127,6 +128,7 @@ class ShiftPreTrainedModel(PreTrainedModel):
     config_class = ShiftConfig
     base_model_prefix = "model"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
     _no_split_modules = ("ShiftBlock",)
 
     def _init_weights(self, module: nn.Module) -> None:

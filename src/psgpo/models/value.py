@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.errors import UserError
+from psgpo.models.adapters import save_merged
 from psgpo.models.policy import load_policy
 
 
@@ -124,7 +125,7 @@ class TokenValueModel(nn.Module):
         return model
 
     def save_pretrained(self, directory: Path | str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
-        """Write the folder; with the tokenizer, so that the folder stands alone."""
-        self.classifier.save_pretrained(directory)
+        """Write the folder, adapters merged; with the tokenizer, so that the folder stands alone."""
+        save_merged(self.classifier, directory)
         if tokenizer is not None:
             tokenizer.save_pretrained(directory)

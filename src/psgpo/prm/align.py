@@ -85,6 +85,12 @@ def _last_before(starts: Sequence[int], end: int) -> int:
     return next((t for t in range(len(starts) - 1, -1, -1) if starts[t] < end), -1)
 
 
+def without_newline(text: str) -> str:
+    """The text up to the end of its last line of code, whose newline is left out; what stands behind it too."""
+    lines = code_lines(text)
+    return text[: lines[-1].start + len(lines[-1].text)] if lines else text
+
+
 def with_end(aligned: Aligned, text: str, eos: int) -> Aligned:
     """The same with an end-of-sequence id behind a last line without a newline, which then ends there."""
     if not aligned.lines or text[: aligned.lines[-1].end].endswith("\n"):

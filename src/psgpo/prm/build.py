@@ -2,6 +2,12 @@
 
 Problems fall into three parts by a hash of their id, as in a run: those trained on, those that choose the epoch and fit
 the calibration, and those that only measure (`holdout`, the same that `psgpo prm eval --held-out` keeps).
+
+model/          the PRM with its card
+metrics.jsonl   a row per epoch
+measure.json    `measure_programs` on the problems that only measure
+job.json        what was asked for: another training in the same folder is refused
+state.pt        while training lasts: the same command goes on from its last epoch
 """
 
 # N examples
@@ -9,10 +15,10 @@ the calibration, and those that only measure (`holdout`, the same that `psgpo pr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +26,11 @@ from numpy.typing import NDArray
 from psgpo.config import PrmSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import finite, read_jsonl, write_json, write_jsonl
-from psgpo.labeling.identity import refuse_other_tokenizer
+from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
-from psgpo.prm.calibrate import fit_calibration, probabilities
+from psgpo.mutation.run import check_job
+from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
 from psgpo.prm.encoder_train import train_encoder
@@ -31,13 +38,26 @@ from psgpo.prm.measure import calibration as calibration_error
 from psgpo.prm.measure import classification
 from psgpo.prm.ngrams import WEIGHTS, train_ngrams
 from psgpo.prm.programs import Encoder, PromptShape, line_examples, program_examples
-from psgpo.prm.record import ScorerRecord
+from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.scorers import TextScorer, open_scorer
-from psgpo.prm.texts import TextExample, TextProgram, both_classes, load_text_programs, recognised, text_examples
+from psgpo.prm.texts import (
+    TextExample,
+    TextProgram,
+    both_classes,
+    data_file,
+    load_text_programs,
+    recognised,
+    text_examples,
+)
 from psgpo.prm.train import train_prm
+from psgpo.prm.weights import weighed_texts
 from psgpo.records import LineLabels
 
-Progress = Callable[[int, int], None]
+T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+"""(what, done, total)."""
+CHUNK = 64
+"""Programs between two reports of progress when scoring."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +68,7 @@ class PrmJob:
     """labels.jsonl or programs.jsonl, or folders with one."""
     out: Path
     record: ScorerRecord
-    """Kind, scope, target and template; calibration, threshold and context are filled in."""
+    """Kind, scope, target and template; calibration and context are filled in."""
     settings: PrmSettings
     init: Path | None
     """Folder of the model to start from; None for n-grams."""
@@ -77,50 +97,56 @@ def split_three(items: Sequence[Item], job: PrmJob) -> tuple[list[Item], list[It
         names = ("train on", "choose by", "measure")
         sizes = ", ".join(f"{len(part)} to {what}" for part, what in zip(parts, names, strict=True))
         raise UserError(
-            f"{len({item.problem_id for item in items})} problems give examples {sizes}; label more problems, or "
+            f"{len({item.problem_id for item in items})} problems give programs {sizes}; label more problems, or "
             "change --holdout and --choosing"
         )
     return parts
 
 
-def build_prm(job: PrmJob, progress: Progress | None = None) -> dict[str, Any]:
-    """Train, calibrate and measure; write `model/`, `metrics.jsonl` and `measure.json` into `job.out`.
+def build_prm(job: PrmJob, progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
+    """Train, calibrate and measure; write the files named above into `job.out`.
+
+    The same job again goes on where it stopped, and a finished one is not trained again: it is calibrated and measured,
+    so that another calibration of the same model costs no training.
 
     Returns:
         What `measure.json` holds.
 
     Raises:
-        UserError: data, model or settings do not fit together.
+        UserError: data, model or settings do not fit together, or `out` holds another training.
     """
     programs = [program for path in job.data for program in load_text_programs(path, job.prompts)]
     parts = split_three(programs, job)
     train, choose, measured = (text_examples(part, job.record.scope) for part in parts)
     for name, part in (("train on", train), ("choose by", choose), ("measure", measured)):
         both_classes(part, f"{', '.join(map(str, job.data))}: problems to {name}")
-    if job.record.kind == "causal":
-        _train_causal(job, progress)
-    elif job.record.kind == "encoder":
-        assert job.init is not None
-        train_encoder(
-            job.init, train, choose, job.settings, job.record, job.out,
-            seed=job.seed, device=job.device, progress=progress,
-        )  # fmt: skip
-    else:
-        _train_ngrams(job, train, choose)
-    folder = job.out / "model"
     if job.calibration is not None:
-        scorer = open_scorer(folder, device=job.device)
-        fitted = fit_calibration(job.calibration, *scored_lines(scorer, parts[1]))
-        scorer.record.calibrated(fitted).save(folder)
-    found = measure_programs(open_scorer(folder, device=job.device), parts[2])
+        check_lines([e.target > 0.5 for e in choose if e.target != 0.5])
+    folder, state = job.out / "model", job.out / "state.pt"
+    if not state.is_file() and not folder.is_dir():  # an attempt that failed before its first epoch binds nobody
+        (job.out / "job.json").unlink(missing_ok=True)
+    check_job(job.out / "job.json", _described(job, programs))
+    if state.is_file() or not (folder / FILE).is_file():
+        _train(job, train, choose, lambda done, total: progress("training", done, total))
+        state.unlink(missing_ok=True)
+    scorer = open_scorer(folder, device=job.device)
+    fitted, threshold = None, job.record.threshold
+    if job.calibration is not None:
+        fitted = fit_calibration(job.calibration, *scored_lines(scorer, parts[1], _part(progress, "calibrating")))
+        threshold = even_score(fitted)
+    scorer.record = scorer.record.calibrated(fitted, threshold)
+    scorer.record.save(folder)
+    found = measure_programs(scorer, parts[2], _part(progress, "measuring"))
     found["examples"] = {"train": len(train), "choose": len(choose), "measured": len(measured)}
     write_json(job.out / "measure.json", found)
     return found
 
 
-def measure_programs(scorer: TextScorer, programs: Sequence[TextProgram]) -> dict[str, Any]:
+def measure_programs(
+    scorer: TextScorer, programs: Sequence[TextProgram], progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
     """Measures of `scored_lines`, the share of the larger class, and calibration before and after fitting."""
-    scores_N, good_N = scored_lines(scorer, programs)
+    scores_N, good_N = scored_lines(scorer, programs, progress)
     record = scorer.record
     fitted = None
     if record.calibration is not None:
@@ -136,16 +162,20 @@ def measure_programs(scorer: TextScorer, programs: Sequence[TextProgram]) -> dic
     return finite(found)  # type: ignore[no-any-return]
 
 
-def scored_lines(scorer: TextScorer, programs: Sequence[TextProgram]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def scored_lines(
+    scorer: TextScorer, programs: Sequence[TextProgram], progress: Callable[[int, int], None] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """(score, is good) of every labelled line, or of every program for an ORM; the same text of a problem once.
 
-    A causal model scores all lines of a program in one pass, the others each distinct prefix.
+    A causal model scores all lines of a program in one pass, the others each distinct prefix. Labels of 0 and
+    probabilities of 1/2 say nothing and are left out.
     """
     scope = scorer.record.scope
-    examples = text_examples(programs, scope)
+    examples = [example for example in text_examples(programs, scope) if example.target != 0.5]
     good_N = np.array([e.target > 0.5 for e in examples])
     if scope == "program" or scorer.record.kind != "causal":
-        return np.array(scorer.score_prefixes([(e.prompt, e.prefix) for e in examples])), good_N
+        pairs = [(e.prompt, e.prefix) for e in examples]
+        return np.concatenate([scorer.score_prefixes(part) for part in _chunks(pairs, progress)]), good_N
     found: dict[tuple[str, str], float] = {}
     missing = {(e.problem_id, e.prefix) for e in examples}
     chosen: list[tuple[TextProgram, list[str]]] = []
@@ -156,61 +186,105 @@ def scored_lines(scorer: TextScorer, programs: Sequence[TextProgram]) -> tuple[N
         if new:
             missing -= new
             chosen.append((program, prefixes))
-    rows = scorer.score_many([(program.prompt, program.code) for program, _ in chosen])
-    for (program, prefixes), row in zip(chosen, rows, strict=True):
-        for prefix, score in zip(prefixes, row, strict=True):
-            found.setdefault((program.problem_id, prefix), float(score))
+    for part in _chunks(chosen, progress):
+        rows = scorer.score_many([(program.prompt, program.code) for program, _ in part])
+        for (program, prefixes), row in zip(part, rows, strict=True):
+            for prefix, score in zip(prefixes, row, strict=True):
+                found.setdefault((program.problem_id, prefix), float(score))
     return np.array([found[e.problem_id, e.prefix] for e in examples]), good_N
 
 
-def _train_causal(job: PrmJob, progress: Progress | None) -> None:
+def _train(
+    job: PrmJob, train: Sequence[TextExample], choose: Sequence[TextExample], progress: Callable[[int, int], None]
+) -> None:
+    if job.record.kind == "ngrams":
+        _train_ngrams(job, train, choose, progress)
+        return
+    assert job.init is not None
+    more: dict[str, Any] = {"record": job.record, "seed": job.seed, "device": job.device, "progress": progress}
+    if job.record.kind == "encoder":
+        train_encoder(job.init, train, choose, job.settings, out_dir=job.out, **more)
+    else:
+        examples, chosen, _ = split_three(causal_examples(job), job)
+        train_prm(job.init, examples, chosen, job.settings, job.out, **more)
+
+
+def causal_examples(job: PrmJob) -> list[PrmExample]:
+    """Token ids with targets: of label files their own ids, of programs those that scoring makes.
+
+    Prompts are laid out by the record's template in either case, as scoring does.
+
+    Raises:
+        UserError: labels of another tokenizer.
+    """
     assert job.init is not None
     tokenizer = load_tokenizer(job.init)
     encoder = Encoder(
         tokenizer, PromptShape(template=job.record.prompt_template, max_tokens=job.record.max_prompt_tokens)
     )
     examples: list[PrmExample] = []
-    for path in job.data:
-        file = path / "programs.jsonl" if path.is_dir() else path
-        if recognised(file) == "labels" and job.record.scope == "line":
-            labels = list(read_jsonl(file, LineLabels.from_json))
-            refuse_other_tokenizer(labels, tokenizer, str(file))
-            examples += build_examples(labels, job.settings)
+    for path in map(data_file, job.data):
+        if recognised(path) == "labels" and job.record.scope == "line":
+            labels = list(read_jsonl(path, LineLabels.from_json))
+            refuse_other_tokenizer(labels, tokenizer, str(path))
+            made = build_examples(labels, job.settings)
+            examples += [replace(e, prompt_ids=encoder.prompt(job.prompts[e.problem_id])) for e in made]
             continue
         programs = load_text_programs(path, job.prompts)
         if job.record.scope == "line":
             examples += line_examples(encoder, programs)
         else:
             examples += program_examples(encoder, ((program, program.passed) for program in programs))
-    train, choose, _ = split_three(examples, job)
-    train_prm(
-        job.init, train, choose, job.settings, job.out,
-        record=job.record, seed=job.seed, device=job.device, progress=progress,
-    )  # fmt: skip
+    return examples
 
 
-def _train_ngrams(job: PrmJob, train: Sequence[TextExample], choose: Sequence[TextExample]) -> None:
+def _train_ngrams(
+    job: PrmJob, train: Sequence[TextExample], choose: Sequence[TextExample], progress: Callable[[int, int], None]
+) -> None:
     settings = job.settings
-    bad, good = both_classes(train, "examples to train on")
-    factors = ((bad + good) / (2 * bad), (bad + good) / (2 * good)) if settings.class_weights == "balanced" else (1, 1)
-    smooth = settings.label_smoothing
-    changed = [
-        TextExample(
-            problem_id=e.problem_id,
-            prompt=e.prompt,
-            prefix=e.prefix,
-            target=(1 - smooth) * e.target + smooth / 2,
-            weight=e.weight * factors[e.target > 0.5],
-        )
-        for e in train
-    ]
-    weights, history = train_ngrams(changed, choose, epochs=settings.epochs, rate=settings.learning_rate, seed=job.seed)
+    weights, history = train_ngrams(
+        weighed_texts(train, settings),
+        choose,
+        epochs=settings.epochs,
+        rate=settings.learning_rate,
+        seed=job.seed,
+        batch_size=settings.batch_size,
+        patience=settings.patience,
+        progress=progress,
+    )
     folder = job.out / "model"
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / WEIGHTS, weights)
     write_jsonl(job.out / "metrics.jsonl", history)
-    digest = hashlib.blake2b(repr([*train, *choose]).encode(), digest_size=8).hexdigest()
-    described = {"settings": settings.model_dump(mode="json"), "seed": job.seed, "examples": digest}
+    described = {"settings": settings.model_dump(mode="json"), "seed": job.seed, "train_examples": len(train)}
     kept = min(history, key=lambda row: row["held_out_loss"])
     (folder / "README.md").write_text(ngram_card(kept, described, job.record), encoding="utf-8")
     job.record.save(folder)
+
+
+def _described(job: PrmJob, programs: Sequence[TextProgram]) -> dict[str, Any]:
+    """What decides the weights."""
+    record = job.record
+    return {
+        "kind": record.kind,
+        "scope": record.scope,
+        "template": record.prompt_template,
+        "max_tokens": record.max_tokens,
+        "max_prompt_tokens": record.max_prompt_tokens,
+        "init": None if job.init is None else folder_fingerprint(job.init),
+        "data": hashlib.sha256(repr(programs).encode()).hexdigest()[:16],
+        "holdout": job.holdout,
+        "choosing": job.choosing,
+        "seed": job.seed,
+    } | job.settings.model_dump(mode="json")
+
+
+def _part(progress: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done, total)
+
+
+def _chunks(items: Sequence[T], progress: Callable[[int, int], None] | None) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+        if progress:
+            progress(min(start + CHUNK, len(items)), len(items))

@@ -1,8 +1,8 @@
 """From a score to P(good), fitted on problems that are neither trained on nor measured. Pure NumPy.
 
 - temperature: P = σ(s / t), one number t > 0 by least log loss. Keeps the order and the point 0 <-> 1/2.
-- isotonic: the non-decreasing step function of least squares (pool adjacent violators), linear between the blocks'
-  mean scores, constant outside. Keeps the order up to ties; needs some hundred lines.
+- isotonic: the non-decreasing step function of least squares (pool adjacent violators), which is that of least log
+  loss too; linear between the blocks, constant outside. Keeps the order up to ties; needs some hundred lines.
 
 Not fitted: P = (R + 1) / 2 for `sign`, σ(s) for `correct` and for `progress` margins.
 """
@@ -22,6 +22,8 @@ from psgpo.prm.record import Target
 
 Array = NDArray[np.float64]
 METHODS = ("temperature", "isotonic")
+OUT_OF_REACH = 1e9
+"""A score that no model gives."""
 LEAST_LINES = 20
 """Fewer say nothing about probabilities."""
 
@@ -39,15 +41,40 @@ def fit_calibration(method: str, scores: ArrayLike, good: ArrayLike) -> dict[str
     scores_N, good_N = np.asarray(scores, dtype=np.float64), np.asarray(good, dtype=np.bool_)
     if method not in METHODS:
         raise UserError(f"calibration {method!r}: allowed are {', '.join(METHODS)}")
-    if len(scores_N) < LEAST_LINES or good_N.all() or not good_N.any():
-        raise UserError(
-            f"calibration: {len(scores_N)} held-out lines, {int(good_N.sum())} of them good; it needs at least "
-            f"{LEAST_LINES} and both classes. Hold out more problems"
-        )
+    check_lines(good_N)
     if method == "temperature":
         return {"method": method, "temperature": fit_temperature(scores_N, good_N)}
     knots, values = fit_isotonic(scores_N, good_N)
     return {"method": method, "scores": knots.tolist(), "probabilities": values.tolist()}
+
+
+def check_lines(good: ArrayLike) -> None:
+    """Refuse lines that no calibration can be fitted on.
+
+    Raises:
+        UserError: too few, or of one class.
+    """
+    good_N = np.asarray(good, dtype=np.bool_)
+    if len(good_N) < LEAST_LINES or good_N.all() or not good_N.any():
+        raise UserError(
+            f"calibration: {len(good_N)} lines to fit on, {int(good_N.sum())} of them good; it needs at least "
+            f"{LEAST_LINES} and both classes. Label more problems, raise --choosing, or use --calibration none"
+        )
+
+
+def even_score(calibration: dict[str, Any]) -> float:
+    """The score from which on P(good) >= 1/2: where a fitted model parts good from bad.
+
+    0 for a temperature. Where an isotonic fit stays on one side of 1/2, a score that nothing reaches.
+    """
+    if calibration["method"] == "temperature":
+        return 0.0
+    knots, values = np.array(calibration["scores"]), np.array(calibration["probabilities"])
+    if values[0] >= 0.5 or values[-1] < 0.5:
+        return -OUT_OF_REACH if values[0] >= 0.5 else OUT_OF_REACH
+    k = int(np.argmax(values >= 0.5))
+    step = (0.5 - values[k - 1]) / (values[k] - values[k - 1])
+    return float(knots[k - 1] + step * (knots[k] - knots[k - 1]))
 
 
 def probabilities(scores: ArrayLike, calibration: dict[str, Any] | None, target: Target) -> Array:
@@ -85,19 +112,19 @@ def fit_temperature(scores: Array, good: NDArray[np.bool_]) -> float:
 
 
 def fit_isotonic(scores: Array, good: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """(mean score, share of good lines) of each block, both increasing; equal scores share a block.
+    """(scores, share of good lines there): the first and the last score of each block, increasing.
 
     >>> fit_isotonic(np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, True, False, True]))
-    (array([0.1 , 0.25, 0.4 ]), array([0. , 0.5, 1. ]))
+    (array([0.1, 0.2, 0.3, 0.4]), array([0. , 0.5, 0.5, 1. ]))
     """
     values, place = np.unique(scores, return_inverse=True)
     counts = np.bincount(place.reshape(-1)).astype(np.float64)
     hits = np.bincount(place.reshape(-1), weights=good.astype(np.float64))
-    blocks: list[list[float]] = []  # count, hits, sum of scores
-    for value, count, hit in zip(values, counts, hits, strict=True):
-        blocks.append([count, hit, value * count])
+    blocks: list[tuple[float, float, float, float]] = []  # count, hits, first and last score
+    for value, count, hit in zip(values.tolist(), counts.tolist(), hits.tolist(), strict=True):
+        blocks.append((count, hit, value, value))
         while len(blocks) > 1 and blocks[-2][1] * blocks[-1][0] >= blocks[-1][1] * blocks[-2][0]:
-            last = blocks.pop()
-            blocks[-1] = [a + b for a, b in zip(blocks[-1], last, strict=True)]
-    table = np.array(blocks)
-    return table[:, 2] / table[:, 0], table[:, 1] / table[:, 0]
+            after, before = blocks.pop(), blocks.pop()
+            blocks.append((before[0] + after[0], before[1] + after[1], before[2], after[3]))
+    knots = {score: hit / count for count, hit, first, last in blocks for score in (first, last)}
+    return np.array([*knots]), np.array([*knots.values()])

@@ -23,8 +23,8 @@ def model_card(
     meaning = f"The score at the token that ends a line of code is\n{_MEANING[settings.target]}."
     if record is not None and record.scope == "program":
         meaning = (
-            "The score at the token that ends the program's last line is near +1 where the program passes its "
-            "tests,\nnear -1 where it fails."
+            "The score at an end-of-sequence token behind the program's last line (without its newline) is near +1\n"
+            "where the program passes its tests, near -1 where it fails."
         )
     return f"""# {_TITLES["line" if record is None else record.scope]}
 

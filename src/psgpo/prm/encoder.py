@@ -12,7 +12,6 @@ end. How many pairs were cut is counted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -195,10 +194,3 @@ class EncoderScorer:
         needs_orm(self.record, self._name)
         lines = [line.text for line in code_lines(code)]
         return float(self.score_prefixes([(problem, "\n".join(lines))])[0]) if lines else float("nan")
-
-
-def architecture(folder: Path) -> str:
-    """The first architecture that a model folder names; empty for none."""
-    config = folder / "config.json"
-    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
-    return str(names[0]) if names else ""

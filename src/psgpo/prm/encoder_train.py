@@ -29,6 +29,7 @@ from psgpo.prm.measure import auroc
 from psgpo.prm.record import ScorerRecord
 from psgpo.prm.texts import TextExample, both_classes
 from psgpo.prm.train import MAX_GRAD_NORM, open_log, publish
+from psgpo.prm.weights import weighed_texts
 from psgpo.prompts import fill
 from psgpo.seeds import derive_seed
 from psgpo.training import length_buckets, warmup_cosine
@@ -64,16 +65,13 @@ def train_encoder(
         torch.manual_seed(derive_seed(seed, "head") % 2**63)
         model, tokenizer = load_encoder(init_dir, fresh_head=True)
     record = with_context(record, context_of(model), str(init_dir))
-    bad, good = both_classes(train, "examples to train on")
+    weighed = weighed_texts(train, settings)
     both_classes(held_out, "examples that choose the epoch")
-    factors = ((bad + good) / (2 * bad), (bad + good) / (2 * good)) if settings.class_weights == "balanced" else (1, 1)
     scorer = EncoderScorer(model, tokenizer, record, device=device)
     assert record.max_tokens is not None
     encode = PairEncoder(tokenizer, record.max_tokens, record.max_prompt_tokens)
     rows = [encode((fill(record.prompt_template, e.prompt), e.prefix)) for e in train]
-    smooth = settings.label_smoothing
-    target_N = torch.tensor([(1 - smooth) * e.target + smooth / 2 for e in train])
-    weight_N = torch.tensor([e.weight * factors[e.target > 0.5] for e in train])
+    target_N, weight_N = torch.tensor([e.target for e in weighed]), torch.tensor([e.weight for e in weighed])
     job = _job(train, held_out, settings, record, seed) | {"cut_share": encode.cut / len(rows)}
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
 

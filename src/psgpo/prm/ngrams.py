@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +120,22 @@ def _ngrams(tag: str, sequence: Sequence[str], sizes: Iterable[int]) -> set[str]
 
 
 def train_ngrams(
-    train: Sequence[TextExample], choosing: Sequence[TextExample], *, epochs: int, rate: float, seed: int
+    train: Sequence[TextExample],
+    choosing: Sequence[TextExample],
+    *,
+    epochs: int,
+    rate: float,
+    seed: int,
+    batch_size: int = 64,
+    patience: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:
     """(weights (BUCKETS,) of the epoch with the least log loss on `choosing`, log loss and accuracy of every epoch).
 
-    AdaGrad, batches of 64, weights of examples as they are.
+    Args:
+        rate: of AdaGrad. Weights of examples count as they are.
+        patience: stop after so many epochs without a smaller log loss on `choosing`; 0: never.
+        progress: called with (epochs done, all epochs).
     """
     rows = [features(e.prompt, e.prefix.split("\n")) for e in train]
     chosen = [features(e.prompt, e.prefix.split("\n")) for e in choosing]
@@ -133,9 +144,9 @@ def train_ngrams(
     weights, squares = np.zeros(BUCKETS), np.full(BUCKETS, 1e-10)
     rng = np.random.default_rng(seed)
     history: list[dict[str, float]] = []
-    best = weights.astype(np.float32)
+    best, kept = weights.astype(np.float32), 0
     for epoch in range(1, epochs + 1):
-        for batch in np.array_split(rng.permutation(len(rows)), max(1, len(rows) // 64)):
+        for batch in np.array_split(rng.permutation(len(rows)), max(1, len(rows) // batch_size)):
             flat = np.concatenate([rows[i] for i in batch])
             owner = np.repeat(np.arange(len(batch)), [len(rows[i]) for i in batch])
             score = np.bincount(owner, weights=weights[flat], minlength=len(batch))
@@ -146,8 +157,8 @@ def train_ngrams(
             weights[touched] -= rate * gradient / np.sqrt(squares[touched])
         score = np.array([weights[row].sum() for row in chosen])
         loss = float(np.mean(np.logaddexp(0.0, score) - truth_N * score))
-        if not history or loss < min(row["held_out_loss"] for row in history):
-            best = weights.astype(np.float32)
+        if not history or loss < history[kept]["held_out_loss"]:
+            best, kept = weights.astype(np.float32), epoch - 1
         history.append(
             {
                 "epoch": epoch,
@@ -155,6 +166,10 @@ def train_ngrams(
                 "held_out_accuracy": float(np.mean((score > 0) == (truth_N > 0.5))),
             }
         )
+        if progress:
+            progress(epoch, epochs)
+        if patience and epoch - 1 - kept >= patience:
+            break
     return best, history
 
 

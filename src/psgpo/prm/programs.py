@@ -4,7 +4,7 @@ A causal PRM reads a whole program in one pass, so every line gets its target in
 whole program, cut behind the last line that has a label: what the model is trained on is what it reads when it scores.
 Lines without a label (0) say nothing and weigh nothing.
 
-An ORM has one target, the verdict, where the program's last line ends.
+An ORM has one target, the verdict, at an end-of-sequence token behind the program's last line.
 """
 
 # L code lines
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from psgpo.prm.align import Aligned, Aligner, with_end
+from psgpo.prm.align import Aligned, Aligner, with_end, without_newline
 from psgpo.prm.data import PrmExample, token_weights
 from psgpo.prompts import encode_prompt, fill
 
@@ -100,10 +100,10 @@ def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExa
 
 
 def program_examples(encoder: Encoder, programs: Iterable[tuple[Labelled, bool]]) -> list[PrmExample]:
-    """(program, passed): one target, the verdict, where the last line ends; programs without lines are left out."""
+    """(program, passed): one target, the verdict, behind the last line; programs without lines are left out."""
     made: list[PrmExample] = []
     for index, (program, passed) in enumerate(programs):
-        aligned, _ = encoder.code(program.code)
+        aligned, _ = encoder.code(without_newline(program.code))
         L, ends = len(aligned.lines), aligned.line_ends
         if not L:
             continue

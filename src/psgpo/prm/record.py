@@ -42,9 +42,9 @@ class ScorerRecord:
     def save(self, folder: Path | str) -> None:
         write_json(Path(folder) / FILE, {"version": VERSION} | asdict(self))
 
-    def calibrated(self, calibration: dict[str, Any], threshold: float | None = None) -> ScorerRecord:
-        """The same with another calibration (and threshold)."""
-        return replace(self, calibration=calibration, threshold=self.threshold if threshold is None else threshold)
+    def calibrated(self, calibration: dict[str, Any] | None, threshold: float) -> ScorerRecord:
+        """The same with another calibration and threshold."""
+        return replace(self, calibration=calibration, threshold=threshold)
 
     def reading(self, max_tokens: int | None) -> ScorerRecord:
         """The same, reading so many tokens."""

@@ -17,6 +17,7 @@ from psgpo.errors import UserError
 from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
 from psgpo.models import TokenValueModel, load_tokenizer, right_pad
 from psgpo.prompts import encode_prompt
+from psgpo.training import token_batches
 
 ScoreItem = tuple[Sequence[int], Sequence[int], Sequence[int]]
 """(prompt ids (P,), response ids (T,), line ends (L,) as indices into the response ids)."""
@@ -65,11 +66,14 @@ class PrmScorer:
     def score(self, items: Sequence[ScoreItem]) -> list[NDArray[np.float64]]:
         """Scores R(x, y^(<=m)) per item, in the order given. Shape of each: (L,); empty for an item without lines."""
         scores = [np.zeros(0) for _ in items]
-        for batch in self._batches(items):
+        with_lines = [i for i, item in enumerate(items) if len(item[2])]
+        lengths = [len(items[i][0]) + len(items[i][1]) for i in with_lines]
+        for part in token_batches(lengths, self.batch_tokens):
+            batch = [with_lines[number] for number in part]
             flat = line_values(self.model, [items[i] for i in batch], self._pad).double().cpu().numpy()
             cuts = np.cumsum([len(items[i][2]) for i in batch])[:-1]
-            for i, part in zip(batch, np.split(flat, cuts), strict=True):
-                scores[i] = part
+            for i, score_L in zip(batch, np.split(flat, cuts), strict=True):
+                scores[i] = score_L
         return scores
 
     def score_lines(self, prompt: str, code: str) -> NDArray[np.float64]:
@@ -83,15 +87,3 @@ class PrmScorer:
         token_ids = self.tokenizer(code, add_special_tokens=False)["input_ids"]
         text, char_ends = self._text.decode_with_ends(token_ids)
         return self.score([(prompt_ids, token_ids, line_end_tokens(char_ends, code_lines(text)))])[0]
-
-    def _batches(self, items: Sequence[ScoreItem]) -> list[list[int]]:
-        """Indices of items with lines, longest first, cut so that no batch exceeds `batch_tokens` when padded."""
-        lengths = [len(prompt) + len(response) for prompt, response, _ in items]
-        order = sorted((i for i, item in enumerate(items) if len(item[2])), key=lambda i: -lengths[i])
-        batches: list[list[int]] = []
-        for i in order:
-            if batches and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= self.batch_tokens:
-                batches[-1].append(i)
-            else:
-                batches.append([i])
-        return batches

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psgpo.errors import UserError
 from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, load_tokenizer
-from psgpo.prm.align import Aligned, Aligner, with_end
+from psgpo.prm.align import Aligned, Aligner, with_end, without_newline
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.encoder import EncoderScorer
 from psgpo.prm.ngrams import NgramScorer
@@ -72,7 +72,8 @@ class CausalScorer:
     """A token value model read where lines end.
 
     A last line without a newline is read at an end-of-sequence token, as in the responses of a run: there the policy
-    has just said that the program ends. All other lines are read where their newline is.
+    has just said that the program ends. All other lines are read where their newline is. An ORM reads the last line so
+    even where it has a newline.
 
     A `progress` PRM says how much of the program is done and right; which lines it calls good needs the whole
     program (`psgpo.prm.measure`). Its line scores here are therefore the margins T max(0, R_1 .. R_T) + 1/2 - m,
@@ -98,6 +99,7 @@ class CausalScorer:
         places: list[list[tuple[int, int]]] = []  # per pair, per line: (item, which of its line ends)
         for problem, code in pairs:
             prompt = self._prompt(problem)
+            code = self._whole(code)
             aligned = self._ended(code)
             whole = len(items)
             items.append((prompt, aligned.token_ids, aligned.line_ends))
@@ -113,7 +115,7 @@ class CausalScorer:
     def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> Scores:
         items: list[ScoreItem] = []
         for problem, code in pairs:
-            aligned = self._ended(code)
+            aligned = self._ended(self._whole(code))
             items.append((self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:]))
         self._check(items)
         return np.array([row[0] for row in self.scorer.score(items)], dtype=np.float64)
@@ -124,6 +126,9 @@ class CausalScorer:
     def score_program(self, problem: str, code: str) -> float:
         needs_orm(self.record, self._name)
         return float(self.score_prefixes([(problem, code)])[0]) if code_lines(code) else float("nan")
+
+    def _whole(self, code: str) -> str:
+        return without_newline(code) if self.record.scope == "program" else code
 
     def _ended(self, code: str) -> Aligned:
         """The text as ids, with an end-of-sequence id where its last line has no newline."""

@@ -51,13 +51,28 @@ class TextExample:
     weight: float = 1.0
 
 
+def data_file(path: Path) -> Path:
+    """The label file itself: the one that was named, or the one in the folder of `psgpo mutate` or `psgpo labels`.
+
+    Raises:
+        UserError: a folder with none, or with both.
+    """
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("programs.jsonl", "labels.jsonl") if (path / name).is_file()]
+    if len(found) != 1:
+        what = "both programs.jsonl and labels.jsonl; name the one" if found else "no programs.jsonl or labels.jsonl"
+        raise UserError(f"{path}: holds {what}")
+    return found[0]
+
+
 def recognised(path: Path) -> Source:
     """Which of the two files this is.
 
     Raises:
-        UserError: neither.
+        UserError: neither, empty or missing.
     """
-    first = next(iter(read_jsonl(path, dict)), None) if path.is_file() else None
+    first = next(iter(read_jsonl(path, dict)), None)
     if first is not None and "mutated_line" in first:
         return "mutants"
     if first is not None and "response" in first:
@@ -66,7 +81,7 @@ def recognised(path: Path) -> Source:
 
 
 def load_text_programs(path: Path, prompts: Mapping[str, str] | None = None) -> list[TextProgram]:
-    """The programs of a file (or of the folder of `psgpo mutate` that holds one), those without lines left out.
+    """The programs of a file (`data_file`), those without lines left out.
 
     Args:
         prompts: problem id to prompt; labels.jsonl needs it.
@@ -74,7 +89,7 @@ def load_text_programs(path: Path, prompts: Mapping[str, str] | None = None) -> 
     Raises:
         UserError: the file is missing or malformed, or the prompt of a problem is not known.
     """
-    path = path / "programs.jsonl" if path.is_dir() else path
+    path = data_file(path)
     parse: dict[Source, Callable[[dict[str, Any]], TextProgram]] = {
         "mutants": lambda row: _of_mutant(LabelledProgram.from_json(row)),
         "labels": lambda row: _of_labels(LineLabels.from_json(row), prompts or {}),

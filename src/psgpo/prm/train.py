@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from psgpo.config import PrmSettings
+from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
-from psgpo.models import TokenValueModel, load_tokenizer
+from psgpo.models import TokenValueModel, learned_state, load_learned, load_tokenizer, prepare_training
 from psgpo.optimizers import Muon
 from psgpo.prm.assess import score_examples, scored_response
 from psgpo.prm.card import model_card
@@ -37,7 +37,7 @@ from psgpo.prm.record import ScorerRecord
 from psgpo.prm.score import PrmScorer, line_values
 from psgpo.prm.weights import line_weights
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, length_buckets, warmup_cosine
+from psgpo.training import ResumableLog, computing, length_buckets, token_batches, warmup_cosine
 
 MAX_GRAD_NORM = 1.0
 
@@ -57,6 +57,7 @@ def train_prm(
     record: ScorerRecord | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
+    compute: ModelSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a PRM from the SFT policy in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
@@ -71,6 +72,7 @@ def train_prm(
             function of the epoch (from 1) that gives as many examples every time.
         record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
             never scored.
+        compute: how training computes: precision, adapters, activations; None: the defaults.
         progress: called with (optimizer steps done, all steps).
 
     Returns:
@@ -84,6 +86,8 @@ def train_prm(
     examples = train if callable(train) else lambda _epoch: train
     first = examples(1)
     model = initial_model(init_dir, seed).to(device)
+    compute = compute or ModelSettings()
+    prepare_training(model, compute, seed=seed)
     _check(first, held_out, model)
     job = _job(first, held_out, settings, seed)
     weigh = line_weights(first, settings)
@@ -103,7 +107,7 @@ def train_prm(
     elif log.state["job"] != json.dumps(job):
         raise UserError(f"{out}: holds a PRM training with other settings or data; delete it or choose another folder")
     else:
-        model.load_state_dict(log.state["model"])
+        load_learned(model, log.state["model"])
         for one, state in zip(optimizer, log.state["optimizer"], strict=True):
             one.load_state_dict(state)
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
@@ -111,14 +115,16 @@ def train_prm(
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break
         now = [weigh(example) for example in (first if epoch == 1 else examples(epoch))]
-        row = _train_epoch(model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, progress)
+        row = _train_epoch(
+            model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
+        )
         row |= held_out_metrics(scorer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
         if best is None or row["held_out_loss"] < best["held_out_loss"]:
             best = row
             model.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        log.save(row["step"], **plain, model=model.state_dict(), optimizer=[o.state_dict() for o in optimizer])
+        log.save(row["step"], **plain, model=learned_state(model), optimizer=[o.state_dict() for o in optimizer])
     assert best is not None
     publish(out, model_card(settings, best, job, record), record)
     log.close()
@@ -184,6 +190,7 @@ def _train_epoch(
     epoch: int,
     seed: int,
     pad: int,
+    dtype: str,
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
     """One pass over `train`, in an order that depends on (seed, epoch) alone; the metrics of the pass."""
@@ -195,28 +202,36 @@ def _train_epoch(
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
         factor = warmup_cosine(step, steps=steps, warmup=settings.warmup)
         rate = settings.learning_rate * factor
-        loss, count = _batch_loss(model, [train[i] for i in batch], pad)
         model.zero_grad()
-        torch.autograd.backward(loss)
+        loss, count = _backward(model, [train[i] for i in batch], pad, settings.microbatch_tokens, dtype)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
         for optimizer, peak in zip(optimizers, (settings.learning_rate, settings.muon_learning_rate), strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
             optimizer.step()
-        loss_sum, lines = loss_sum + float(loss.detach()) * count, lines + count
+        loss_sum, lines = loss_sum + loss * count, lines + count
         if progress:
             progress(step + 1, steps)
     model.eval()
     return {"epoch": epoch, "step": epoch * len(batches), "train_loss": loss_sum / lines, "learning_rate": rate}
 
 
-def _batch_loss(model: TokenValueModel, batch: Sequence[PrmExample], pad: int) -> tuple[Tensor, float]:
-    """Loss of a batch, and the number of lines it is a mean over."""
-    scores = line_values(model, [(e.prompt_ids, e.token_ids, e.line_ends) for e in batch], pad)
-    targets = torch.tensor([value for e in batch for value in e.targets], device=scores.device)
-    weights = torch.tensor([value for e in batch for value in e.weights], device=scores.device)
+def _backward(
+    model: TokenValueModel, batch: Sequence[PrmExample], pad: int, budget: int | None, dtype: str
+) -> tuple[float, float]:
+    """Add the gradient of a batch's loss; the loss, and the number of lines it is a mean over."""
     count = float(sum(sum(e.weights) for e in batch))
-    return line_mse(scores, targets, weights, count), count
+    total = 0.0
+    for indices in token_batches([e.length for e in batch], budget):
+        part = [batch[i] for i in indices]
+        with computing(dtype, next(model.parameters()).device):
+            scores = line_values(model, [(e.prompt_ids, e.token_ids, e.line_ends) for e in part], pad)
+        targets = torch.tensor([value for e in part for value in e.targets], device=scores.device)
+        weights = torch.tensor([value for e in part for value in e.weights], device=scores.device)
+        loss = line_mse(scores, targets, weights, count)
+        torch.autograd.backward(loss)
+        total += float(loss.detach())
+    return total, count
 
 
 def held_out_metrics(scorer: PrmScorer, held_out: Sequence[PrmExample], settings: PrmSettings) -> dict[str, Any]:
@@ -245,5 +260,6 @@ def _check(train: Sequence[PrmExample], held_out: Sequence[PrmExample], model: T
     if longest > context:
         raise UserError(
             f"PRM training: a response with its prompt has {longest} tokens, the model's context holds {context}; "
-            "lower sampling.max_new_tokens or raise model.max_positions"
+            "start from a model with a longer context (recipe: model.max_positions) or leave longer responses out "
+            "(recipe: sampling.max_new_tokens)"
         )

@@ -2,7 +2,8 @@
 
 - balanced: a line of class c weighs N / (2 N_c), N lines that speak, N_c of them of its class. Both classes then weigh
   the same, and N lines weigh N together.
-- smoothing ε: a target t becomes (1 - ε) t. For ±1 that is the regression form of mixing the label with a fair coin.
+- smoothing ε: a target t becomes (1 - ε) t, a probability p becomes (1 - ε) p + ε / 2. Both mix the label with a fair
+  coin.
 
 A target between the classes (soft labels, neutral lines) counts for the class of its sign; 0 keeps weight 1.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from psgpo.config import PrmSettings
 from psgpo.errors import UserError
 from psgpo.prm.data import PrmExample
+from psgpo.prm.texts import TextExample, both_classes
 
 Weigh = Callable[[PrmExample], PrmExample]
 
@@ -48,3 +50,23 @@ def line_weights(examples: Sequence[PrmExample], settings: PrmSettings) -> Weigh
         )
 
     return (lambda example: example) if (bad, good, keep) == (1.0, 1.0, 1.0) else weigh
+
+
+def weighed_texts(examples: Sequence[TextExample], settings: PrmSettings) -> list[TextExample]:
+    """What the settings do to text examples; 1/2 counts for neither class.
+
+    Raises:
+        UserError: one class does not occur.
+    """
+    bad, good = both_classes(examples, "examples to train on")
+    half = (bad + good) / 2
+    low, high = (half / bad, half / good) if settings.class_weights == "balanced" else (1.0, 1.0)
+    smooth = settings.label_smoothing
+    return [
+        dataclasses.replace(
+            example,
+            target=(1 - smooth) * example.target + smooth / 2,
+            weight=example.weight * (low if example.target < 0.5 else high if example.target > 0.5 else 1.0),
+        )
+        for example in examples
+    ]

@@ -19,49 +19,25 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.lines import TokenText
-from psgpo.models import TokenValueModel, right_pad, token_logprobs
+from psgpo.models import TokenValueModel, right_pad, save_merged
 from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
-from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.rl.learner import Batch, Learner, Targets
 from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, rewarded_lines, rewarded_tokens
 from psgpo.sampling import HFSampler
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog
+from psgpo.training import ResumableLog, computing
 
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """One step's responses as tensors, all (B, S) and aligned to token positions; 0 outside `mask`."""
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    mask: Tensor
-    """1 at response tokens."""
-    old_logprobs: Tensor
-    rewards: Tensor
-    """Line rewards and unit-test reward; no KL yet."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Targets:
-    """What the updates of one step aim at, (B, S)."""
-
-    advantages: Tensor
-    returns: Tensor
-    old_values: Tensor
 
 
 class PpoTrainer:
@@ -71,7 +47,7 @@ class PpoTrainer:
         self,
         *,
         policy: PreTrainedModel,
-        reference: PreTrainedModel,
+        reference: PreTrainedModel | None,
         critic: TokenValueModel,
         tokenizer: PreTrainedTokenizerBase,
         sandbox: Sandbox,
@@ -82,26 +58,28 @@ class PpoTrainer:
         seed: int,
         scorer: LineScorer | None = None,
         device: str = "cpu",
+        dtype: str = "float32",
     ) -> None:
         """
         Args:
             policy: trained in place; starts as the SFT policy.
-            reference: the SFT policy, frozen.
+            reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
             critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
+            dtype: `model.dtype` of the recipe: what forward passes compute in, sampling included.
         """
         assert (scorer is None) == (arm.line_reward == "none")
         self.policy, self.critic = policy.to(device), critic.to(device)
-        self.reference = reference.to(device).eval().requires_grad_(False)
+        self.reference = None if reference is None else reference.to(device).eval().requires_grad_(False)
         self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
         self.arm, self.rl, self.sampling = arm, rl, sampling
-        self.out, self.seed, self.device = out, seed, device
+        self.out, self.seed, self.device, self.dtype = out, seed, device, dtype
         self.token_text = TokenText(tokenizer)
         self.sampler = HFSampler(policy, tokenizer, batch_size=sampling.batch_size)
-        critic_parameters = [p for p in critic.parameters() if p.requires_grad]
-        self.policy_optimizer = torch.optim.Adam(policy.parameters(), lr=rl.policy_learning_rate, fused=True)
-        self.critic_optimizer = torch.optim.Adam(critic_parameters, lr=rl.critic_learning_rate, fused=True)
+        self.learner = Learner(
+            self.policy, self.reference, self.critic, rl, temperature=sampling.temperature, seed=seed, dtype=dtype
+        )
 
     def train(
         self,
@@ -112,7 +90,7 @@ class PpoTrainer:
         """Run `rl.steps` steps over (problem, prompt ids) pairs and save the policy to `out/model`."""
         log = ResumableLog(self.out)
         if log.state is not None:
-            self._load(log.state)
+            self.learner.load(log.state)
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
         checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
         for step in range(log.step, self.rl.steps):
@@ -121,7 +99,7 @@ class PpoTrainer:
             if step + 1 in checkpoints:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
             if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
-                log.save(step + 1, **self._state())
+                log.save(step + 1, **self.learner.state())
             if progress:
                 progress(step + 1, self.rl.steps)
         self._save_policy(self.out / "model")
@@ -134,14 +112,13 @@ class PpoTrainer:
         line_reward_L = self._line_rewards(rollouts)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
-        with torch.no_grad():
-            ref_logprobs, _ = token_logprobs(
-                self.reference, batch.input_ids, batch.attention_mask, batch.mask, temperature=self.sampling.temperature
-            )
+        # Up to the policy's first update it is the reference, and its responses carry their logprobs.
+        unmoved = step <= self.rl.critic_warmup
+        ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
         log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
         rewards = batch.rewards - self.rl.kl_beta * log_ratio
         targets = self._targets(batch, rewards)
-        update = self._update(step, batch, targets)
+        update = self.learner.update(step, batch, targets)
         clock("update")
         metrics = _rollout_metrics(rollouts, line_reward_L)
         metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
@@ -161,7 +138,16 @@ class PpoTrainer:
             order = np.random.default_rng(derive_seed(self.seed, "prompts", epoch)).permutation(len(prompts))
             chosen += [prompts[order[index]]] * self.rl.responses_per_prompt
         seeds = [derive_seed(self.seed, "rollout", step, row) for row in range(len(chosen))]
-        return collect_rollouts(self.sampler, self.token_text, self.sandbox, chosen, seeds, self.sampling, clock)
+        return self._collect(chosen, seeds, clock)
+
+    def _collect(
+        self,
+        prompts: Sequence[tuple[Problem, tuple[int, ...]]],
+        seeds: Sequence[int],
+        clock: Callable[[str], None],
+    ) -> list[Rollout]:
+        with computing(self.dtype, self.device):
+            return collect_rollouts(self.sampler, self.token_text, self.sandbox, prompts, seeds, self.sampling, clock)
 
     def _line_rewards(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
         """λ · g of every line of every rollout. Shape of each: (L,)."""
@@ -186,11 +172,6 @@ class PpoTrainer:
             rewards=rewards.to(self.device),
         )
 
-    def _values(self, batch: Batch, rows: Tensor | slice = slice(None)) -> Tensor:
-        """V of the state before every response token: the critic's output one position to the left. (B, S)."""
-        value_BS = self.critic(batch.input_ids[rows], batch.attention_mask[rows])
-        return torch.nn.functional.pad(value_BS[:, :-1], (1, 0)) * batch.mask[rows]
-
     def first_critic(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> TokenValueModel:
         """The critic as the first step finds it, for a trainer elsewhere that starts from it; here it is in place."""
         if self.arm.value_init is not None:
@@ -203,7 +184,6 @@ class PpoTrainer:
         self.critic.apply_affine(scale, shift)
         return {"value_scale": scale, "value_shift": shift}
 
-    @torch.no_grad()
     def _fit(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> tuple[float, float]:
         """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on.
 
@@ -216,13 +196,11 @@ class PpoTrainer:
         score_parts, return_parts = [], []
         for start in range(0, count, self.sampling.batch_size):
             part = slice(start, start + self.sampling.batch_size)
-            rollouts = collect_rollouts(
-                self.sampler, self.token_text, self.sandbox, chosen[part], seeds[part], self.sampling, PhaseClock()
-            )
+            rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
             batch = self._batch(rollouts, self._line_rewards(rollouts))
             # λ_GAE = 1 and V = 0 make the advantage the return itself.
             _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
-            score_parts.append(self._values(batch)[batch.mask.bool()].double())
+            score_parts.append(self.learner.values(batch)[batch.mask.bool()].double())
             return_parts.append(returns[batch.mask.bool()].double())
         score_N, return_N = torch.cat(score_parts), torch.cat(return_parts)
         spread = score_N - score_N.mean()
@@ -235,86 +213,15 @@ class PpoTrainer:
             )
         return scale, float(return_N.mean() - scale * score_N.mean())
 
-    @torch.no_grad()
-    def _targets(self, batch: Batch, rewards: Tensor) -> Targets:
-        values = self._values(batch)
+    def _targets(self, batch: Batch, rewards: torch.Tensor) -> Targets:
+        values = self.learner.values(batch)
         advantages, returns = gae(rewards, values, batch.mask, gamma=self.rl.gamma, lam=self.rl.gae_lambda)
         if self.rl.whiten_advantages:
             advantages = whiten(advantages, batch.mask, floor=self.rl.whiten_floor)
         return Targets(advantages=advantages, returns=returns, old_values=values)
 
-    def _update(self, step: int, batch: Batch, targets: Targets) -> Metrics:
-        """`epochs` passes of `minibatches` updates of policy and critic."""
-        sums: dict[str, float] = defaultdict(float)
-        self.policy.train()
-        self.critic.train()
-        for epoch in range(self.rl.epochs):
-            rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
-            for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
-                part = torch.as_tensor(np.sort(rows), device=self.device)
-                if step >= self.rl.critic_warmup:
-                    self._policy_update(batch, targets, part, sums)
-                self._critic_update(batch, targets, part, sums)
-        self.policy.eval()
-        self.critic.eval()
-        updates = self.rl.epochs * self.rl.minibatches
-        return {name: total / updates for name, total in sums.items()}
-
-    def _policy_update(self, batch: Batch, targets: Targets, part: Tensor, sums: dict[str, float]) -> None:
-        mask = batch.mask[part]
-        logprobs, entropy = token_logprobs(
-            self.policy,
-            batch.input_ids[part],
-            batch.attention_mask[part],
-            mask,
-            temperature=self.sampling.temperature,
-            with_entropy=True,
-        )
-        count = float(mask.sum())
-        old, advantages = batch.old_logprobs[part], targets.advantages[part]
-        loss, clipped = policy_loss(logprobs, old, advantages, mask, clip=self.rl.clip, denominator=count)
-        sums["grad_norm_policy"] += self._optimize(loss, self.policy_optimizer)
-        sums["policy_loss"] += float(loss.detach())
-        sums["clip_fraction"] += float(clipped) / count
-        assert entropy is not None
-        sums["entropy"] += float(entropy.detach().sum()) / count
-
-    def _critic_update(self, batch: Batch, targets: Targets, part: Tensor, sums: dict[str, float]) -> None:
-        mask = batch.mask[part]
-        count = float(mask.sum())
-        loss, clipped = value_loss(
-            self._values(batch, part),
-            targets.old_values[part],
-            targets.returns[part],
-            mask,
-            clip=self.rl.value_clip,
-            denominator=count,
-        )
-        sums["grad_norm_critic"] += self._optimize(loss, self.critic_optimizer)
-        sums["value_loss"] += float(loss.detach())
-        sums["value_clip_fraction"] += float(clipped) / count
-
-    def _optimize(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-        optimizer.zero_grad()
-        loss.backward()
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.rl.max_grad_norm)
-        optimizer.step()
-        return float(norm)
-
-    def _state(self) -> dict[str, dict]:
-        owners = {"policy": self.policy, "critic": self.critic}
-        owners |= {"policy_optimizer": self.policy_optimizer, "critic_optimizer": self.critic_optimizer}
-        return {name: owner.state_dict() for name, owner in owners.items()}
-
-    def _load(self, state: dict[str, dict]) -> None:
-        self.policy.load_state_dict(state["policy"])
-        self.critic.load_state_dict(state["critic"])
-        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
-
     def _save_policy(self, folder: Path) -> None:
-        self.policy.save_pretrained(folder)
+        save_merged(self.policy, folder)
         self.tokenizer.save_pretrained(folder)
 
 

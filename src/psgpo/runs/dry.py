@@ -20,9 +20,11 @@ def dry_run(recipe: Recipe) -> str:
     """
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
-    from psgpo.models import check_policy_folder  # loads torch
+    from psgpo.models import check_policy_folder, require_peft  # loads torch
     from psgpo.runs.work import chosen_device
 
+    if recipe.model.lora is not None:
+        require_peft()
     run = RunDirectory(recipe.out, recipe)
     there = (recipe.out / "recipe.json").is_file()
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]

@@ -30,7 +30,13 @@ from psgpo.labeling import (
     write_labels,
 )
 from psgpo.labeling.surprise import PolicySurprise
-from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
+from psgpo.models import (
+    create_policy,
+    load_policy,
+    load_tokenizer,
+    prepare_training,
+    train_tokenizer,
+)
 from psgpo.prm import (
     PrmScorer,
     ScorerRecord,
@@ -49,6 +55,7 @@ from psgpo.records import LineLabels, Problem, Response
 from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.networks import arm_networks
 from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
 from psgpo.sampling import HFSampler
@@ -123,6 +130,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
+    prepare_training(model, recipe.model, adapt=False)
     if not pairs:
         model.save_pretrained(run.path / "sft" / "model")
         tokenizer.save_pretrained(run.path / "sft" / "model")
@@ -135,6 +143,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         out=run.path / "sft",
         seed=recipe.seed,
         device=chosen_device(recipe),
+        dtype=recipe.model.dtype,
         progress=progress,
     )
 
@@ -150,13 +159,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
     """The trainer of an arm before its first step, and the (problem, prompt ids) it trains on."""
     recipe = run.recipe
     settings = recipe.arms[arm]
-    start = policy_folder(run.path, "sft")
-    policy, tokenizer = load_policy(start)
-    reference, _ = load_policy(start)
-    if settings.value_init is None:
-        critic = TokenValueModel.from_policy(start, seed=derive_seed(recipe.seed, "critic"))
-    else:
-        critic = TokenValueModel.from_pretrained(run.path / "prm" / settings.value_init / "model")
+    policy, reference, critic, tokenizer = arm_networks(run, settings)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
     with _sandbox(run) as sandbox:
         trainer = PpoTrainer(
@@ -172,6 +175,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
             device=chosen_device(recipe),
+            dtype=recipe.model.dtype,
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         yield trainer, prompts
@@ -285,7 +289,18 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         prompt_template=run.recipe.prompt_template,
         threshold=0.0,
     )
-    train_prm(start, train, choosing, settings, out, record=record, seed=seed, device=device, progress=progress)
+    train_prm(
+        start,
+        train,
+        choosing,
+        settings,
+        out,
+        record=record,
+        seed=seed,
+        device=device,
+        compute=run.recipe.model,
+        progress=progress,
+    )
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),

@@ -1,0 +1,199 @@
+"""The networks of a PPO run: their forward passes and their updates, a micro-batch at a time.
+
+A micro-batch holds rows of similar length, cut to its longest, so little of it is padding. Its loss is divided by the
+tokens of the whole minibatch: micro-batches add up to the gradient of one big batch.
+"""
+
+# B responses, S tokens of prompt and response
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from psgpo.config import RlSettings
+from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs
+from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.seeds import derive_seed
+from psgpo.training import computing, token_batches
+
+FORWARD_TOKENS = 8192
+"""Padded tokens of a forward pass without gradient, at most, where the settings name no number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One step's responses as tensors, all (B, S) and aligned to token positions; 0 outside `mask`."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    mask: Tensor
+    """1 at response tokens."""
+    old_logprobs: Tensor
+    rewards: Tensor
+    """Line rewards and unit-test reward; no KL yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """What the updates of one step aim at, (B, S)."""
+
+    advantages: Tensor
+    returns: Tensor
+    old_values: Tensor
+
+
+class Learner:
+    """Policy, reference and critic, with an Adam each for policy and critic."""
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        reference: PreTrainedModel | None,
+        critic: TokenValueModel,
+        rl: RlSettings,
+        *,
+        temperature: float,
+        seed: int,
+        dtype: str = "float32",
+    ) -> None:
+        """
+        Args:
+            reference: frozen; None: the policy with its adapters off.
+            temperature: of the distribution that responses are drawn from.
+            dtype: `model.dtype` of the recipe.
+        """
+        self.policy, self.reference, self.critic = policy, reference, critic
+        self.rl, self.temperature, self.seed, self.dtype = rl, temperature, seed, dtype
+        self.device = policy.device
+        self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
+        self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
+
+    @torch.no_grad()
+    def ref_logprobs(self, batch: Batch) -> Tensor:
+        """(B, S)."""
+        found = torch.zeros_like(batch.old_logprobs)
+        # Adapters are switched off once, for all parts.
+        with adapters_off(self.policy) if self.reference is None else nullcontext():
+            model = self.reference or self.policy
+            for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+                found[rows, :width] = self._logprobs(model, batch, rows, width)[0]
+        return found
+
+    @torch.no_grad()
+    def values(self, batch: Batch) -> Tensor:
+        """V of the state before every response token, (B, S)."""
+        found = torch.zeros_like(batch.old_logprobs)
+        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+            found[rows, :width] = self._values(batch, rows, width)
+        return found
+
+    def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
+        """`epochs` passes of `minibatches` updates of policy and critic; means of the losses and norms."""
+        sums: dict[str, float] = defaultdict(float)
+        self.policy.train()
+        self.critic.train()
+        for epoch in range(self.rl.epochs):
+            rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
+            for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
+                chosen = torch.as_tensor(np.sort(rows), device=self.device)
+                if step >= self.rl.critic_warmup:
+                    self._policy_update(batch, targets, chosen, sums)
+                self._critic_update(batch, targets, chosen, sums)
+        self.policy.eval()
+        self.critic.eval()
+        updates = self.rl.epochs * self.rl.minibatches
+        return {name: total / updates for name, total in sums.items()}
+
+    def state(self) -> dict[str, dict]:
+        """What an interrupted run goes on from."""
+        return {
+            "policy": learned_state(self.policy),
+            "critic": learned_state(self.critic),
+            "policy_optimizer": self.policy_optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, dict]) -> None:
+        """Take up a `state`."""
+        load_learned(self.policy, state["policy"])
+        load_learned(self.critic, state["critic"])
+        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    def _parts(self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None) -> Iterator[tuple[Tensor, int]]:
+        """Rows of every micro-batch of `chosen` (all by default), and the length of its longest row."""
+        lengths_B = batch.attention_mask.sum(dim=1)
+        chosen = torch.arange(len(lengths_B), device=lengths_B.device) if chosen is None else chosen
+        lengths = lengths_B[chosen].tolist()
+        for part in token_batches(lengths, budget):
+            yield chosen[part], max(lengths[i] for i in part)
+
+    def _logprobs(
+        self, model: PreTrainedModel, batch: Batch, rows: Tensor, width: int, *, with_entropy: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        with computing(self.dtype, self.device):
+            return token_logprobs(
+                model,
+                batch.input_ids[rows, :width],
+                batch.attention_mask[rows, :width],
+                batch.mask[rows, :width],
+                temperature=self.temperature,
+                with_entropy=with_entropy,
+            )
+
+    def _values(self, batch: Batch, rows: Tensor, width: int) -> Tensor:
+        """The critic's output one position to the left: a value belongs to the state before its token."""
+        with computing(self.dtype, self.device):
+            value_BS = self.critic(batch.input_ids[rows, :width], batch.attention_mask[rows, :width])
+        return torch.nn.functional.pad(value_BS[:, :-1], (1, 0)) * batch.mask[rows, :width]
+
+    def _policy_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
+        count = float(batch.mask[chosen].sum())
+        self.policy_optimizer.zero_grad()
+        for rows, width in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
+            logprobs, entropy = self._logprobs(self.policy, batch, rows, width, with_entropy=True)
+            old, advantages = batch.old_logprobs[rows, :width], targets.advantages[rows, :width]
+            mask = batch.mask[rows, :width]
+            loss, clipped = policy_loss(logprobs, old, advantages, mask, clip=self.rl.clip, denominator=count)
+            torch.autograd.backward(loss)
+            sums["policy_loss"] += float(loss.detach())
+            sums["clip_fraction"] += float(clipped) / count
+            assert entropy is not None
+            sums["entropy"] += float(entropy.detach().sum()) / count
+        sums["grad_norm_policy"] += self._step(self.policy_optimizer)
+
+    def _critic_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
+        count = float(batch.mask[chosen].sum())
+        self.critic_optimizer.zero_grad()
+        for rows, width in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
+            loss, clipped = value_loss(
+                self._values(batch, rows, width),
+                targets.old_values[rows, :width],
+                targets.returns[rows, :width],
+                batch.mask[rows, :width],
+                clip=self.rl.value_clip,
+                denominator=count,
+            )
+            torch.autograd.backward(loss)
+            sums["value_loss"] += float(loss.detach())
+            sums["value_clip_fraction"] += float(clipped) / count
+        sums["grad_norm_critic"] += self._step(self.critic_optimizer)
+
+    def _step(self, optimizer: torch.optim.Optimizer) -> float:
+        """Clip the gradient, take one step; its norm before clipping."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.rl.max_grad_norm)
+        optimizer.step()
+        return float(norm)
+
+
+def _adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:
+    return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate, fused=True)
