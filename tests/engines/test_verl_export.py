@@ -16,7 +16,7 @@ import pytest
 import torch
 from verl_world import ready_run, tasks
 
-from psgpo.config import ArmSettings, SandboxSettings
+from psgpo.config import ArmSettings, LoraSettings, SandboxSettings
 from psgpo.engines.verl.checkpoint import import_checkpoint
 from psgpo.engines.verl.judge import Gathered, Judge, in_thread
 from psgpo.engines.verl.overrides import Cluster
@@ -112,6 +112,14 @@ def test_what_verl_would_stop_at_is_refused_first(
     with pytest.raises(UserError, match=message):
         export_arm(RunDirectory(run.path, recipe), arm, tmp_path / "out", cluster)
     assert not (tmp_path / "out").exists()
+
+
+def test_adapters_are_refused(run: RunDirectory, tmp_path: Path) -> None:
+    model = run.recipe.model.model_copy(update={"lora": LoraSettings()})
+    with pytest.raises(UserError, match=r"model\.lora: the export trains all weights"):
+        export_arm(
+            RunDirectory(run.path, run.recipe.model_copy(update={"model": model})), "both", tmp_path / "out", ONE_GPU
+        )
 
 
 def test_missing_stages_and_used_folders_are_named(run: RunDirectory, exported: Path, tmp_path: Path) -> None:

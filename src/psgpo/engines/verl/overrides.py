@@ -38,10 +38,12 @@ def check_arm(recipe: Recipe, cluster: Cluster, *, problems: int) -> None:
     """Refuse what verl would stop at after it has loaded everything.
 
     Raises:
-        UserError: batch, minibatches, problems and GPUs do not fit together.
+        UserError: batch, minibatches, problems and GPUs do not fit together, or the recipe has adapters.
     """
     rl = recipe.rl
     gpus = cluster.gpus * cluster.nodes
+    if recipe.model.lora is not None:
+        raise UserError("model.lora: the export trains all weights; leave it out")
     if rl.prompts_per_step % rl.minibatches:
         raise UserError(
             f"rl.prompts_per_step = {rl.prompts_per_step}, rl.minibatches = {rl.minibatches}: verl cuts a step by "
