@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from verl.experimental.reward_loop import RewardLoopManager
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1 import AgentLoopWorkerTQ, PPOTrainerSync, get_trainer_cls
-from verl.utils.config import validate_config
+from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.model import load_valuehead_model
 from verl.workers.rollout.replica import TokenOutput
@@ -73,12 +74,16 @@ def exported(run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-@pytest.fixture(scope="module")
-def config(exported: Path) -> Any:
+def composed(exported: Path, *more: str) -> Any:
     lines = (exported / "overrides.txt").read_text().replace(HERE, str(exported)).splitlines()
     folder = Path(verl.__file__).parent / "trainer" / "config"
     with initialize_config_dir(config_dir=str(folder), version_base=None):
-        return compose("ppo_trainer", overrides=[*lines, *FEW])
+        return compose("ppo_trainer", overrides=[*lines, *more])
+
+
+@pytest.fixture(scope="module")
+def config(exported: Path) -> Any:
+    return composed(exported, *FEW)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +104,15 @@ def test_verl_accepts_the_configuration(config: Any, run: RunDirectory) -> None:
     actor, critic = config.actor_rollout_ref.actor, config.critic
     assert (actor.ppo_mini_batch_size, critic.ppo_mini_batch_size) == (2, 2)
     assert config.algorithm.kl_ctrl.kl_coef == run.recipe.rl.kl_beta
+    assert omega_conf_to_dataclass(critic).ppo_infer_max_token_len_per_gpu == actor.ppo_max_token_len_per_gpu == 16384
     assert get_trainer_cls(config.trainer.v1.trainer_mode).__name__ == "LineRewardTrainer"
+
+
+def test_the_command_in_the_document_composes(exported: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "verl.md").read_text()
+    given = re.findall(r"(?<=\s)[\w.]+=\S+", document[document.index("trainer.total_training_steps=2") - 1 :])
+    assert len(given) == 7
+    assert composed(exported, *given).critic.fsdp.optimizer_offload is True
 
 
 def test_verls_dataset_reads_the_data(config: Any, exported: Path) -> None:
@@ -232,7 +245,7 @@ def test_verl_pays_what_ppo_here_pays(
     for want, got in zip(responses(native, native.batch.rewards), found["rm_scores"].unbind(), strict=True):
         assert torch.equal(got, want)
         assert (got[:-1] != 0).any()
-    information = [fields["reward_extra_info"] for fields in found["extra_fields"].tolist()]
+    information = [fields["reward_extra_info"] for fields in found["extra_fields"]]
     assert [bool(each["acc"]) for each in information] == verdicts
     assert all(isinstance(value, float | int) for each in information for value in each.values())
 

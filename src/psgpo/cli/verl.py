@@ -50,7 +50,7 @@ def export(
         tokens_per_gpu=tokens_per_gpu,
     )
     export_arm(RunDirectory.create(load_recipe(recipe, overrides)), arm, out, cluster, prm_gpus=prm_gpus)
-    sys.stderr.write(f"written: {out}; on the cluster: pip install -r requirements.txt psgpo, then ./run.sh\n")
+    sys.stderr.write(f"written: {out}; on the cluster, beside psgpo: pip install -r requirements.txt, then ./run.sh\n")
 
 
 @app.command(name="import-checkpoint")

@@ -19,8 +19,8 @@ from psgpo.models import TokenValueModel
 from psgpo.prompts import build_prompt_ids, fill
 from psgpo.records import Problem
 
-VERSIONS = ("verl==0.9.1", "TransferQueue==0.1.11", "vllm", "flash-attn")
-"""Of the machine that runs the export; verl names the vLLM releases it works with."""
+VERSIONS = ("verl[vllm]==0.9.1", "flash-attn==2.8.3")
+"""Of the machine that runs the export: verl's extra pins vLLM, torch and TransferQueue."""
 _NOT_SERVED = frozenset({"psgpo-shift"})
 _SCRIPT = """\
 #!/usr/bin/env bash

@@ -118,6 +118,8 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "critic.data_loader_seed": recipe.seed,
         "critic.cliprange_value": rl.value_clip,
         "critic.ppo_max_token_len_per_gpu": tokens,
+        # The one that verl 0.9.1 reads, for both directions; its YAML does not list it.
+        "+critic.ppo_infer_max_token_len_per_gpu": tokens,
         "algorithm.adv_estimator": "gae",
         "algorithm.gamma": rl.gamma,
         "algorithm.lam": rl.gae_lambda,
