@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from model_server import fake_server
 from psgpo.errors import UserError
 from psgpo.evaluation.draw import DrawSettings, LoadedModel, draw_samples, end_of_function
-from psgpo.models import create_policy, train_tokenizer
+from psgpo.labeling.identity import folder_fingerprint
+from psgpo.models import create_policy, load_tokenizer, train_tokenizer
 from psgpo.records import Call, CallTests, Completion, Problem
 
 TESTS = CallTests(function="f", calls=(Call(args=(), expected=1),))
@@ -176,3 +178,27 @@ def test_the_space_a_text_begins_with_survives(tmp_path: Path) -> None:
             return "".join(self.words[i] for i in ids).removeprefix(" ")
 
     assert _continuation(Stripping(), [0], [1, 2]) == "    return 1"
+
+
+def test_a_server_draws_the_samples(folder: Path, tmp_path: Path) -> None:
+    """The server writes one program, by ids; the file holds it for every task, under the server's name."""
+    tokenizer = load_tokenizer(folder)
+    ids = [*tokenizer("    x\n", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+
+    def answer(asked: dict[str, Any], number: int) -> dict[str, Any]:
+        shown = ids[: asked["max_tokens"]]  # the probe asks for one
+        ending = "stop" if shown == ids else "length"
+        choice = {"text": "", "finish_reason": ending, "token_ids": shown, "prompt_token_ids": asked["prompt"]}
+        return {"choices": [choice], "usage": {"prompt_tokens": len(asked["prompt"])}}
+
+    with fake_server(answer, [{"id": "m", "max_model_len": 64}]) as server:
+        model = LoadedModel(f"openai:{server.url}#m", batch_size=2, device="cpu", tokenizer=folder)
+        options = {"settings": SETTINGS, "out": tmp_path, "prompt_of": lambda problem: f"{problem.prompt}\n"}
+        path = draw_samples(model, PROBLEMS, benchmark="x", **options)
+        assert model.load()[2] == 64
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == len(PROBLEMS) * SETTINGS.samples
+    assert {row["completion"] for row in rows} == {"    x\n"}
+    assert json.loads((tmp_path / "sampling.json").read_text())["model"] == "openai m"
+    assert LoadedModel(f"hf:{folder}", batch_size=1, device="cpu").fingerprint() == folder_fingerprint(folder)
+    assert LoadedModel(f"vllm:{folder}", batch_size=1, device="cpu").fingerprint() != folder_fingerprint(folder)

@@ -196,6 +196,8 @@ def test_mistakes_cost_one_line_and_what_is_graded_stays(world: tuple[Path, Path
         (["SAMPLES", "--model", "src", "--benchmark", "PROBLEMS"], "one of the two"),
         (["none.jsonl", "--benchmark", "PROBLEMS"], "none.jsonl: no such file of samples"),
         (["--model", "none", "--benchmark", "PROBLEMS"], "none: no such folder"),
+        (["--model", "vllm:none", "--benchmark", "PROBLEMS"], "none: no such folder; --model takes"),
+        (["--model", "openai:http://127.0.0.1:9/v1#m", "--benchmark", "PROBLEMS"], "needs the folder of the model's"),
         (["SAMPLES", "--benchmark", "humanevil"], "humanevil"),
         (["SAMPLES", "--benchmark", "humaneval", "--data", "none.gz"], "none.gz"),
         (["SAMPLES", "--benchmark", "PROBLEMS", "--require", "vm"], "unknown rung 'vm'"),

@@ -12,11 +12,11 @@ from prm_tokenizers import BACKENDS, make, value_model
 from test_prm_scorers import RECORD, TEXTS
 
 from psgpo.lines import code_lines
-from psgpo.mutation.composites import LabelledText
 from psgpo.prm import PrmScorer
 from psgpo.prm.assess import score_examples
 from psgpo.prm.programs import Encoder, PromptShape, line_examples, program_examples
 from psgpo.prm.scorers import CausalScorer
+from psgpo.prm.texts import TextProgram
 
 SHAPE = PromptShape(template=RECORD.prompt_template)
 
@@ -29,7 +29,7 @@ def scorer(request):
 
 def labelled(text, label):
     labels = tuple(0 if line.neutral else label for line in code_lines(text))
-    return LabelledText(problem_id="p", prompt="task", code=text, labels=labels)
+    return TextProgram(problem_id="p", prompt="task", code=text, labels=labels, passed=label > 0)
 
 
 def same_values(one, other):

@@ -44,7 +44,14 @@ Package = Annotated[
     list[str] | None, typer.Option(help="Installed package that programs may import, such as numpy. Repeatable.")
 ]
 Ks = Annotated[list[int] | None, typer.Option("--k", min=1, help="pass@k to print; the summary has all. Repeatable.")]
-Model = Annotated[Path | None, typer.Option(help="Draw the samples from this model folder.", rich_help_panel=_DRAW)]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Draw the samples from FOLDER, vllm:FOLDER or openai:URL#MODEL.", rich_help_panel=_DRAW),
+]
+TokenizerFolder = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="Folder of the tokenizer; a server needs one.", rich_help_panel=_DRAW),
+]
 Count = Annotated[int, typer.Option("--samples", help="Samples per task.", rich_help_panel=_DRAW)]
 Temperature = Annotated[float, typer.Option(help="0 is greedy.", rich_help_panel=_DRAW)]
 TopP = Annotated[float, typer.Option(help="Nucleus.", rich_help_panel=_DRAW)]
@@ -79,6 +86,7 @@ def evaluate_samples(
     until: Until = None,
     limit: Limit = None,
     model: Model = None,
+    tokenizer: TokenizerFolder = None,
     count: Count = 1,
     temperature: Temperature = 0.8,
     top_p: TopP = 0.95,
@@ -111,7 +119,7 @@ def evaluate_samples(
     drawing = DrawSettings(
         samples=count, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, prompt=prompt, seed=seed
     )
-    source = samples or (LoadedModel(model or Path(), batch_size=batch_size, device=device), drawing)
+    source = samples or (LoadedModel(model or "", batch_size=batch_size, device=device, tokenizer=tokenizer), drawing)
     with bars() as display:
         summary = evaluation.run_eval(request, source, progress=drawn_on(display))
     sys.stdout.write(render(summary, k or [1, 10, 100], asked=k is not None))

@@ -72,10 +72,10 @@ def train(
     ] = 3,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Programs, or prefixes; default: 16, ngrams 64.", rich_help_panel=_TRAINING),
+        typer.Option(min=1, help="Programs, or prefixes; default: 16, ngrams 32.", rich_help_panel=_TRAINING),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Default: 2e-5, ngrams 0.05.", rich_help_panel=_TRAINING)
+        float | None, typer.Option(min=0.0, help="Default: 2e-5, ngrams 0.02.", rich_help_panel=_TRAINING)
     ] = None,
     class_weights: Annotated[
         str, typer.Option(help="none, or balanced: both classes weigh the same.", rich_help_panel=_TRAINING)

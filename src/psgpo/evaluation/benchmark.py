@@ -20,6 +20,7 @@ from psgpo.evaluation.job import check_job, only_process
 from psgpo.evaluation.samples import Sample, TaskIds, read_samples
 from psgpo.execution import Sandbox
 from psgpo.jsonl import write_json
+from psgpo.labeling.identity import spec_folder
 from psgpo.problems.benchmarks import BENCHMARKS, load_benchmark
 from psgpo.problems.programs import chat_prompt, completion_prompt, program_of
 from psgpo.records import Problem
@@ -135,7 +136,7 @@ def run_eval(
             "data": None if request.data is None else str(request.data),
             "filters": request.filters,
             "samples_file": str(path),
-            "sampling": None if isinstance(source, Path) else {"model": str(source[0].folder), **asdict(source[1])},
+            "sampling": None if isinstance(source, Path) else {"model": source[0].spec, **asdict(source[1])},
             "samples_left_out": left_out,
             **summarise_grades(rows, [problem.id for problem in problems]),
             "limits": asdict(request.limits),
@@ -209,11 +210,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def refuse_unclear_source(samples: Path | None, model: Path | None) -> None:
+def refuse_unclear_source(samples: Path | None, model: str | None) -> None:
     """One of the two, and a file that exists: said before anything is loaded."""
     if (samples is None) == (model is None):
         raise UserError("eval: give a file of samples, or --model to draw them; one of the two")
     if samples is not None and not samples.exists():
         raise UserError(f"{samples}: no such file of samples")
-    if model is not None and not model.is_dir():
-        raise UserError(f"{model}: no such folder; --model takes the local folder of a model")
+    folder = spec_folder(model) if model is not None else None
+    if folder is not None and not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; --model takes the local folder of a model, hf:FOLDER, vllm:FOLDER or "
+            "openai:URL#MODEL"
+        )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from psgpo.errors import UserError
 from psgpo.evaluation.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
-from psgpo.labeling.identity import folder_fingerprint
+from psgpo.labeling.identity import spec_identity
 from psgpo.problems.programs import end_of_function
 from psgpo.prompts import encode_prompt
 from psgpo.records import Problem
@@ -47,23 +47,23 @@ class DrawSettings:
 class LoadedModel:
     """A model that is loaded when it is first needed: a finished file of samples needs none."""
 
-    def __init__(self, folder: Path, *, batch_size: int, device: str) -> None:
-        self.folder = folder
-        self._batch_size = batch_size
-        self._device = device
+    def __init__(self, spec: Path | str, *, batch_size: int, device: str, tokenizer: Path | None = None) -> None:
+        """`spec` and `tokenizer`: see `psgpo.sampling.open`."""
+        self.spec = str(spec)
+        self._options: Json = {"tokenizer": tokenizer, "batch_size": batch_size, "device": device}
 
     def fingerprint(self) -> str:
-        """See `folder_fingerprint`."""
-        return folder_fingerprint(self.folder)
+        """See `folder_fingerprint`; samples of another engine are others, and a server tells no more than a name."""
+        identity = spec_identity(self.spec)
+        return identity["model"] if identity["engine"] == "hf" else f"{identity['engine']} {identity['model']}"
 
     def load(self) -> tuple[Sampler, Any, int | None]:
-        """(sampler, tokenizer, context length if the model has one)."""
-        from psgpo.models import load_policy
-        from psgpo.sampling import HFSampler
+        """(sampler, tokenizer, context length where it is known)."""
+        from psgpo.sampling.open import open_sampler
+        from psgpo.sampling.sampler import context_of
 
-        model, tokenizer = load_policy(self.folder, device=self._device)
-        context = getattr(model.config, "max_position_embeddings", None)
-        return HFSampler(model, tokenizer, batch_size=self._batch_size), tokenizer, context
+        sampler, tokenizer = open_sampler(self.spec, **self._options)
+        return sampler, tokenizer, context_of(sampler)
 
 
 def draw_samples(

@@ -34,7 +34,7 @@ from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import Labelling, cost_summary, count_labels, sample_responses, write_labels
 from psgpo.labeling.engine import Engine, LabelEngine, OpenEngine
 from psgpo.labeling.fanout import label_with_workers
-from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
+from psgpo.labeling.identity import spec_folder, spec_identity, tokenizer_fingerprint
 from psgpo.labeling.journal import fingerprint
 from psgpo.labeling.on_ray import label_on_ray
 from psgpo.labeling.quality import measure_labels
@@ -136,7 +136,7 @@ def _tokenizer(request: MakeRequest) -> Any:
     folder = _tokenizer_folder(request)
     tokenizer = load_tokenizer(folder)
     for name, spec in request.checkpoints.items():
-        own = _folder(spec)
+        own = spec_folder(spec)
         if own not in (None, folder) and tokenizer_fingerprint(load_tokenizer(own)) != tokenizer_fingerprint(tokenizer):
             raise UserError(
                 f"--model {name}={spec}: has another tokenizer than {folder}; checkpoints that complete each other's "
@@ -147,18 +147,12 @@ def _tokenizer(request: MakeRequest) -> Any:
 
 def _tokenizer_folder(request: MakeRequest) -> Path:
     """The folder that was given, or that of the first checkpoint that has one."""
-    folders = [request.tokenizer, *map(_folder, request.checkpoints.values())]
+    folders = [request.tokenizer, *map(spec_folder, request.checkpoints.values())]
     known = [folder for folder in folders if folder is not None]
     if not known:
         first = next(iter(request.checkpoints.values()))
         raise UserError(f"--model {first}: a server's tokenizer is not known; give its folder with --tokenizer")
     return known[0]
-
-
-def _folder(spec: str) -> Path | None:
-    """The model folder that a sampler spec names; None for a server."""
-    kind, _, rest = spec.partition(":")
-    return None if kind == "openai" else Path(rest if kind in ("hf", "vllm") else spec)
 
 
 def _engine(request: MakeRequest) -> Engine:
@@ -182,7 +176,7 @@ def _job(request: MakeRequest, tokenizer: Any) -> Json:
     """What decides the labels."""
     settings = request.settings.model_dump(mode="json", exclude={"shards", "compare_linear", "holdout"})
     return {
-        "models": {name: _identity(spec) for name, spec in request.checkpoints.items()},
+        "models": {name: spec_identity(spec) for name, spec in request.checkpoints.items()},
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "problems": {"count": len(request.problems), "digest": fingerprint(p.to_json() for p in request.problems)},
         "responses": None if request.responses is None else fingerprint(read_jsonl(request.responses, dict)),
@@ -196,22 +190,15 @@ def _job(request: MakeRequest, tokenizer: Any) -> Json:
     }
 
 
-def _identity(spec: str) -> Json:
-    """What makes two models the same: engine and weights; of a server, the name of the model."""
-    folder, kind = _folder(spec), spec.partition(":")[0]
-    if folder is None:
-        return {"engine": "openai", "model": spec.partition("#")[2]}
-    return {"engine": kind if kind in ("hf", "vllm") else "hf", "model": folder_fingerprint(folder)}
-
-
 def _check_context(request: MakeRequest, samplers: Mapping[str, Sampler], tokenizer: Any) -> None:
     """Refuse prompts that leave no room for `max_new_tokens` before anything is drawn."""
+    from psgpo.sampling.sampler import context_of
+
     ids = pose(request.form, tokenizer)
     lengths = {problem.id: len(ids(problem)) for problem in request.problems}
     longest = max(lengths, key=lambda name: lengths[name])
     for name, sampler in samplers.items():
-        config = getattr(getattr(sampler, "model", None), "config", None)
-        context = getattr(sampler, "context", None) or getattr(config, "max_position_embeddings", None)
+        context = context_of(sampler)
         room = None if context is None else context - lengths[longest]
         if room is not None and room < request.sampling.max_new_tokens:
             advice = f"give --max-new-tokens {room} or less, or" if room > 0 else "leave such problems out, or give"

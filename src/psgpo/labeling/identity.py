@@ -46,6 +46,20 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def spec_folder(spec: str) -> Path | None:
+    """The model folder that a sampler spec (`psgpo.sampling.open`) names; None for a server."""
+    kind, _, rest = spec.partition(":")
+    return None if kind == "openai" else Path(rest if kind in ("hf", "vllm") else spec)
+
+
+def spec_identity(spec: str) -> dict[str, str]:
+    """What makes two models the same: engine and weights; of a server, the name of the model."""
+    folder, kind = spec_folder(spec), spec.partition(":")[0]
+    if folder is None:
+        return {"engine": "openai", "model": spec.partition("#")[2]}
+    return {"engine": kind if kind in ("hf", "vllm") else "hf", "model": folder_fingerprint(folder)}
+
+
 def refuse_other_tokenizer(labels: Iterable[LineLabels], tokenizer: Tokenizer, origin: str) -> None:
     """Raise unless the labels' token offsets hold under this tokenizer.
 

@@ -2,20 +2,15 @@
 
     s(problem, prefix) = Σ over features f of (problem, prefix) of w[hash(f)],   P(good) = σ(s)
 
-Features look at the prefix's last line, and at what the names in it have to do with the lines before and with the task:
-n-grams of its tokens; of its tokens with each name replaced by where it was last seen; of its shape, each name replaced
-by its number in the line; its first token with the line above; words of the task with its signs and numbers.
+The features are those of `psgpo.prm.ngram_features`: n-grams of the prefix's last line, its names replaced by what they
+are so far, and how it goes with the task and with the lines above.
 
 Trained by AdaGrad on the log loss. On disk: `weights.npy` (float32, one per bucket) and `psgpo_prm.json`.
 """
 
-# F features of one prefix
-
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,99 +19,11 @@ from numpy.typing import NDArray
 from psgpo.errors import UserError
 from psgpo.lines import code_lines
 from psgpo.prm.calibrate import probabilities, sigmoid
+from psgpo.prm.ngram_features import BUCKETS, features
 from psgpo.prm.record import ScorerRecord, needs_orm
 from psgpo.prm.texts import TextExample
 
 WEIGHTS = "weights.npy"
-BUCKETS = 2**19
-_TOKEN = re.compile(r"\w+|==|!=|<=|>=|//|\*\*|[-+*/%]=|[^\w\s]")
-_KEYWORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "def return if elif else for in while not and or is None True False break continue import from as try except "
-        "lambda with yield pass class",
-    )
-)
-_KNOWN = frozenset(
-    re.findall(
-        r"\w+",
-        "max min sum len sorted set range list str int float abs all any map filter zip enumerate dict tuple reversed "
-        "print sort append count math re",
-    )
-)
-"""Names that mean the same everywhere, so they stay names."""
-
-
-def features(problem: str, lines: Sequence[str]) -> NDArray[np.int64]:
-    """Buckets of a prefix, each once. Shape: (F,).
-
-    Args:
-        lines: of the prefix, the last one being judged.
-    """
-    above = [_TOKEN.findall(line) for line in lines[:-1]]
-    line, words = lines[-1], frozenset(re.findall(r"[a-z]+|\d+", problem.lower()))
-    tokens = _TOKEN.findall(line)
-    seen: dict[str, list[int]] = {}
-    for number, row in enumerate(above):
-        for token in row:
-            if _is_name(token):
-                seen.setdefault(token, []).append(number)
-    first = tokens[0] if tokens else ""
-    found: set[str] = set()
-    places, shape = _abstracted(tokens, seen, len(above), words)
-    both = [a + b if b.startswith("v") else a for a, b in zip(places, shape, strict=True)]
-    for tag, sequence, sizes in (
-        ("a", tokens, (1, 2, 3, 4)),
-        ("b", places, (1, 2, 3)),
-        ("c", shape, (1, 2, 3, 4, 5, 6)),
-        ("m", both, (2, 3, 4)),
-    ):
-        found |= _ngrams(tag, ["^", *sequence, "$"], sizes)
-    found.add("W" + " ".join(shape))
-    found |= {f"p{token}|{first}" for token in (above[-1] if above else ())}
-    if above:
-        step = np.sign(_indent(line) - _indent(lines[-2]))
-        found |= {f"h{''.join(above[-1][:1])}|{first}|{step}", f"e{''.join(above[-1][-1:])}|{step}"}
-        once = [places for name, places in seen.items() if len(places) == 1 and name not in tokens]
-        fresh = sum(places[0] == len(above) - 1 for places in once)
-        found |= {f"U{min(4, len(once))}|{first}", f"V{min(4, fresh)}|{first}"}
-    telling = {token for token in tokens if not _is_name(token) or token in _KNOWN}
-    found |= {f"q{word}|{token}" for word in words for token in telling}
-    found |= {f"d{'q' if token in words else ''}{token}" for token in tokens if token.isdigit()}
-    found |= {f"r{len(tokens) - len(set(tokens))}", f"n{min(12, len(above))}", f"n{min(12, len(above))}|{first}"}
-    return np.array(sorted({zlib.crc32(feature.encode()) % BUCKETS for feature in found}), dtype=np.int64)
-
-
-def _is_name(token: str) -> bool:
-    return token.isidentifier() and token not in _KEYWORDS
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())
-
-
-def _abstracted(
-    tokens: Sequence[str], seen: dict[str, list[int]], above: int, words: frozenset[str]
-) -> tuple[list[str], list[str]]:
-    """Tokens with names replaced: by where they were last seen (and whether once), and by their number in the line."""
-    places: list[str] = []
-    shape: list[str] = []
-    numbers: dict[str, int] = {}
-    for token in tokens:
-        if not _is_name(token):
-            places.append(token)
-            shape.append(token)
-            continue
-        rows = seen.get(token)
-        ago = "new" if rows is None else f"{min(3, above - rows[-1])}{'once' if len(rows) == 1 else ''}"
-        known = token if token in _KNOWN else ""
-        places.append(f"{known or 'I'}{ago}{'q' if token.lower() in words else ''}")
-        shape.append(f"v{known}{numbers.setdefault(token, len(numbers))}")
-    return places, shape
-
-
-def _ngrams(tag: str, sequence: Sequence[str], sizes: Iterable[int]) -> set[str]:
-    return {tag + "\x1f".join(sequence[i : i + n]) for n in sizes for i in range(len(sequence) - n + 1)}
 
 
 def train_ngrams(
@@ -126,7 +33,7 @@ def train_ngrams(
     epochs: int,
     rate: float,
     seed: int,
-    batch_size: int = 64,
+    batch_size: int = 32,
     patience: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[NDArray[np.float32], list[dict[str, float]]]:

@@ -93,7 +93,7 @@ def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int |
     Raises:
         UserError: a value that is not allowed.
     """
-    rate, size = (0.05, 64) if kind == "ngrams" else (2e-5, 16)
+    rate, size = (0.02, 32) if kind == "ngrams" else (2e-5, 16)
     given: dict[str, Any] = {
         "learning_rate": rate if learning_rate is None else learning_rate,
         "batch_size": size if batch_size is None else batch_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from psgpo.records import Completion
 
@@ -36,6 +36,13 @@ class Sampler(Protocol):
             quantity.
         """
         ...
+
+
+def context_of(sampler: Any) -> int | None:
+    """Most tokens of prefix and completion together; None where nobody tells."""
+    config = getattr(getattr(sampler, "model", None), "config", None)
+    context: int | None = getattr(sampler, "context", None) or getattr(config, "max_position_embeddings", None)
+    return context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
