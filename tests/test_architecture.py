@@ -21,6 +21,7 @@ ROOMS = [
     ("labeling",),
     ("prm",),
     ("rl",),
+    ("engines",),
     ("evaluation",),
     ("exchange",),
     ("report",),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prm_text_world import mutants, save_mutants, save_roberta
-from prm_world import COMMENT, random_labels
+from prm_world import COMMENT, SETTINGS, random_labels
 from typer.testing import CliRunner
 
 from psgpo.cli.firsterror import app as firsterror
@@ -16,24 +16,12 @@ from psgpo.errors import UserError
 from psgpo.firsterror.items import Item, candidate_lines
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.models import TokenValueModel, train_tokenizer
-from psgpo.prm import build, open_scorer
+from psgpo.prm import ScorerRecord, build, open_scorer
+from psgpo.prm.texts import load_text_programs, text_examples
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Call, CallTests, Problem
 
-SMALL = (
-    "--epochs",
-    "5",
-    "--patience",
-    "0",
-    "--batch-size",
-    "8",
-    "--learning-rate",
-    "3e-3",
-    "--holdout",
-    "0.3",
-    "--choosing",
-    "0.2",
-)
+SMALL = ["--epochs=5", "--patience=0", "--batch-size=8", "--learning-rate=3e-3", "--holdout=0.3", "--choosing=0.2"]
 PROBLEM, GOOD_CODE, BAD_CODE = "add 1 and return", "def solve(x):\n    x = x + 1", "def solve(x):\n    x = boom"
 
 
@@ -63,24 +51,13 @@ def roberta(tmp_path_factory) -> Path:
 def folders(data, roberta, policy_dir, tmp_path_factory) -> dict[str, Path]:
     """One training of each kind."""
     out = tmp_path_factory.mktemp("trained")
+    encoder = ("--kind", "encoder", "--init", roberta)
     kinds = {
         "ngrams": ("--kind", "ngrams", "--holdout", "0.3", "--choosing", "0.2"),
-        "encoder": ("--kind", "encoder", "--init", roberta, *SMALL, "--epochs", "7"),
+        "encoder": (*encoder, *SMALL, "--epochs", "7"),
         "causal": ("--init", policy_dir, *SMALL),
         "orm": ("--scope", "program", "--init", policy_dir, *SMALL),
-        "encoder-orm": (
-            "--kind",
-            "encoder",
-            "--scope",
-            "program",
-            "--init",
-            roberta,
-            *SMALL,
-            "--epochs",
-            "16",
-            "--calibration",
-            "none",
-        ),
+        "encoder-orm": (*encoder, "--scope", "program", *SMALL, "--epochs", "16", "--calibration", "none"),
     }
     for name, options in kinds.items():
         (out / f"{name}.txt").write_text(train(data, "--out", out / name, *options))
@@ -275,7 +252,12 @@ def test_models_and_files_that_cannot_be_used_are_refused(data, roberta, policy_
     wrong = [p.to_json() for p in mutants(60) if p.verdict == "pass"]
     write_jsonl(tmp_path / "right.jsonl", wrong)
     assert "0 bad examples; a PRM needs both" in refused(tmp_path / "right.jsonl", "--kind", "ngrams", *out)
-    long = [p.to_json() | {"code": p.code + "\n" + COMMENT * 2000} for p in mutants(60)]
+    torn = [mutants(1)[0].to_json() | {"code": "x = 1\ny = 2"}]
+    write_jsonl(tmp_path / "torn.jsonl", torn)
+    assert "torn.jsonl:1: program p0#reference: its labels and lines" in refused(
+        tmp_path / "torn.jsonl", "--kind", "ngrams", *out
+    )
+    long = [p.to_json() | {"code": p.code.rstrip() + "\n" + COMMENT * 2000} for p in mutants(60)]
     long = [row | {"lines": [*row["lines"], COMMENT * 2000], "labels": [*row["labels"], 1]} for row in long]
     write_jsonl(tmp_path / "long.jsonl", long)
     assert "model's context holds 1024" in refused(tmp_path / "long.jsonl", "--init", policy_dir, *out)
@@ -315,3 +297,14 @@ def test_prm_eval_and_firsterror_read_every_kind(folders, data, tmp_path):
         command = ["run", str(tmp_path / "items.jsonl"), "--prm", str(folders[name] / "model"), "--out", str(out)]
         assert CliRunner().invoke(firsterror, command, catch_exceptions=False).exit_code == 0
         assert json.loads((out / "summary.json").read_text())["all"]["f1"] > 0.8
+
+
+def test_each_prefix_of_mutants_is_trained_on_once(data, policy_dir, tmp_path):
+    record = ScorerRecord(kind="causal", scope="line", target="sign", prompt_template="{prompt}\n", threshold=0.0)
+    job = build.PrmJob(data=(data,), out=tmp_path, record=record, settings=SETTINGS, init=policy_dir)
+    examples = build.causal_examples(job)
+    texts = text_examples(load_text_programs(data), "line")
+    assert sum(sum(example.weights) for example in examples) == len(texts)
+    assert sum(target * weight for e in examples for target, weight in zip(e.targets, e.weights, strict=True)) == sum(
+        2 * e.target - 1 for e in texts
+    )

@@ -34,6 +34,7 @@ from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probab
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
 from psgpo.prm.encoder_train import train_encoder
+from psgpo.prm.evaluation.programs import counted_lines
 from psgpo.prm.measure import calibration as calibration_error
 from psgpo.prm.measure import classification
 from psgpo.prm.ngrams import WEIGHTS, train_ngrams
@@ -212,6 +213,7 @@ def _train(
 def causal_examples(job: PrmJob) -> list[PrmExample]:
     """Token ids with targets: of label files their own ids, of programs those that scoring makes.
 
+    Programs of `psgpo mutate` share most of their lines with their reference: each prefix is trained on once.
     Prompts are laid out by the record's template in either case, as scoring does.
 
     Raises:
@@ -232,7 +234,8 @@ def causal_examples(job: PrmJob) -> list[PrmExample]:
             continue
         programs = load_text_programs(path, job.prompts)
         if job.record.scope == "line":
-            examples += line_examples(encoder, programs)
+            once = zip(programs, counted_lines(programs), strict=True)
+            examples += line_examples(encoder, [replace(program, labels=labels) for program, labels in once])
         else:
             examples += program_examples(encoder, ((program, program.passed) for program in programs))
     return examples

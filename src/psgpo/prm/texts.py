@@ -134,6 +134,8 @@ def both_classes(examples: Sequence[TextExample], side: str) -> tuple[int, int]:
 
 
 def _of_mutant(entry: LabelledProgram) -> TextProgram:
+    if len(code_lines(entry.code)) != len(entry.labels):
+        raise ValueError(f"program {entry.id}: its labels and lines disagree")
     return TextProgram(
         problem_id=entry.problem_id,
         prompt=entry.prompt,

@@ -172,6 +172,12 @@ class PpoTrainer:
             rewards=rewards.to(self.device),
         )
 
+    def first_critic(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> TokenValueModel:
+        """The critic as the first step finds it, for a trainer elsewhere that starts from it; here it is in place."""
+        if self.arm.value_init is not None:
+            self._map_values(prompts)
+        return self.critic
+
     def _map_values(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """ValueInit: turn PRM scores into values before anything is learned (see the head of this file)."""
         scale, shift = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}.get(self.arm.value_map) or self._fit(prompts)

@@ -51,7 +51,7 @@ from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain, OpChainSettings, measure_strength
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.prompts import build_prompt_ids, fill
-from psgpo.records import LineLabels, Response
+from psgpo.records import LineLabels, Problem, Response
 from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
@@ -150,6 +150,13 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
 
 def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
     """rl/<arm>: one PPO run from the SFT policy."""
+    with arm_trainer(run, arm) as (trainer, prompts):
+        trainer.train(prompts, progress=progress)
+
+
+@contextmanager
+def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[tuple[Problem, tuple[int, ...]]]]]:
+    """The trainer of an arm before its first step, and the (problem, prompt ids) it trains on."""
     recipe = run.recipe
     settings = recipe.arms[arm]
     policy, reference, critic, tokenizer = arm_networks(run, settings)
@@ -171,7 +178,7 @@ def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
             dtype=recipe.model.dtype,
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
-        trainer.train(prompts, progress=progress)
+        yield trainer, prompts
 
 
 def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:

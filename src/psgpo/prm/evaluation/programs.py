@@ -29,6 +29,7 @@ from psgpo.jsonl import read_jsonl
 from psgpo.lines import code_lines
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.prm.data import ExactLines, ResponseKey, is_held_out, response_key
+from psgpo.prm.programs import Labelled
 from psgpo.records import LineLabels
 
 Json = dict[str, Any]
@@ -99,19 +100,19 @@ def load_eval_programs(
     return programs if limit is None else _drawn(programs, limit, seed)
 
 
-def counted_lines(programs: Sequence[EvalProgram]) -> list[tuple[int, ...]]:
+def counted_lines(programs: Sequence[Labelled]) -> list[tuple[float, ...]]:
     """The labels with every prefix of a problem counted once, +1 where two programs disagree. Shapes: (L,).
 
     Mutants share most of their lines with their reference, and responses their beginnings; a score belongs to a prefix,
     so the same prefix again is no further evidence. A passing program proves its prefixes, so +1 stands.
     """
-    best: dict[tuple[str, str], tuple[int, int, int]] = {}
+    best: dict[tuple[str, str], tuple[float, int, int]] = {}
     for p, program in enumerate(programs):
         for m, (prefix, label) in enumerate(zip(_prefixes(program.code), program.labels, strict=True)):
             key = (program.problem_id, prefix)
             if label and (key not in best or best[key][0] < label):
                 best[key] = (label, p, m)
-    counted = [[0] * len(program.labels) for program in programs]
+    counted = [[0.0] * len(program.labels) for program in programs]
     for label, p, m in best.values():
         counted[p][m] = label
     return [tuple(row) for row in counted]
