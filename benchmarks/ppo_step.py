@@ -7,7 +7,8 @@ Both sides load the same random Llama (policy, reference, critic, reward model),
 responses of the same length: nothing in a random model ends early. One pass over the batch, one optimizer step, in
 micro-batches of `--micro` rows. The critic and the reward model have the policy's trunk and one number per token. psgpo
 scores lines, TRL the last token; neither grades programs. Contenders run by turns, each in a process of its own; a
-figure is the median over the steps of all rounds, the first of each process left out. Tokens are response tokens.
+figure is the median over the steps of all rounds, the first of each process left out. Tokens are response
+tokens; CPU seconds hardly depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -100,6 +101,10 @@ def print_table(found: dict[str, list[dict[str, Any]]]) -> None:
             "tokens/s, learning alone": statistics.median(s["tokens"] / (s["step"] - s["sample"]) for s in steps),
             "tokens/s, sampling included": statistics.median(s["tokens"] / s["step"] for s in steps),
             "tokens/s, sampling alone": statistics.median(s["tokens"] / s["sample"] for s in steps),
+            "tokens per CPU second, learning alone": statistics.median(
+                s["tokens"] / (s["cpu_step"] - s["cpu_sample"]) for s in steps
+            ),
+            "tokens per CPU second, sampling included": statistics.median(s["tokens"] / s["cpu_step"] for s in steps),
             "peak memory, MB": statistics.median(one["peak_mb"] for one in runs),
             "of that on top of the loaded models, MB": statistics.median(o["peak_mb"] - o["before_mb"] for o in runs),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -68,12 +69,26 @@ def main() -> None:
     )
     before = peak_kb()
     items = [(problem, tuple(ids)) for ids in prompts]
+    cpu_sample = 0.0
+    sample = trainer.sampler.sample
+
+    def marked(*arguments: Any, **options: Any) -> Any:
+        nonlocal cpu_sample
+        began = time.process_time()
+        made = sample(*arguments, **options)
+        cpu_sample = time.process_time() - began
+        return made
+
+    trainer.sampler.sample = marked  # type: ignore[method-assign]
     steps = []
     for step in range(job["steps"] + 2):
         # The first two are to warm up: the very first needs no reference.
+        began = time.process_time()
         row = trainer.step(step, items)
-        tokens = round(row["tokens_per_response"] * job["batch"])
-        steps.append({"sample": row["seconds_sample"], "step": row["seconds_step"], "tokens": tokens})
+        steps.append(
+            {"sample": row["seconds_sample"], "step": row["seconds_step"], "cpu_sample": cpu_sample}
+            | {"cpu_step": time.process_time() - began, "tokens": row["tokens_per_response"] * job["batch"]}
+        )
     peak = peak_kb()
     print(json.dumps({"steps": steps[2:], "before_mb": before / 1024, "peak_mb": peak / 1024}))
 

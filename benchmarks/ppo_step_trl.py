@@ -51,13 +51,16 @@ def main() -> None:
         bf16=False,
         disable_tqdm=True,
     )
-    marks: list[tuple[float, float, int]] = []
+    marks: list[dict[str, float]] = []
     sample = ppo_trainer.batch_generation
 
     def marked(*arguments: Any) -> Any:
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         made = sample(*arguments)
-        marks.append((began, time.perf_counter(), made[1].shape[0] * made[1].shape[1]))
+        marks.append(
+            {"at": began, "cpu_at": cpu_began, "tokens": made[1].shape[0] * made[1].shape[1]}
+            | {"sample": time.perf_counter() - began, "cpu_sample": time.process_time() - cpu_began}
+        )
         return made
 
     ppo_trainer.batch_generation = marked
@@ -74,8 +77,8 @@ def main() -> None:
     before = peak_kb()
     trainer.train()
     steps = [
-        {"sample": ended - began, "step": following[0] - began, "tokens": tokens}
-        for (began, ended, tokens), following in itertools.pairwise(marks[1:])
+        mark | {"step": following["at"] - mark["at"], "cpu_step": following["cpu_at"] - mark["cpu_at"]}
+        for mark, following in itertools.pairwise(marks[1:])
     ]
     peak = peak_kb()
     print(json.dumps({"steps": steps, "before_mb": before / 1024, "peak_mb": peak / 1024}))

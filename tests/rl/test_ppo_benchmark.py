@@ -48,18 +48,19 @@ def test_our_side_reports_its_steps(
     (step,) = found["steps"]
     assert 4 < step["tokens"] <= 40
     assert 0 < step["sample"] < step["step"]
+    assert 0 < step["cpu_sample"] < step["cpu_step"]
     assert found["peak_mb"] >= found["before_mb"] > 0
 
 
 def test_the_table_divides_ours_by_theirs(capsys: pytest.CaptureFixture[str]) -> None:
     def run(learning: float, peak: float) -> list[dict]:
-        return [
-            {"steps": [{"sample": 1.0, "step": 1.0 + learning, "tokens": 120}], "before_mb": 100.0, "peak_mb": peak}
-        ]
+        step = {"sample": 1.0, "step": 1.0 + learning, "tokens": 120, "cpu_sample": 0.5, "cpu_step": 0.5 + learning}
+        return [{"steps": [step], "before_mb": 100.0, "peak_mb": peak}]
 
     print_table({"TRL 1.12": run(3.0, 500.0), "psgpo": run(1.0, 300.0)})
     rows = capsys.readouterr().out.splitlines()
     assert "| tokens/s, learning alone | 40 | 120 | 3.00 |" in rows
     assert "| tokens/s, sampling included | 30 | 60 | 2.00 |" in rows
+    assert "| tokens per CPU second, sampling included | 34 | 80 | 2.33 |" in rows
     assert "| peak memory, MB | 500 | 300 | 0.60 |" in rows
     assert "| of that on top of the loaded models, MB | 400 | 200 | 0.50 |" in rows
