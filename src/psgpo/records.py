@@ -366,6 +366,8 @@ class LineLabels:
     tokenizer: str = ""
     """Fingerprint of the tokenizer that `line_ends` and the response's ids belong to (`psgpo.labeling.identity`); empty
     where the writer did not record it."""
+    guessed: bool = False
+    """Whether +1 and -1 rest on a probability (noisy search, a prior) and not on programs that were judged."""
     unlabelled: str = ""
     """Why the search was given up; all labels are 0 then and `last_solvable` says nothing. Empty when it was not."""
 
@@ -377,8 +379,9 @@ class LineLabels:
     def to_json(self) -> Json:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         record |= {"response": self.response.to_json(), "probes": [dataclasses.asdict(probe) for probe in self.probes]}
-        if not self.unlabelled:
-            del record["unlabelled"]
+        for name in ("guessed", "unlabelled"):
+            if not record[name]:
+                del record[name]
         return record | {"line_ends": list(self.line_ends), "labels": list(self.labels)}
 
     @classmethod

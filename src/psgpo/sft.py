@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.config import SftSettings
 from psgpo.errors import UserError
-from psgpo.models import right_pad, token_logprobs
+from psgpo.models import right_pad, token_loss
 from psgpo.optimizers import make_optimizers
 from psgpo.prompts import encode_prompt
 from psgpo.seeds import derive_seed
@@ -112,8 +112,7 @@ def _backward(
         prompt_B = torch.tensor([prompt for _, prompt in part], device=model.device)
         loss_mask_BT = mask_BT * (torch.arange(ids_BT.shape[1], device=model.device) >= prompt_B[:, None])
         with computing(dtype, model.device):
-            logprobs_BT, _ = token_logprobs(model, ids_BT, mask_BT, loss_mask_BT)
-        loss = -logprobs_BT.sum() / count
+            loss, _ = token_loss(model, ids_BT, mask_BT, loss_mask_BT, lambda logprob_N, _: -logprob_N.sum() / count)
         torch.autograd.backward(loss)
         total += float(loss.detach())
     return total, count

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from exchange_world import psgpo
 
+from psgpo.errors import UserError
 from psgpo.exchange.steps import StepForm, label_row, program_row, read_rows_of
 from psgpo.jsonl import read_jsonl, write_jsonl
+from psgpo.lines import code_lines
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Call, CallTests, LineLabels, Problem, Response, Status, Verdict
@@ -161,6 +163,22 @@ def test_the_command_line_starts_without_datasets_and_pyarrow() -> None:
 
     code = "import sys, psgpo.cli.main; sys.exit(any(name in sys.modules for name in ('datasets', 'pyarrow', 'torch')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_response_without_a_claim_is_no_row_and_a_soft_zero_is_a_claim(tmp_path: Path) -> None:
+    form = StepForm(labels="float", unlabelled="merge")
+    silent = replace(labelled("q"), labels=(0.0,) * 6)
+    soft = replace(labelled("p"), strategy="soft", labels=(0.0, 0.5, 0.0, 0.0, -1.0, 0.0))
+    write_jsonl(tmp_path / "labels.jsonl", [silent.to_json(), soft.to_json()])
+    tests = CallTests(function="f", calls=(Call(args=(1,), expected=2),))
+    save_problems_jsonl(tmp_path / "problems.jsonl", [Problem(id=name, prompt="add 1", tests=tests) for name in "pq"])
+    (row,) = read_rows_of(tmp_path / "labels.jsonl", form)
+    code = [n for n, line in enumerate(code_lines(soft.response.text)) if not line.neutral]
+    assert row["labels"] == [soft.labels[n] for n in code]
+    assert 0.0 in row["labels"]
+    write_jsonl(tmp_path / "labels.jsonl", [silent.to_json()])
+    with pytest.raises(UserError, match="no line has a claim"):
+        read_rows_of(tmp_path / "labels.jsonl", form)
 
 
 def test_select_writes_what_it_keeps_and_counts_everything(

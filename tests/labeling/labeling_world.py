@@ -62,7 +62,8 @@ def encode(text: str) -> tuple[int, ...]:
 
 def problem(identifier: str, words: int) -> Problem:
     tests = CallTests(function="solve", calls=(Call(args=tuple(WORDS[:words]), expected=0),))
-    return Problem(id=identifier, prompt=",".join(WORDS[:words]), tests=tests, difficulty=words)
+    # The source whose programs `splice` joins by lines.
+    return Problem(id=identifier, prompt=",".join(WORDS[:words]), tests=tests, difficulty=words, source="opchain")
 
 
 def response(

@@ -47,6 +47,14 @@ def test_a_unit_streams_its_journal_and_goes_on_from_another_workers(tmp_path: P
     assert probes == [line.partition(b'"cpu')[0] for line in b"".join(pieces).splitlines()]
 
 
+def test_a_cluster_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'psgpo[ray]'")
+    with pytest.raises(UserError, match=r"no Ray cluster at 'auto'.*ray start"):
+        label_on_ray(
+            RESPONSES, PROBLEMS, world.WorldEngine(), SETTINGS, SAMPLING, 3, tmp_path, workers=1, address="auto"
+        )
+
+
 def test_a_unit_that_is_refused_says_why() -> None:
     (unit,) = make_units(RESPONSES[:8], PROBLEMS, ("one", "two"), SETTINGS)
     with world.WorldEngine().open() as opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,23 @@ def test_exact_labels_agree_with_themselves() -> None:
     assert quality.proved_off_track_lines == quality.proved_off_track_responses == 0
     assert quality.agreement_by_operations == {}
     assert quality.nothing_salvageable == 0.5
+
+
+def test_open_lines_are_no_mistakes_and_guesses_no_proofs() -> None:
+    open_ended = replace(found(FOUR, 0), labels=(0.0, 0.0, -1.0, -1.0))
+    guessed = replace(found(FOUR, 4), guessed=True)
+    quality = measure_labels([open_ended, guessed], [3, 3], [1, 1])
+    assert quality.labelled == pytest.approx(6 / 8)
+    assert quality.agreement == pytest.approx((1 + 3) / 6)  # line 3 is good and said to be bad, line 4 the reverse
+    assert quality.precision_negative == pytest.approx(1 / 2)
+    assert quality.proved_off_track_lines == 0, "what was guessed proves nothing"
+    assert quality.last_line_exact == 0, "of the one response without an open line"
+
+
+def test_a_soft_label_is_its_sign_and_half_is_not_good() -> None:
+    soft = replace(found(FOUR, 0), strategy="soft", labels=(1.0, 0.5, 0.0, -0.5))
+    quality = measure_labels([soft], [2], [1])
+    assert (quality.labelled, quality.agreement) == (1, 1)
 
 
 def test_nothing_to_count_is_nan_and_null() -> None:

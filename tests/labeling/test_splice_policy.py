@@ -40,8 +40,7 @@ def test_labels_are_the_truth_where_a_sibling_passes(tmp_path: Path) -> None:
             continue
         known = right_words(made, words[made.response.problem_id])
         code = [value for value in made.labels if value]
-        # The last line is never asked about: with nothing after it, it is the failed program.
-        assert sum(value > 0 for value in code) in {known, min(known, len(code) - 1)}
+        assert sum(value > 0 for value in code) == known
         checked += 1
     assert checked > 20
 
@@ -55,6 +54,14 @@ def test_passing_siblings_cost_no_completions(tmp_path: Path) -> None:
     assert labelling.labels[0].labels == (1.0, 1.0, -1.0, -1.0)
     assert labelling.labels[0].strategy == "splice"
     assert labelling.labels[1].labels == (1.0,) * 4
+
+
+def test_a_program_that_stops_early_is_right_to_its_end(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    passing = response(of, "def\napple\nbirch\ncedar\n", index=0)
+    stopped = response(of, "def\napple\nbirch\n", index=1)
+    labelling = label([of], [stopped, passing], tmp_path / "j", {"one": FakeSampler(0.5)}, strategy="splice")
+    assert labelling.labels[0].labels == (1.0, 1.0, 1.0)
 
 
 def test_the_hunt_is_bounded_and_booked_once(tmp_path: Path) -> None:
@@ -109,9 +116,11 @@ def test_another_journal_is_refused(tmp_path: Path) -> None:
 
 def test_suffixes_come_nearest_first_and_never_define_again() -> None:
     donor = ["def solve(x):", "    x = 1", "    x = 2", "    return x"]
-    programs = list(suffix_programs(["def solve(x):", "    y = 1"], 2, [donor]))
+    programs = list(suffix_programs(["def solve(x):", "    y = 1", "    z = 1"], 2, [donor]))
     assert programs[0] == "def solve(x):\n    y = 1\n    x = 2\n    return x\n"
-    assert len(programs) == 3
+    assert len(programs) == 4
+    assert programs[-1] == "def solve(x):\n    y = 1\n"
+    assert len(list(suffix_programs(["def solve(x):"], 1, [donor]))) == 3, "the program itself has failed"
     assert all(program.count("def ") == 1 for program in programs)
 
 

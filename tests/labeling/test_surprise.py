@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from psgpo.errors import UserError
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.models import create_policy, train_tokenizer
 from psgpo.records import Response, Status, Verdict
@@ -32,3 +33,19 @@ def test_it_is_the_sampler_s_logprob() -> None:
         )
     for made, values in zip(PolicySurprise(policies)(responses), wanted, strict=True):
         assert made == pytest.approx(values, abs=1e-4)
+
+
+def test_a_response_of_an_unknown_checkpoint_is_refused() -> None:
+    verdict = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=1)
+    stranger = Response(
+        problem_id="p",
+        index=0,
+        checkpoint="old",
+        token_ids=(1,),
+        text="",
+        finished=True,
+        verdict=verdict,
+        prompt_ids=(1,),
+    )
+    with pytest.raises(UserError, match="the model of checkpoint 'old' is not given"):
+        PolicySurprise({})([stranger])

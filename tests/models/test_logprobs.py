@@ -7,7 +7,7 @@ import torch
 from models_world import REAL, softcapped, tiny_policy
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from psgpo.models import right_pad, token_logprobs
+from psgpo.models import right_pad, token_logprobs, token_loss
 from psgpo.models.logprobs import head_logprobs, plain_head
 
 ROWS = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [14, 15, 16, 17]]
@@ -72,6 +72,38 @@ def test_bfloat16_is_as_near_as_bfloat16_allows(name: str, tokenizer: PreTrained
     torch.testing.assert_close(entropy, want[1], rtol=2e-2, atol=6e-2)
     for mine, full in zip(gradients(model, logprobs, entropy), wanted, strict=True):
         assert float((mine - full).norm() / full.norm().clamp(min=1e-6)) < 0.05
+
+
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("name", [*REAL, "softcapped"])
+def test_a_loss_taken_chunk_by_chunk_is_the_loss_of_all_logprobs(
+    name: str, chunk: int | None, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = softcapped(tokenizer) if name == "softcapped" else tiny_policy(name, tokenizer)
+    logprobs, entropy = plain(model, 0.7)
+    marked = batch()[2].bool()
+    weight_N = torch.linspace(-1.0, 2.0, int(marked.sum()))
+    want = (weight_N * torch.exp(0.1 * logprobs[marked])).sum()
+    model.zero_grad()
+    (2 * want).backward()
+    wanted = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    if chunk:
+        monkeypatch.setattr("psgpo.models.logprobs.CPU_CHUNK", chunk * len(tokenizer))
+    model.zero_grad()
+    loss, found = token_loss(
+        model,
+        *batch(),
+        lambda logprob_N, part: (weight_N[part] * torch.exp(0.1 * logprob_N)).sum(),
+        temperature=0.7,
+        with_entropy=True,
+    )
+    (2 * loss).backward()
+    assert found is not None
+    assert not found.requires_grad
+    torch.testing.assert_close(found, entropy[marked].detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss, want, rtol=1e-5, atol=1e-5)
+    for mine, full in zip([p.grad for p in model.parameters() if p.grad is not None], wanted, strict=True):
+        torch.testing.assert_close(mine, full, rtol=1e-4, atol=1e-5 * float(full.abs().max() + 1))
 
 
 def test_both_gradients_with_a_bias_and_several_chunks() -> None:

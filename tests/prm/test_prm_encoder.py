@@ -30,7 +30,7 @@ def text_programs(problems: int) -> list[TextProgram]:
             problem_id=p.problem_id,
             prompt=p.prompt,
             code=p.code,
-            labels=tuple(map(float, p.labels)),
+            labels=tuple(float(label) if label else None for label in p.labels),
             passed=p.verdict == "pass",
         )
         for p in mutants(problems)
@@ -216,11 +216,10 @@ def test_smoothing_and_balancing_are_changes_of_the_examples(roberta, sides, tmp
 
 
 def test_soft_labels_are_soft_targets_and_half_counts_for_no_class(sides):
-    program = TextProgram(problem_id="p", prompt="", code="a\nb\nc\nd", labels=(1.0, 0.5, 0.0, -1.0), passed=False)
+    program = TextProgram(problem_id="p", prompt="", code="a\nb\nc\nd", labels=(1.0, 0.5, -1.0, 0.0), passed=False)
     examples = text_examples([program], "line")
-    assert [(e.prefix, e.target) for e in examples] == [("a", 1.0), ("a\nb", 0.75), ("a\nb\nc\nd", 0.0)]
-    even = dataclasses.replace(examples[0], target=0.5)
-    weighed = weighed_texts([*examples, even], SETTINGS.model_copy(update={"class_weights": "balanced"}))
+    assert [e.target for e in examples] == [1.0, 0.75, 0.0, 0.5]
+    weighed = weighed_texts(examples, SETTINGS.model_copy(update={"class_weights": "balanced"}))
     assert [e.weight for e in weighed] == [0.75, 0.75, 1.5, 1.0]  # two good, one bad, one neither
 
 

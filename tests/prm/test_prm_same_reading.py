@@ -28,7 +28,7 @@ def scorer(request):
 
 
 def labelled(text, label):
-    labels = tuple(0 if line.neutral else label for line in code_lines(text))
+    labels = tuple(None if line.neutral else label for line in code_lines(text))
     return TextProgram(problem_id="p", prompt="task", code=text, labels=labels, passed=label > 0)
 
 

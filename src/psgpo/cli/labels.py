@@ -81,6 +81,19 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Sequences side by side.", r
 Seed = Annotated[int, typer.Option(help="Of responses and completions.", rich_help_panel=_DRAW)]
 Strategy = Annotated[str, typer.Option(help="How lines are judged, see docs/labels.md.", rich_help_panel=_SEARCH)]
 K = Annotated[int, typer.Option("--k", min=1, help="Completions per probe, at most.", rich_help_panel=_SEARCH)]
+Budget = Annotated[
+    int, typer.Option(min=1, help="noisy, noisy-soft: completions for a response, at most.", rich_help_panel=_SEARCH)
+]
+Hunt = Annotated[
+    int,
+    typer.Option(
+        min=0, help="splice: completions for a problem that nothing passes, at most.", rich_help_panel=_SEARCH
+    ),
+]
+Crossover = Annotated[
+    int,
+    typer.Option(min=0, help="splice: joins of two failed programs judged for it, at most.", rich_help_panel=_SEARCH),
+]
 Completer = Annotated[str, typer.Option(help="Who completes: own, last or mixture.", rich_help_panel=_SEARCH)]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for all tests; default: the benchmark's.")]
 TestTimeout = Annotated[float | None, typer.Option(help="Seconds for one test; default: the benchmark's.")]
@@ -102,6 +115,9 @@ def make(
     responses_per_problem: Count = 1,
     strategy: Strategy = "binary-search",
     k: K = 20,
+    budget: Budget = 14,
+    hunt: Hunt = 8,
+    crossover: Crossover = 400,
     completer: Completer = "own",
     prompt: Prompt = None,
     temperature: Temperature = 1.0,
@@ -134,6 +150,7 @@ def make(
     from psgpo.exchange.render import render_summary
 
     named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
+    named |= {"budget": budget, "hunt": hunt, "crossover": crossover}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
     usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}

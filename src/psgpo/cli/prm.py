@@ -119,7 +119,7 @@ def train(
     )
     check_shares(holdout, choosing)
     labels = [path for path in map(data_file, data) if recognised(path) == "labels"]
-    prompts = {problem: text for path in labels for problem, text in _prompts(path, problems).items()}
+    prompts = _prompts_of_all(labels, problems)
     if problems is not None and not labels:
         raise UserError(f"--problems {problems}: programs.jsonl brings its problems along; leave it out")
     if labels and kind == "causal" and template is None:
@@ -234,6 +234,19 @@ def _as_sampled(record: ScorerRecord, labels: list[Path], prompts: dict[str, str
 
     assert init is not None
     return replace(record, prompt_template=sampled_template(labels, prompts, load_tokenizer(init)))
+
+
+def _prompts_of_all(files: list[Path], problems: Path | None) -> dict[str, str]:
+    """Problem id to prompt, for several label files together."""
+    prompts: dict[str, str] = {}
+    for file in files:
+        for problem, text in _prompts(file, problems).items():
+            if prompts.setdefault(problem, text) != text:
+                raise UserError(
+                    f"{file}: problem {problem} has another prompt in a file named before it; train on one of them, "
+                    "or give the problems ids of their own"
+                )
+    return prompts
 
 
 def _prompts(data: Path, problems: Path | None) -> dict[str, str]:

@@ -17,7 +17,8 @@ _MEANING = {
     "problem_id": "split by this, never by row",
     "checkpoint": "the policy that wrote it; empty for made programs",
     "verdict": "of the whole program on its tests; `PASSED` or why not",
-    "source": "the label strategy, or `mutation/<teacher>`",
+    "source": "the label strategy, with `/guess` where its labels rest on a probability and not on programs that were "
+    "judged; or `mutation/<teacher>`",
     "kind": "`<family>/<kind>` of a made program",
     "text": "the whole response or program; offsets count its characters",
     "char_starts": "per step, its first character in `text`",

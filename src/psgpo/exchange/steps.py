@@ -69,7 +69,11 @@ def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> li
             f"{path}: problem {missing.response.problem_id} is not in {file}; give the problems of these labels with "
             "--problems"
         )
-    return [label_row(label, prompts[label.response.problem_id], form) for label in labels]
+    rows = [label_row(label, prompts[label.response.problem_id], form) for label in labels]
+    rows = [row for row in rows if row["completions"]]
+    if not rows:
+        raise UserError(f"{path}: no line has a claim, so nothing is left to merge lines into; --unlabelled keep")
+    return rows
 
 
 def label_row(label: LineLabels, prompt: str, form: StepForm) -> Row:
@@ -85,12 +89,16 @@ def label_row(label: LineLabels, prompt: str, form: StepForm) -> Row:
             f"response {response.index} of problem {response.problem_id}: {len(lines)} lines and {len(label.labels)} "
             "labels; the file was edited or written by another version"
         )
-    return _row(prompt, response.text, lines, label.labels, label.line_ends, form) | {
+    # A soft label of 0 is a claim: half of the completions pass.
+    claimed = [
+        bool(value) or (label.real_valued and not line.neutral) for value, line in zip(label.labels, lines, strict=True)
+    ]
+    return _row(prompt, response.text, lines, label.labels, claimed, label.line_ends, form) | {
         "id": f"{response.problem_id}#{response.checkpoint}#{response.index}",
         "problem_id": response.problem_id,
         "checkpoint": response.checkpoint,
         "verdict": response.verdict.status.value,
-        "source": label.strategy,
+        "source": label.strategy + ("/guess" if label.guessed else ""),
         "kind": "",
         "token_ids": list(response.token_ids),
         "prompt_ids": list(response.prompt_ids),
@@ -101,7 +109,8 @@ def label_row(label: LineLabels, prompt: str, form: StepForm) -> Row:
 def program_row(program: LabelledProgram, form: StepForm) -> Row:
     """One program of `psgpo mutate` as a row; it has no tokens."""
     status = "PASSED" if program.verdict == "pass" else program.status
-    return _row(program.prompt, program.code, code_lines(program.code), program.labels, (), form) | {
+    claimed = [bool(value) for value in program.labels]
+    return _row(program.prompt, program.code, code_lines(program.code), program.labels, claimed, (), form) | {
         "id": program.id,
         "problem_id": program.problem_id,
         "checkpoint": "",
@@ -119,13 +128,12 @@ def _row(
     text: str,
     lines: Sequence[CodeLine],
     labels: Sequence[float],
+    claimed: Sequence[bool],
     ends: Sequence[int],
     form: StepForm,
 ) -> Row:
     """The columns that follow from the lines."""
-    steps = (
-        _steps([bool(label) for label in labels]) if form.unlabelled == "merge" else [(n, n) for n in range(len(lines))]
-    )
+    steps = _steps(claimed) if form.unlabelled == "merge" else [(n, n) for n in range(len(lines))]
     value: Callable[[float], Any] = float if form.labels == "float" else (lambda label: label > 0)
     return {
         "prompt": prompt,

@@ -14,7 +14,7 @@ class GroupJournal:
     """The journal: a header, then one record per finished group of problems."""
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
-        wanted = {"kind": "header", "version": "splice-2", **header}
+        wanted = {"kind": "header", "version": "splice-3", **header}
         records = list(read_jsonl(path, dict, torn_tail_ok=True)) if path.exists() else []
         if records and records[0] != wanted:
             keys = sorted(key for key in {**records[0], **wanted} if records[0].get(key) != wanted.get(key))

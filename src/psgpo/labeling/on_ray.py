@@ -78,7 +78,12 @@ def label_on_ray(
     task = Task(settings=settings, sampling=sampling, seed=seed)
     own = not ray.is_initialized()
     if own:
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise UserError(
+                f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:200]}); start one: ray start --head"
+            ) from None
     try:
         _check_room(ray, engine)
         with only_labeller(folder):

@@ -4,8 +4,12 @@ The exact labels of a response are its last on-track line, given by the embedded
 left out everywhere: they carry no label. Responses that pass are +1 by themselves, so what the search did shows on the
 failed ones only; every figure is over failed responses unless its name says otherwise.
 
-A +1 is a proof, because a completed program passed all tests. Where the exact labels say -1 and the search +1, the
-rollouts repaired a prefix that the oracle calls off track (`proved_off_track_*`), or the tests were too weak.
+Lines that a strategy left open are neither right nor wrong: `labelled` says how many are not. A real-valued label
+counts as its sign.
+
+Where labels rest on programs, a +1 is a proof: a completed program passed all tests. Where the exact labels say -1
+then, the rollouts repaired a prefix that the oracle calls off track (`proved_off_track_*`), or the tests were too weak.
+Labels that were `guessed` prove nothing and are left out there.
 """
 
 from __future__ import annotations
@@ -31,8 +35,10 @@ class LabelQuality:
     failed_responses: int
     failed_lines: int
     """Non-neutral lines of failed responses."""
+    labelled: float
+    """Share of those lines that have a label."""
     agreement: float
-    """Share of those lines with the same sign."""
+    """Share of the labelled ones with the same sign as the exact label."""
     agreement_all: float
     """The same over all responses, passing ones included."""
     agreement_by_operations: dict[int, float]
@@ -44,7 +50,8 @@ class LabelQuality:
     precision_negative: float
     """Share of search -1 that are exact -1."""
     relative_position: float
-    """Mean m*/T of the search, T and m* in non-neutral lines."""
+    """Mean m*/T of the search, T and m* in non-neutral lines. This and all that follows but `monotone`: over the
+    responses without an open line."""
     relative_position_exact: float
     nothing_salvageable: float
     """Share of responses whose m* lies no further than the header (see `header_lines`)."""
@@ -100,32 +107,33 @@ def measure_labels(
     rows = [_row(*pair) for pair in zip(labels, exact, operations, strict=True)]
     failed = [row for row in rows if not row.passed]
     known = sorted({row.operations for row in failed if row.operations is not None})
-    lines = sum(row.lines for row in failed)
-    exact_positive = sum(row.exact for row in failed)
-    off_track = lines - exact_positive
-    both_positive = sum(min(row.found, row.exact) for row in failed)
-    both_negative = sum(row.lines - max(row.found, row.exact) for row in failed)
-    beyond = sum(max(0, row.found - row.exact) for row in failed)
-    with_lines = [row for row in failed if row.lines]
+    lines = [pair for row in failed for pair in row.lines]
+    labelled = [(found, good) for found, good in lines if found]
+    exact_positive = sum(good for _, good in lines)
+    whole = [row for row in failed if row.lines and all(found for found, _ in row.lines)]
+    proving = [row for row in failed if not row.guessed]
+    off_track = [found for row in proving for found, good in row.lines if not good]
+    beyond = sum(found > 0 for found in off_track)
     return LabelQuality(
         responses=len(rows),
         failed_responses=len(failed),
-        failed_lines=lines,
+        failed_lines=len(lines),
+        labelled=_share(len(labelled), len(lines)),
         agreement=_agreement(failed),
         agreement_all=_agreement(rows),
         agreement_by_operations={n: _agreement([row for row in failed if row.operations == n]) for n in known},
-        majority=_share(max(exact_positive, off_track), lines),
-        precision_positive=_share(both_positive, both_positive + beyond),
-        precision_negative=_share(both_negative, sum(row.lines - row.found for row in failed)),
-        relative_position=_mean(row.found / row.lines for row in with_lines),
-        relative_position_exact=_mean(row.exact / row.lines for row in with_lines),
-        nothing_salvageable=_mean(row.found <= row.header for row in failed),
-        nothing_salvageable_exact=_mean(row.exact <= row.header for row in failed),
-        proved_off_track_lines=_share(beyond, off_track),
-        proved_off_track_share_of_lines=_share(beyond, lines),
-        proved_off_track_responses=_mean(row.found > row.exact for row in failed),
-        last_line_exact=_mean(row.found == row.exact for row in failed),
-        last_line_within_one=_mean(abs(row.found - row.exact) <= 1 for row in failed),
+        majority=_share(max(exact_positive, len(lines) - exact_positive), len(lines)),
+        precision_positive=_mean(good for found, good in labelled if found > 0),
+        precision_negative=_mean(not good for found, good in labelled if found < 0),
+        relative_position=_mean(row.found / len(row.lines) for row in whole),
+        relative_position_exact=_mean(row.exact / len(row.lines) for row in whole),
+        nothing_salvageable=_mean(row.found <= row.header for row in whole),
+        nothing_salvageable_exact=_mean(row.exact <= row.header for row in whole),
+        proved_off_track_lines=_share(beyond, len(off_track)),
+        proved_off_track_share_of_lines=_share(beyond, sum(len(row.lines) for row in proving)),
+        proved_off_track_responses=_mean(any(found > 0 and not good for found, good in row.lines) for row in proving),
+        last_line_exact=_mean(row.found == row.exact for row in whole),
+        last_line_within_one=_mean(abs(row.found - row.exact) <= 1 for row in whole),
         monotone=_mean(is_monotone(label) for label in labels if not label.response.verdict.passed),
     )
 
@@ -142,11 +150,19 @@ class _Row:
     """One response, counted in non-neutral lines."""
 
     passed: bool
+    guessed: bool
     operations: int | None
-    lines: int
-    found: int
-    exact: int
+    lines: tuple[tuple[int, bool], ...]
+    """Per line, the sign of its label (0: open) and whether it is exactly +1."""
     header: int
+
+    @property
+    def found(self) -> int:
+        return sum(sign > 0 for sign, _ in self.lines)
+
+    @property
+    def exact(self) -> int:
+        return sum(good for _, good in self.lines)
 
 
 def _row(label: LineLabels, exact: int, operations: int | None) -> _Row:
@@ -158,24 +174,22 @@ def _row(label: LineLabels, exact: int, operations: int | None) -> _Row:
         )
     neutral = [line.neutral for line in lines]
     header = header_lines([line.text for line in lines], neutral)
-
-    def code(count: int) -> int:
-        return count - sum(neutral[:count])
-
     return _Row(
         passed=label.response.verdict.passed,
+        guessed=label.guessed,
         operations=operations,
-        lines=code(len(lines)),
-        found=code(label.last_solvable),
-        exact=code(exact),
-        header=code(header),
+        lines=tuple(
+            (1 if value > 0 else -1 if value < 0 or label.real_valued else 0, number <= exact)
+            for number, (value, flag) in enumerate(zip(label.labels, neutral, strict=True), start=1)
+            if not flag
+        ),
+        header=header - sum(neutral[:header]),
     )
 
 
 def _agreement(rows: Sequence[_Row]) -> float:
-    differing = sum(abs(row.found - row.exact) for row in rows)
-    lines = sum(row.lines for row in rows)
-    return _share(lines - differing, lines)
+    labelled = [(found, good) for row in rows for found, good in row.lines if found]
+    return _mean((found > 0) == good for found, good in labelled)
 
 
 def _share(part: float, whole: float) -> float:

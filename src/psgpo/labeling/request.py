@@ -39,8 +39,8 @@ def check_request(
             raise UserError(f"{name}: its problem is not among the problems given; give the file it was sampled from")
         if settings.completer == "own" and response.checkpoint not in checkpoints:
             raise UserError(
-                f"{name}: labels.completer = 'own' needs checkpoint {response.checkpoint!r}; given: "
-                f"{', '.join(checkpoints)}; add it or set labels.completer = 'last'"
+                f"{name}: completer 'own' needs checkpoint {response.checkpoint!r}; given: "
+                f"{', '.join(checkpoints)}; add it, or let another complete (labels.completer, --completer: 'last')"
             )
         if response.verdict.status is Status.INFRASTRUCTURE:
             raise UserError(f"{name}: it was never judged ({response.verdict.detail}); sample and judge it again")

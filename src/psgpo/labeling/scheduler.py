@@ -385,5 +385,6 @@ class _Run:
             completions=sum(outcome.drawn for outcome in booked),
             tokens=sum(outcome.tokens for outcome in booked),
             executions=1 + sum(outcome.executions for outcome in booked),
+            guessed=search is not None and self._settings.strategy in ("noisy", "noisy-soft"),
             unlabelled="" if search is None else search.unlabelled,
         )

@@ -4,8 +4,9 @@ Per problem:
 
     pool    its distinct passing responses. Where there are none and some response failed: programs that begin like
             one failed response and end like another, then completions of prefixes (`psgpo.labeling.splice_pool`)
-    splice  every failed response against the pool (`psgpo.labeling.suffixes`): the last prefix that some suffix
-            completes, and that the completed program needs, is m*
+    splice  every failed response against the pool. The embedded benchmark's programs share names and layout, so lines
+            are joined (`psgpo.labeling.suffixes`): the last prefix that some suffix completes, and that the completed
+            program needs, is m*. Other programs: `psgpo.labeling.splice_statements`, and the prior is left out
     prior   where the pool stays empty: P(first wrong line) from the policy's surprise (`psgpo.labeling.prior`), fitted
             on the responses that splicing did label; a line is labelled where that is sure, else it is 0. How sure it
             must be is chosen by cross-validation on the same responses
@@ -33,6 +34,7 @@ from psgpo.labeling.prior import Features, choose_sure, fit_prior, line_features
 from psgpo.labeling.request import check_request, journal_header
 from psgpo.labeling.search import last_solvable_line, line_labels
 from psgpo.labeling.splice_pool import Attempt, PoolSearch
+from psgpo.labeling.splice_statements import FailedProgram, ProvedLines, prove_lines
 from psgpo.labeling.suffixes import Reader, suffix_search
 from psgpo.lines import Tokenizer, TokenText, code_lines, extract_code
 from psgpo.records import LineLabels, Problem, Response
@@ -43,6 +45,8 @@ if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
 Surprise = Callable[[Sequence[Response]], Sequence[Sequence[float]]]
 """Per response, -log p of each of its token ids under the policy that wrote it."""
 
+LINE_BY_LINE = ("opchain",)
+"""Sources of problems whose programs are joined by lines."""
 TARGET = 0.97
 """Share of the lines labelled by the prior that should be right."""
 
@@ -58,6 +62,8 @@ class Found:
     completions: int
     tokens: int
     executions: int
+    labels: tuple[float, ...] | None = None
+    """Of every line, where whole statements were spliced; only proofs."""
     refused: int = 0
 
 
@@ -98,7 +104,7 @@ def splice_responses(
                 record = {"kind": "group", "problems": group, "found": [_to_json(item) for item in run.work(group)]}
                 record |= {"cpu_seconds": round(time.process_time() - started, 6), "sandbox": round(run.taken(), 6)}
                 recorded.append(record)
-            found += [Found(**item) for item in record["found"]]
+            found += [_from_json(item) for item in record["found"]]
             seconds = [seconds[0] + record["cpu_seconds"], seconds[1] + record["sandbox"]]
             if progress is not None:
                 progress(number + 1, len(groups))
@@ -156,23 +162,49 @@ class _Run:
             self._grade,
         )
         attempts = {name: search.attempt(name, failed[name]) for name in group if failed[name] and not pools[name]}
-        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, {})
+        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, None)
         search.cross(list(attempts.values()), self._settings.crossover)
         unsolved = [attempt for attempt in attempts.values() if not attempt.pool]
         if unsolved and self._settings.hunt:
             search.hunt(unsolved, self._chances({n: line for n, (line, _) in last.items()}, unsolved))
-        pools = {name: attempt.pool for name, attempt in attempts.items() if attempt.pool}
-        last |= self._splice([n for name in pools for n in failed[name]], pools, search.proved)
+        drawn = {name: attempt.pool for name, attempt in attempts.items() if attempt.pool}
+        last |= self._splice([n for name in drawn for n in failed[name]], drawn, search.proved)
+        proofs = self._prove([n for name in group for n in failed[name]], {**pools, **drawn})
         return [
-            self._found(number, place, attempts.get(name), last.get(number))
+            self._found(number, place, attempts.get(name), last.get(number), proofs.get(number))
             for name in group
             for place, number in enumerate(failed[name])
         ]
 
-    def _found(self, number: int, place: int, attempt: Attempt | None, spliced: tuple[int, int] | None) -> Found:
+    def _prove(self, numbers: Sequence[int], pools: Mapping[str, list[str]]) -> dict[int, ProvedLines]:
+        """Proofs of the responses whose programs are spliced by statements."""
+        chosen = [number for number in numbers if not self._by_lines(number)]
+        programs = [
+            FailedProgram(
+                problem=self._problems[name := self._cuts[number].response.problem_id],
+                code=extract_code(self._cuts[number].response.text),
+                pool=pools.get(name, []),
+            )
+            for number in chosen
+        ]
+        proved = prove_lines(programs, self._sandbox)
+        self._sandbox_seconds += sum(item.cpu_seconds for item in proved)
+        return dict(zip(chosen, proved, strict=True))
+
+    def _by_lines(self, number: int) -> bool:
+        return self._problems[self._cuts[number].response.problem_id].source in LINE_BY_LINE
+
+    def _found(
+        self,
+        number: int,
+        place: int,
+        attempt: Attempt | None,
+        spliced: tuple[int, int] | None,
+        proved: ProvedLines | None,
+    ) -> Found:
         """What a search cost is booked on the first response that needed it."""
         paid = attempt if place == 0 else None
-        line, judged = spliced or (None, 0)
+        line, judged = (proved.last, proved.executions) if proved else spliced or (None, 0)
         return Found(
             response=number,
             last=line,
@@ -204,7 +236,11 @@ class _Run:
         known = []
         for number, row in features.items():
             code = self._cuts[number].code
-            if number in last and (wrong := sum(line <= last[number] for line in code)) < len(code):
+            if (
+                self._by_lines(number)
+                and number in last
+                and (wrong := sum(line <= last[number] for line in code)) < len(code)
+            ):
                 known.append((row, wrong, self._cuts[number].response.problem_id))
         return [row for row, _, _ in known], [wrong for _, wrong, _ in known], [name for _, _, name in known]
 
@@ -217,9 +253,13 @@ class _Run:
         return list(dict.fromkeys(programs))
 
     def _splice(
-        self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int]
+        self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int] | None
     ) -> dict[int, tuple[int, int]]:
-        """(m*, programs judged) per response, all searched side by side."""
+        """(m*, programs judged) per response, all searched side by side.
+
+        A start that a passing *response* shares is proved. Programs that were joined or drawn for this (`proved` is
+        given then) begin with the failed ones' lines by construction: they count where they need them.
+        """
         donors = {
             name: [[line.text for line in code_lines(program)] for program in pool] for name, pool in pools.items()
         }
@@ -233,12 +273,14 @@ class _Run:
             except StopIteration as stop:
                 results[number] = stop.value
 
-        for number in numbers:
+        for number in filter(self._by_lines, numbers):
             cut = self._cuts[number]
             pool = donors[cut.response.problem_id]
             lines = [line.text for line in cut.lines]
-            shared = max((_same_start(lines, donor) for donor in pool), default=0)
-            above = min(max(shared, proved.get(number, 0)), max(0, len(lines) - 1))
+            if proved is None:
+                above = max((_same_start(lines, donor) for donor in pool), default=0)
+            else:
+                above = proved.get(number, 0)
             reader = readers[cut.response.problem_id]
             advance(number, suffix_search(lines, cut.neutral, pool, reader, above=above), None)
         while waiting:
@@ -282,6 +324,8 @@ class _Run:
         labels: tuple[float, ...]
         if item is None:
             last, labels = total, line_labels(total, cut.neutral)
+        elif item.labels is not None:
+            last, labels = item.last or 0, item.labels
         elif item.last is not None:
             last = last_solvable_line(sum(line <= item.last for line in cut.code), cut.neutral)
             labels = line_labels(last, cut.neutral)
@@ -299,6 +343,7 @@ class _Run:
             completions=0 if item is None else item.completions,
             tokens=0 if item is None else item.tokens,
             executions=1 if item is None else item.executions,
+            guessed=item is not None and item.last is None,
         )
 
 
@@ -332,3 +377,8 @@ def _usage(found: Sequence[Found], settings: LabelSettings, groups: int, seconds
 
 def _to_json(item: Found) -> dict[str, Any]:
     return {name: getattr(item, name) for name in Found.__slots__}
+
+
+def _from_json(record: dict[str, Any]) -> Found:
+    labels = record["labels"]
+    return Found(**record | {"labels": None if labels is None else tuple(labels)})

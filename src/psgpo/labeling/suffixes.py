@@ -19,6 +19,7 @@ Suffixes = Generator[list[str], Sequence[Verdict], tuple[int, int]]
 """Yields programs, is sent their verdicts, returns (m*, programs judged)."""
 
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\b")
+_RETURN = re.compile(r"\s*return\b")
 FIRST = 4
 BATCH = 16
 ENDLESS = (Status.TIMEOUT, Status.MEMORY)
@@ -69,7 +70,7 @@ class Reader:
 
 
 def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Distinct programs `lines[:kept] + donor[j:]`, those nearest in position first.
+    """Distinct programs `lines[:kept] + donor[j:]`, those nearest in position first; the lines alone are one of them.
 
     Suffixes that define a function or class at the margin again are left out: they would start over.
     """
@@ -77,7 +78,7 @@ def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str
     head = "".join(f"{line}\n" for line in lines[:kept])
     for donor in pool:
         margin = max((j for j, line in enumerate(donor) if _DEFINITION.match(line)), default=-1)
-        for j in range(margin + 1, len(donor)):
+        for j in range(margin + 1, len(donor) + (kept < len(lines))):
             program = head + "".join(f"{line}\n" for line in donor[j:])
             found[program] = min(found.get(program, len(donor)), abs(j - kept))
     yield from sorted(found, key=lambda program: found[program])
@@ -109,10 +110,18 @@ def crossed_programs(programs: Sequence[Sequence[str]], fresh: int = 0) -> Itera
             yield program
 
 
+def _finished(lines: Sequence[str], neutral: Sequence[bool]) -> bool:
+    """Whether the program ends with a `return` of its outermost block: nothing that is put behind it would run."""
+    code = [line for line, says_nothing in zip(lines, neutral, strict=True) if not says_nothing]
+    margins = [len(line) - len(line.lstrip()) for line in code if line[:1].isspace()]
+    last = code[-1] if code else ""
+    return bool(margins) and _RETURN.match(last) is not None and len(last) - len(last.lstrip()) == min(margins)
+
+
 def suffix_search(
     lines: Sequence[str], neutral: Sequence[bool], pool: Sequence[Sequence[str]], reader: Reader, *, above: int
 ) -> Suffixes:
-    """m* of a failed program: from the last line but one down, the first that some suffix completes.
+    """m* of a failed program: from its last line down, the first that some suffix completes.
 
     A completion counts where it needs the lines after `above`. A line whose first few completions all run out of time
     or memory is given up: its prefix does not end.
@@ -125,7 +134,7 @@ def suffix_search(
     """
     judged = 0
     exempt = reader.unused(lines)
-    for kept in range(len(lines) - 1, above, -1):
+    for kept in range(len(lines) - _finished(lines, neutral), above, -1):
         if neutral[kept - 1]:
             continue
         candidates = (program for program in suffix_programs(lines, kept, pool) if reader.readable(program))

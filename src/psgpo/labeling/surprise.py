@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from psgpo.errors import UserError
 from psgpo.models import right_pad, token_logprobs
 from psgpo.records import Response
 
@@ -26,6 +27,17 @@ class PolicySurprise:
 
     @torch.inference_mode()
     def __call__(self, responses: Sequence[Response]) -> list[list[float]]:
+        """Shape: per response, its tokens.
+
+        Raises:
+            UserError: a response is of a checkpoint that is not among the models.
+        """
+        strangers = sorted({response.checkpoint for response in responses} - self._models.keys())
+        if strangers:
+            raise UserError(
+                f"the prior reads how sure the policy was of its own lines; the model of checkpoint {strangers[0]!r} "
+                f"is not given (there are: {', '.join(self._models)}). Add it, or use a strategy without a prior"
+            )
         found: list[list[float]] = [[] for _ in responses]
         for name, model in self._models.items():
             members = [n for n, response in enumerate(responses) if response.checkpoint == name]

@@ -1,7 +1,7 @@
 """Policies and value models. Importing this package registers `psgpo-shift` with the Auto classes."""
 
 from psgpo.models.adapters import adapters_off, learned_state, load_learned, require_peft, save_merged
-from psgpo.models.batch import right_pad, token_logprobs
+from psgpo.models.batch import right_pad, token_logprobs, token_loss
 from psgpo.models.policy import (
     check_policy_folder,
     create_policy,
@@ -32,5 +32,6 @@ __all__ = [
     "right_pad",
     "save_merged",
     "token_logprobs",
+    "token_loss",
     "train_tokenizer",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from psgpo.models.logprobs import plain_head
+from psgpo.models.logprobs import RowLoss, plain_head
 
 
 def right_pad(
@@ -48,23 +48,65 @@ def token_logprobs(
         input_ids, attention_mask, loss_mask: `(B, T)`; `loss_mask` is 0 at column 0, which nothing predicts.
         with_entropy: also return H[b, t] in nats of the distribution that token t was drawn from, with gradient.
     """
-    assert not bool(loss_mask[:, 0].any()), "nothing predicts the first token"
-    mask_BT = loss_mask[:, 1:].bool()  # at the token that predicts
-    target_N = input_ids[:, 1:][mask_BT]
+    mask_BT, target_N = _marked(input_ids, loss_mask)
     head = plain_head(model)
     if head is not None:
         hidden_Nd = head.hidden(input_ids, attention_mask)[:, :-1][mask_BT]
         picked_N, entropy_N = head.logprobs(hidden_Nd, target_N, temperature=temperature, with_entropy=with_entropy)
     else:
-        columns = mask_BT.any(dim=0).nonzero()
-        first = int(columns[0]) if len(columns) else 0
-        # Logits from the first marked position on: prompts cost no vocabulary softmax.
-        kept = input_ids.shape[1] - first
-        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
-        log_p_NV = functional.log_softmax(output.logits[:, -kept:-1][mask_BT[:, first:]].float() / temperature, dim=-1)
-        picked_N = log_p_NV.gather(1, target_N[:, None])[:, 0]
-        entropy_N = -(log_p_NV.exp() * log_p_NV).sum(-1) if with_entropy else None
+        picked_N, entropy_N = _through_logits(model, input_ids, attention_mask, mask_BT, target_N, temperature)
     where_BT = functional.pad(mask_BT, (1, 0))
     zeros_BT = torch.zeros(input_ids.shape, dtype=torch.float32, device=input_ids.device)
     logprobs_BT = zeros_BT.masked_scatter(where_BT, picked_N)
-    return logprobs_BT, None if entropy_N is None else zeros_BT.masked_scatter(where_BT, entropy_N)
+    return logprobs_BT, zeros_BT.masked_scatter(where_BT, entropy_N) if with_entropy else None
+
+
+def token_loss(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    loss_mask: Tensor,
+    row_loss: RowLoss,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """A loss over the tokens marked by `loss_mask`, and their entropies (N,) without gradient.
+
+    The same as a loss of `token_logprobs`, for less time and memory: see `psgpo.models.logprobs.head_loss`.
+
+    Args:
+        row_loss: (log-probabilities of some marked tokens, which of the N in row-major order) -> their share.
+    """
+    mask_BT, target_N = _marked(input_ids, loss_mask)
+    head = plain_head(model)
+    if head is not None:
+        hidden_Nd = head.hidden(input_ids, attention_mask)[:, :-1][mask_BT]
+        return head.loss(hidden_Nd, target_N, row_loss, temperature=temperature, with_entropy=with_entropy)
+    picked_N, entropy_N = _through_logits(model, input_ids, attention_mask, mask_BT, target_N, temperature)
+    return row_loss(picked_N, slice(0, len(picked_N))), entropy_N.detach() if with_entropy else None
+
+
+def _marked(input_ids: Tensor, loss_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the tokens stand that predict a marked one (B, T - 1), and the marked ones (N,)."""
+    assert not bool(loss_mask[:, 0].any()), "nothing predicts the first token"
+    mask_BT = loss_mask[:, 1:].bool()
+    return mask_BT, input_ids[:, 1:][mask_BT]
+
+
+def _through_logits(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    mask_BT: Tensor,
+    target_N: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies (N,) by the model's own forward."""
+    columns = mask_BT.any(dim=0).nonzero()
+    first = int(columns[0]) if len(columns) else 0
+    # Logits from the first marked position on: prompts cost no vocabulary softmax.
+    kept = input_ids.shape[1] - first
+    output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
+    log_p_NV = functional.log_softmax(output.logits[:, -kept:-1][mask_BT[:, first:]].float() / temperature, dim=-1)
+    return log_p_NV.gather(1, target_N[:, None])[:, 0], -(log_p_NV.exp() * log_p_NV).sum(-1)

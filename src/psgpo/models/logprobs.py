@@ -6,8 +6,10 @@ Gradients, with upstream g_n of log p_n(y_n) and e_n of H_n:
 
     ∂/∂z_n[v] = g_n (1[v = y_n] − p_n(v)) − e_n p_n(v) (log p_n(v) + H_n)
 
-The logits of a chunk are made, used and dropped, and made again for the gradient; where all positions fit one chunk
-their probabilities are kept instead. So no more than one chunk of (positions, vocabulary) lives at any time.
+No more than one chunk of (positions, vocabulary) lives at any time. `head_loss` is for training: a loss that is a sum
+over positions needs no logits after its chunk, because the chunk's gradient is taken on the spot. `head_logprobs` gives
+log-probabilities to whoever wants them; their gradient makes the logits again (or, where all positions fit one chunk,
+keeps the probabilities).
 """
 
 # N positions, d hidden features, V vocabulary, C positions of a chunk
@@ -15,6 +17,7 @@ their probabilities are kept instead. So no more than one chunk of (positions, v
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +29,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from psgpo.models.shift import ShiftForCausalLM
+
+RowLoss = Callable[[Tensor, slice], Tensor]
+"""(log p of some positions, which of them) -> their share of a loss that is a sum over positions; a scalar."""
 
 CPU_CHUNK, GPU_CHUNK = 1 << 22, 1 << 27
 """Logits of a chunk: 16 MiB in float32 stay near a CPU's caches, a GPU wants large products."""
@@ -51,8 +57,18 @@ class Head:
         self, hidden_Nd: Tensor, target_N: Tensor, *, temperature: float, with_entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
         """See `head_logprobs`."""
-        weight_Vd, bias_V = self.owner.weight, getattr(self.owner, "bias", None)
-        return head_logprobs(hidden_Nd, weight_Vd, bias_V, target_N, temperature=temperature, with_entropy=with_entropy)
+        return head_logprobs(hidden_Nd, *self._matrix(), target_N, temperature=temperature, with_entropy=with_entropy)
+
+    def loss(
+        self, hidden_Nd: Tensor, target_N: Tensor, row_loss: RowLoss, *, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """See `head_loss`."""
+        return head_loss(
+            hidden_Nd, *self._matrix(), target_N, row_loss, temperature=temperature, with_entropy=with_entropy
+        )
+
+    def _matrix(self) -> tuple[Tensor, Tensor | None]:
+        return self.owner.weight, getattr(self.owner, "bias", None)
 
 
 def head_logprobs(
@@ -73,20 +89,133 @@ def head_logprobs(
         target_N: y, int64.
         chunk: positions of a chunk; None: as many as make `CPU_CHUNK` or `GPU_CHUNK` logits.
     """
-    device = hidden_Nd.device.type
-    if torch.is_autocast_enabled(device):
-        compute = torch.get_autocast_dtype(device)
-        hidden_Nd, weight_Vd = hidden_Nd.to(compute), weight_Vd.to(compute)
-        bias_V = None if bias_V is None else bias_V.to(compute)
-    rows = chunk or max(1, (CPU_CHUNK if device == "cpu" else GPU_CHUNK) // weight_Vd.shape[0])
+    hidden_Nd, weight_Vd, bias_V = _in_compute_precision(hidden_Nd, weight_Vd, bias_V)
+    rows = chunk or _chunk_rows(weight_Vd)
     logprob_N, entropy_N = _HeadLogprobs.apply(hidden_Nd, weight_Vd, bias_V, target_N, temperature, with_entropy, rows)
     return logprob_N, entropy_N if with_entropy else None
+
+
+def head_loss(
+    hidden_Nd: Tensor,
+    weight_Vd: Tensor,
+    bias_V: Tensor | None,
+    target_N: Tensor,
+    row_loss: RowLoss,
+    *,
+    temperature: float = 1.0,
+    with_entropy: bool = False,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Σ over chunks of row_loss(log p(y_n) of the chunk, which positions), and the entropies (N,) without gradient.
+
+    The gradient is that of `row_loss` applied to `head_logprobs`. It is taken in the forward pass, chunk by chunk, so
+    `row_loss` must be differentiable and a plain sum over positions: what it adds to one must not depend on others.
+    """
+    hidden_Nd, weight_Vd, bias_V = _in_compute_precision(hidden_Nd, weight_Vd, bias_V)
+    rows = chunk or _chunk_rows(weight_Vd)
+    loss, entropy_N = _HeadLoss.apply(hidden_Nd, weight_Vd, bias_V, target_N, row_loss, temperature, with_entropy, rows)
+    return loss, entropy_N if with_entropy else None
+
+
+def _in_compute_precision(
+    hidden_Nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All of them in autocast's precision, where it is on."""
+    device = hidden_Nd.device.type
+    if not torch.is_autocast_enabled(device):
+        return hidden_Nd, weight_Vd, bias_V
+    compute = torch.get_autocast_dtype(device)
+    return hidden_Nd.to(compute), weight_Vd.to(compute), None if bias_V is None else bias_V.to(compute)
+
+
+def _chunk_rows(weight_Vd: Tensor) -> int:
+    return max(1, (CPU_CHUNK if weight_Vd.device.type == "cpu" else GPU_CHUNK) // weight_Vd.shape[0])
 
 
 def _logits(hidden_Cd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, temperature: float) -> Tensor:
     """(C, V) in float32; a tensor of its own, free to be changed in place."""
     logits_CV = functional.linear(hidden_Cd, weight_Vd, bias_V).float()
     return logits_CV if temperature == 1.0 else logits_CV.div_(temperature)
+
+
+def _softmax(
+    logits_CV: Tensor, target_C: Tensor, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    """log p of the targets, lse, entropy, exp(z − max z) and its sums; the logits are used up without entropy."""
+    picked_C = logits_CV.gather(1, target_C[:, None])[:, 0]
+    top_C1 = logits_CV.amax(-1, keepdim=True)
+    # The logits themselves are needed once more for the entropy alone.
+    exp_CV = (logits_CV - top_C1 if with_entropy else logits_CV.sub_(top_C1)).exp_()
+    sum_C = exp_CV.sum(-1)
+    lse_C = top_C1[:, 0] + sum_C.log()
+    entropy_C = lse_C - torch.linalg.vecdot(exp_CV, logits_CV) / sum_C if with_entropy else None
+    return picked_C - top_C1[:, 0] - sum_C.log(), lse_C, entropy_C, exp_CV, sum_C
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_Nd: Tensor,
+        weight_Vd: Tensor,
+        bias_V: Tensor | None,
+        target_N: Tensor,
+        row_loss: RowLoss,
+        temperature: float,
+        with_entropy: bool,
+        rows: int,
+    ) -> tuple[Tensor, Tensor]:
+        count = len(hidden_Nd)
+        loss = torch.zeros((), dtype=torch.float32, device=hidden_Nd.device)
+        entropy_N = torch.zeros(count, dtype=torch.float32, device=hidden_Nd.device)
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        hidden_grad = torch.zeros_like(hidden_Nd) if need_hidden else None
+        weight_grad = torch.zeros_like(weight_Vd, dtype=torch.float32) if need_weight else None
+        bias_grad = torch.zeros_like(bias_V, dtype=torch.float32) if need_bias else None
+        with torch.autocast(hidden_Nd.device.type, enabled=False):
+            for start in range(0, count, rows):
+                part = slice(start, min(start + rows, count))
+                logits_CV = _logits(hidden_Nd[part], weight_Vd, bias_V, temperature)
+                logprob_C, _, entropy_C, exp_CV, sum_C = _softmax(logits_CV, target_N[part], with_entropy)
+                if entropy_C is not None:
+                    entropy_N[part] = entropy_C
+                with torch.enable_grad():
+                    leaf_C = logprob_C.detach().requires_grad_()
+                    share = row_loss(leaf_C, part)
+                    (g_C,) = torch.autograd.grad(share, leaf_C)
+                loss += share.detach()
+                g_C = g_C / temperature
+                grad_CV = exp_CV.mul_((-g_C / sum_C)[:, None]).scatter_add_(1, target_N[part, None], g_C[:, None])
+                grad_CV = grad_CV.to(hidden_Nd.dtype)
+                if hidden_grad is not None:
+                    torch.mm(grad_CV, weight_Vd, out=hidden_grad[part])
+                if weight_grad is not None:
+                    _add_product(weight_grad, grad_CV, hidden_Nd[part])
+                if bias_grad is not None:
+                    bias_grad += grad_CV.sum(0)
+        ctx.mark_non_differentiable(entropy_N)
+        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+        ctx.precision = weight_Vd.dtype
+        return loss, entropy_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, _entropy: Any) -> tuple[Tensor | None, ...]:
+        hidden_grad, weight_grad, bias_grad = ctx.saved_tensors
+        found = (
+            None if hidden_grad is None else hidden_grad * upstream.to(hidden_grad.dtype),
+            None if weight_grad is None else (weight_grad * upstream).to(ctx.precision),
+            None if bias_grad is None else (bias_grad * upstream).to(ctx.precision),
+        )
+        return *found, None, None, None, None, None
+
+
+def _add_product(total_Vd: Tensor, grad_CV: Tensor, hidden_Cd: Tensor) -> None:
+    """total += gradᵀ hidden, the sum in float32."""
+    if grad_CV.dtype == torch.float32:
+        total_Vd.addmm_(grad_CV.T, hidden_Cd)
+    else:
+        total_Vd.add_(grad_CV.T @ hidden_Cd)
 
 
 class _HeadLogprobs(torch.autograd.Function):
@@ -111,16 +240,11 @@ class _HeadLogprobs(torch.autograd.Function):
             for start in range(0, count, rows):
                 part = slice(start, start + rows)
                 logits_CV = _logits(hidden_Nd[part], weight_Vd, bias_V, temperature)
-                picked_C = logits_CV.gather(1, target_N[part, None])[:, 0]
-                top_C1 = logits_CV.amax(-1, keepdim=True)
-                # The logits themselves are needed once more for the entropy alone.
-                shifted_CV = logits_CV - top_C1 if with_entropy else logits_CV.sub_(top_C1)
-                exp_CV = shifted_CV.exp_()
-                sum_C = exp_CV.sum(-1)
-                logprob_N[part] = picked_C - top_C1[:, 0] - sum_C.log()
-                lse_N[part] = top_C1[:, 0] + sum_C.log()
-                if with_entropy:
-                    entropy_N[part] = lse_N[part] - torch.linalg.vecdot(exp_CV, logits_CV) / sum_C
+                logprob_N[part], lse_N[part], entropy_C, exp_CV, sum_C = _softmax(
+                    logits_CV, target_N[part], with_entropy
+                )
+                if entropy_C is not None:
+                    entropy_N[part] = entropy_C
                 if learns and count <= rows:
                     kept_NV = exp_CV.div_(sum_C[:, None])
         if learns:
@@ -135,10 +259,8 @@ class _HeadLogprobs(torch.autograd.Function):
         count, rows = len(hidden_Nd), ctx.rows
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
         hidden_grad = torch.zeros_like(hidden_Nd) if need_hidden else None
-        # Sums over chunks are kept in float32; one chunk needs no sum.
-        wide = torch.float32 if count > rows else weight_Vd.dtype
-        weight_grad = torch.zeros_like(weight_Vd, dtype=wide) if need_weight else None
-        bias_grad = torch.zeros_like(bias_V, dtype=wide) if need_bias else None
+        weight_grad = torch.zeros_like(weight_Vd, dtype=torch.float32) if need_weight else None
+        bias_grad = torch.zeros_like(bias_V, dtype=torch.float32) if need_bias else None
         for start in range(0, count, rows):
             part = slice(start, start + rows)
             if kept_NV is None:
@@ -154,8 +276,7 @@ class _HeadLogprobs(torch.autograd.Function):
             if hidden_grad is not None:
                 torch.mm(grad_CV, weight_Vd, out=hidden_grad[part])
             if weight_grad is not None:
-                product_Vd = grad_CV.T @ hidden_Nd[part]
-                weight_grad = weight_grad.add_(product_Vd) if count > rows else product_Vd
+                _add_product(weight_grad, grad_CV, hidden_Nd[part])
             if bias_grad is not None:
                 bias_grad += grad_CV.sum(0)
         weight_grad = None if weight_grad is None else weight_grad.to(weight_Vd.dtype)

@@ -70,11 +70,18 @@ def score_examples(scorer: PrmScorer, examples: Sequence[PrmExample]) -> list[ND
 
 
 def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Target) -> ScoredResponse:
-    """Scores beside the truth the example was built with."""
+    """Scores beside the truth the example was built with; lines whose truth was left open count nowhere.
+
+    An open line weighs nothing and has no target (`psgpo.prm.data`); for `progress` that is every line of its response.
+    """
+    silent = [
+        neutral or (weight == 0 and (target == "progress" or value == 0))
+        for neutral, weight, value in zip(example.neutral, example.weights, example.targets, strict=True)
+    ]
     return ScoredResponse(
         problem_id=example.problem_id,
         scores=scores,
-        neutral=example.neutral,
+        neutral=silent,
         last_good=example.last_solvable,
         progress=example.targets if target == "progress" else None,
     )

@@ -30,8 +30,8 @@ class Labelled(Protocol):
     @property
     def code(self) -> str: ...
     @property
-    def labels(self) -> Sequence[float]:
-        """Per line of `psgpo.lines.code_lines(code)`: +1, -1, anything between, or 0 for no label. Shape: (L,)."""
+    def labels(self) -> Sequence[float | None]:
+        """Per line of `psgpo.lines.code_lines(code)`: +1 or -1; 0 or None for no label. Shape: (L,)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExa
         if not last:
             continue
         aligned, alone = encoder.code(program.code)
-        ends, labels = aligned.line_ends[:last], tuple(float(label) for label in program.labels[:last])
+        ends, labels = aligned.line_ends[:last], tuple(float(label or 0) for label in program.labels[:last])
         silent = tuple(label == 0 or m in alone for m, label in enumerate(labels))
         speaking = token_weights(ends, silent)
         whole = PrmExample(

@@ -32,10 +32,12 @@ class TextProgram:
     """The task as `Problem.prompt` has it."""
     code: str
     """A program, or a response with a fenced one in it."""
-    labels: tuple[float, ...]
-    """Per line in [-1, 1]; 0 for no label. Shape: (L,)."""
+    labels: tuple[float | None, ...]
+    """Per line in [-1, 1]; None for no label. Shape: (L,)."""
     passed: bool
     """All tests."""
+    proved: bool = True
+    """The labels rest on programs that were judged, not on a probability (soft, noisy, a prior)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,22 +102,29 @@ def load_text_programs(path: Path, prompts: Mapping[str, str] | None = None) -> 
 def text_examples(programs: Iterable[TextProgram], scope: Scope) -> list[TextExample]:
     """One example per labelled line, or per program; the same (problem, text) once.
 
-    Of two labels of one text the higher stands: a program that passes proves its prefixes.
+    Where programs give one text different labels: of those that rest on programs the highest stands, because a program
+    that passes proves its prefixes; without any, their mean.
     """
-    found: dict[tuple[str, str], TextExample] = {}
+    found: dict[tuple[str, str], tuple[TextProgram, list[float], list[float]]] = {}
     for program in programs:
         lines = [line.text for line in code_lines(program.code)]
         if scope == "program":
             labelled = [("\n".join(lines), 1.0 if program.passed else -1.0)]
         else:
-            labelled = [("\n".join(lines[:m]), label) for m, label in enumerate(program.labels, start=1) if label]
+            labelled = [("\n".join(lines[:m]), label) for m, label in enumerate(program.labels, start=1)]
         for prefix, label in labelled:
-            key, target = (program.problem_id, prefix), (label + 1) / 2
-            if key not in found or found[key].target < target:
-                found[key] = TextExample(
-                    problem_id=program.problem_id, prompt=program.prompt, prefix=prefix, target=target
-                )
-    return list(found.values())
+            if label is not None:
+                _, proved, guessed = found.setdefault((program.problem_id, prefix), (program, [], []))
+                (proved if program.proved or scope == "program" else guessed).append((label + 1) / 2)
+    return [
+        TextExample(
+            problem_id=problem_id,
+            prompt=program.prompt,
+            prefix=prefix,
+            target=max(proved) if proved else sum(guessed) / len(guessed),
+        )
+        for (problem_id, prefix), (program, proved, guessed) in found.items()
+    ]
 
 
 def both_classes(examples: Sequence[TextExample], side: str) -> tuple[int, int]:
@@ -140,7 +149,7 @@ def _of_mutant(entry: LabelledProgram) -> TextProgram:
         problem_id=entry.problem_id,
         prompt=entry.prompt,
         code=entry.code,
-        labels=tuple(float(label) for label in entry.labels),
+        labels=tuple(float(label) if label else None for label in entry.labels),
         passed=entry.verdict == "pass",
     )
 
@@ -158,6 +167,10 @@ def _of_labels(label: LineLabels, prompts: Mapping[str, str]) -> TextProgram:
         problem_id=response.problem_id,
         prompt=prompts[response.problem_id],
         code=response.text,
-        labels=tuple(0.0 if line.neutral else float(v) for line, v in zip(lines, label.labels, strict=True)),
+        labels=tuple(
+            None if line.neutral or (value == 0 and not label.real_valued) else float(value)
+            for line, value in zip(lines, label.labels, strict=True)
+        ),
         passed=response.verdict.passed,
+        proved=response.verdict.passed or not (label.guessed or label.real_valued),
     )

@@ -100,7 +100,8 @@ COST: tuple[tuple[str, str, Show], ...] = (
     ("sharing_saving", "Probes answered without drawing (shared or known)", percent),
 )
 QUALITY: tuple[tuple[str, str, Show], ...] = (
-    ("agreement", "Lines with the same sign as the exact label", percent),
+    ("labelled", "Lines that have a label", percent),
+    ("agreement", "… with the same sign as the exact one", percent),
     ("majority", "… the best constant label would agree on", percent),
     ("precision_positive", "Lines labelled +1 that are exactly +1", percent),
     ("precision_negative", "Lines labelled −1 that are exactly −1", percent),

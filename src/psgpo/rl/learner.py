@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from psgpo.config import RlSettings
-from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs
+from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs, token_loss
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
 from psgpo.training import computing, token_batches
@@ -84,7 +84,9 @@ class Learner:
         with adapters_off(self.policy) if self.reference is None else nullcontext():
             model = self.reference or self.policy
             for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-                found[rows, :width] = self._logprobs(model, batch, rows, width)[0]
+                inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+                with computing(self.dtype, self.device):
+                    found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
         return found
 
     @torch.no_grad()
@@ -136,19 +138,6 @@ class Learner:
         for part in token_batches(lengths, budget):
             yield chosen[part], max(lengths[i] for i in part)
 
-    def _logprobs(
-        self, model: PreTrainedModel, batch: Batch, rows: Tensor, width: int, *, with_entropy: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        with computing(self.dtype, self.device):
-            return token_logprobs(
-                model,
-                batch.input_ids[rows, :width],
-                batch.attention_mask[rows, :width],
-                batch.mask[rows, :width],
-                temperature=self.temperature,
-                with_entropy=with_entropy,
-            )
-
     def _values(self, batch: Batch, rows: Tensor, width: int) -> Tensor:
         """The critic's output one position to the left: a value belongs to the state before its token."""
         with computing(self.dtype, self.device):
@@ -159,15 +148,31 @@ class Learner:
         count = float(batch.mask[chosen].sum())
         self.policy_optimizer.zero_grad()
         for rows, width in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
-            logprobs, entropy = self._logprobs(self.policy, batch, rows, width, with_entropy=True)
-            old, advantages = batch.old_logprobs[rows, :width], targets.advantages[rows, :width]
-            mask = batch.mask[rows, :width]
-            loss, clipped = policy_loss(logprobs, old, advantages, mask, clip=self.rl.clip, denominator=count)
+            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+            marked = inputs[2].bool()
+            old_N, advantage_N = batch.old_logprobs[rows, :width][marked], targets.advantages[rows, :width][marked]
+            clipped = 0.0
+
+            def row_loss(
+                logprob_N: Tensor, part: slice, old_N: Tensor = old_N, advantage_N: Tensor = advantage_N
+            ) -> Tensor:
+                nonlocal clipped
+                every_N = torch.ones_like(logprob_N)
+                share, hit = policy_loss(
+                    logprob_N, old_N[part], advantage_N[part], every_N, clip=self.rl.clip, denominator=count
+                )
+                clipped += float(hit)
+                return share
+
+            with computing(self.dtype, self.device):
+                loss, entropy_N = token_loss(
+                    self.policy, *inputs, row_loss, temperature=self.temperature, with_entropy=True
+                )
             torch.autograd.backward(loss)
             sums["policy_loss"] += float(loss.detach())
-            sums["clip_fraction"] += float(clipped) / count
-            assert entropy is not None
-            sums["entropy"] += float(entropy.detach().sum()) / count
+            sums["clip_fraction"] += clipped / count
+            assert entropy_N is not None
+            sums["entropy"] += float(entropy_N.sum()) / count
         sums["grad_norm_policy"] += self._step(self.policy_optimizer)
 
     def _critic_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:

@@ -30,6 +30,7 @@ from psgpo.lines import code_lines
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.prm.data import ExactLines, ResponseKey, is_held_out, response_key
 from psgpo.prm.programs import Labelled
+from psgpo.prm.texts import data_file
 from psgpo.records import LineLabels
 
 Json = dict[str, Any]
@@ -79,7 +80,7 @@ def load_eval_programs(
     Raises:
         UserError: the file is missing, empty, malformed, of none of the three forms, or lacks what was asked for.
     """
-    path = path / "programs.jsonl" if path.is_dir() else path
+    path = data_file(path)
     kind = _recognised(path)
     if exact is not None and kind != "labels":
         raise UserError(f"{path}: exact labels belong to the labels.jsonl of a run; leave --exact out")
