@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from engines_world import serve
-from models_world import tiny_policy
 from test_pooling import rollout
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from psgpo.engines.pooling import PoolingScorer
 from psgpo.models import TokenValueModel, train_tokenizer
@@ -21,7 +21,14 @@ pytestmark = pytest.mark.timeout(900)
 
 def test_a_served_prm_scores_as_here(vllm_environment: None, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["def solve(x):\n    return x\n"] * 4, 300)
-    prm = TokenValueModel.from_policy(tiny_policy("qwen2", tokenizer), head_init="normal", seed=1)
+    torch.manual_seed(3)
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
+    policy = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes))
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.12)
+    prm = TokenValueModel.from_policy(policy, head_init="normal", seed=1)
     with torch.no_grad():
         prm.head.weight.mul_(20)
     prm.save_pretrained(tmp_path / "prm", tokenizer)
