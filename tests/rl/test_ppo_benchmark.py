@@ -11,11 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import ppo_step_psgpo
 from ppo_step import make_models, print_table
-
 from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, load_policy
 
