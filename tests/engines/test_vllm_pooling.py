@@ -23,7 +23,9 @@ def test_a_served_prm_scores_as_here(vllm_environment: None, tmp_path: Path) -> 
     tokenizer = train_tokenizer(["def solve(x):\n    return x\n"] * 4, 300)
     torch.manual_seed(3)
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
-    policy = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes))
+    policy = Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=128, **sizes)
+    )
     with torch.no_grad():
         for parameter in policy.parameters():
             if parameter.ndim > 1:
