@@ -47,6 +47,10 @@ ENGINES = {
         *("--dtype", "float32", "--max-num-seqs", "64", "--block-size", str(BLOCK)),
         *("--no-enable-chunked-prefill", "--model"),  # seeds and chunks together end the CPU engine, see VllmSampler
     ),
+    "pooling": (
+        *("-m", "vllm.entrypoints.openai.api_server", "--served-model-name", "prm", "--runner", "pooling"),
+        *("--enforce-eager", "--dtype", "float32", "--max-num-seqs", "16", "--model"),
+    ),
     "transformers": ("-m", "transformers.cli.transformers", "serve", "--dtype", "float32", "--device", "cpu"),
 }
 """Python's arguments before the folder."""
@@ -98,7 +102,7 @@ class Served:
 
 @contextmanager
 def serve(engine: str, folder: Path, log: Path) -> Iterator[Served]:
-    """`vllm serve` or `transformers serve` on a free port, ended with all its processes."""
+    """`vllm serve` (of a policy or a PRM) or `transformers serve` on a free port, ended with all its processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

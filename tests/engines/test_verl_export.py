@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 from verl_world import ready_run, tasks
 
+from psgpo.cli.verl import app
 from psgpo.config import ArmSettings, LoraSettings, SandboxSettings
 from psgpo.engines.verl.checkpoint import import_checkpoint
 from psgpo.engines.verl.judge import Gathered, Judge, in_thread
@@ -112,6 +114,24 @@ def test_what_verl_would_stop_at_is_refused_first(
     with pytest.raises(UserError, match=message):
         export_arm(RunDirectory(run.path, recipe), arm, tmp_path / "out", cluster)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_commands(run: RunDirectory, tmp_path: Path) -> None:
+    recipe = str(run.path.parent / "recipe.toml")
+    options = ["--arm", "both", "--gpus", "1", "--prm-server", "http://node:8000", "--out", str(tmp_path / "export")]
+    done = CliRunner().invoke(app, ["export", recipe, *options])
+    assert done.exit_code == 0, done.output
+    assert VerlSettings.load(tmp_path / "export" / "psgpo.json").prm_server == "http://node:8000"
+    with pytest.raises(UserError, match="the PRM is in one place"):
+        CliRunner().invoke(app, ["export", recipe, *options, "--prm-gpus", "1"], catch_exceptions=False)
+    with pytest.raises(UserError, match="arm baseline has no PRM"):
+        CliRunner().invoke(app, ["export", recipe, *options, "--arm", "baseline"], catch_exceptions=False)
+    shutil.copytree(tmp_path / "export" / "policy", tmp_path / "global_step_1" / "actor" / "huggingface")
+    done = CliRunner().invoke(
+        app, ["import-checkpoint", str(tmp_path / "global_step_1"), "--out", str(tmp_path / "policy")]
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "policy" / "config.json").is_file()
 
 
 def test_adapters_are_refused(run: RunDirectory, tmp_path: Path) -> None:

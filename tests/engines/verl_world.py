@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from engines_world import TASKS, problems, trained_llama
 
-from psgpo.config import parse_recipe
+from psgpo.config import load_recipe
 from psgpo.jsonl import write_json
 from psgpo.models import TokenValueModel, load_tokenizer
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
 
-RL = {
-    "prompts_per_step": len(TASKS),
-    "responses_per_prompt": 4,
-    "minibatches": 2,
-    "steps": 8,
-    "checkpoints": 2,
-    "kl_beta": 0.1,
-    "value_fit_responses": 32,
-}
+RECIPE = """
+name = "small"
+out = "{folder}/run"
+device = "cpu"
+problems = {{kind = "jsonl", train = "{folder}/train.jsonl", test = "{folder}/test.jsonl"}}
+model.path = "{folder}/start"
+sft.examples = 0
+sampling.max_new_tokens = 48
+rl.prompts_per_step = 4
+rl.responses_per_prompt = 4
+rl.minibatches = 2
+rl.steps = 8
+rl.checkpoints = 2
+rl.kl_beta = 0.1
+rl.value_fit_responses = 32
+prm.sign.target = "sign"
+arms.baseline = {{}}
+arms.both = {{line_reward = "sum", prm = "sign", value_init = "sign", value_map = "identity"}}
+arms.fitted = {{line_reward = "sum", prm = "sign", value_init = "sign"}}
+"""
 
 
 def tasks() -> list[Problem]:
@@ -35,30 +45,12 @@ def tasks() -> list[Problem]:
     ]
 
 
-def ready_run(folder: Path, **rl: Any) -> RunDirectory:
-    """Arms: baseline; both, which has line rewards and a critic from the PRM."""
+def ready_run(folder: Path) -> RunDirectory:
+    """`folder/recipe.toml` and its run. Arms: baseline; both, which has line rewards and a critic from the PRM; fitted,
+    the same with the critic's outputs fitted to returns."""
     model = trained_llama(folder / "start")
-    splits = folder / "splits"
-    save_problems_jsonl(splits / "train.jsonl", tasks())
-    save_problems_jsonl(splits / "test.jsonl", tasks()[:2])
-    both = {"line_reward": "sum", "prm": "sign", "value_init": "sign", "value_map": "identity"}
-    fitted = both | {"value_map": "fit"}
-    recipe = parse_recipe(
-        {
-            "name": "small",
-            "out": str(folder / "run"),
-            "device": "cpu",
-            "problems": {"kind": "jsonl", "train": str(splits / "train.jsonl"), "test": str(splits / "test.jsonl")},
-            "model": {"path": str(model)},
-            "sft": {"examples": 0},
-            "sampling": {"max_new_tokens": 48},
-            "rl": RL | rl,
-            "prm": {"sign": {"target": "sign"}},
-            "arms": {"baseline": {}, "both": both, "fitted": fitted},
-        },
-        origin="test",
-    )
-    run = RunDirectory.create(recipe)
+    (folder / "recipe.toml").write_text(RECIPE.format(folder=folder))
+    run = RunDirectory.create(load_recipe(folder / "recipe.toml"))
     for split in ("train", "test"):
         save_problems_jsonl(run.path / "problems" / f"{split}.jsonl", tasks()[: 2 if split == "test" else None])
     prm = TokenValueModel.from_policy(model, head_init="normal", seed=1)

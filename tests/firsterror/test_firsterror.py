@@ -332,6 +332,7 @@ def test_the_command(tmp_path: Path) -> None:
         (["make", "--out", "OUT", "--opchain", "3", "--operations", "x"], "--operations 'x'"),
         (["make", "--out", "OUT", "--mutants", "none"], "no such file"),
         (["run", "none.jsonl", "--out", "OUT", "--baseline", "random"], "no such file"),
+        (["run", "ITEMS", "--out", "OUT", "--baseline", "random", "--held-out", "0"], "keeps none of its problems"),
         (["run", "none.jsonl", "--out", "OUT"], "exactly one of"),
         (["run", "ITEMS", "--out", "OUT", "--scorer", "nowhere:x"], "--scorer 'nowhere:x'"),
         (["run", "ITEMS", "--out", "OUT", "--scorer", "json:JSONDecoder"], "no score_lines"),

@@ -170,3 +170,7 @@ def test_labels_find_their_problems(world: Path, tmp_path: Path) -> None:
     save_problems_jsonl(tmp_path / "problems.jsonl", [Problem(id=f"p{n}", prompt="x", tests=tests) for n in range(4)])
     assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["data"]["programs"] == 8
+    folder = ["eval", str(tmp_path), *arguments[2:-1], str(tmp_path / "again")]
+    assert CliRunner().invoke(app, folder, catch_exceptions=False).exit_code == 0
+    one, two = ((tmp_path / name / "lines.jsonl").read_text() for name in ("out", "again"))
+    assert one == two

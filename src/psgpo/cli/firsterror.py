@@ -76,6 +76,10 @@ def run(
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at the same time.")] = 8,
     request_timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 120.0,
     seed: Annotated[int, typer.Option(help="Sent to the judge's server.")] = 0,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Only problems that PRM training with this --holdout has not seen."),
+    ] = None,
 ) -> None:
     """Let a PRM, any scorer, a chat model or a baseline name the first wrong line; print the ProcessBench F1."""
     from psgpo.evaluation.job import only_process
@@ -84,10 +88,15 @@ def run(
     from psgpo.firsterror.measure import render
     from psgpo.firsterror.run import run_baseline, run_judge, run_scorer
     from psgpo.mutation.chat import ChatServer
+    from psgpo.seeds import is_held_out
 
     if sum(judge is not None for judge in (scorer, prm, baseline, server)) != 1:
         raise UserError("give exactly one of --scorer, --prm, --baseline and --server")
     loaded = load_items(items)
+    if held_out is not None:
+        loaded = [item for item in loaded if is_held_out(item.problem_id, held_out)]
+        if not loaded:
+            raise UserError(f"{items}: --held-out {held_out} keeps none of its problems; raise it")
     with only_process(out), bars() as display:
         task = display.add_task("Programs", total=len(loaded))
 

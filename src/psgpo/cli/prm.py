@@ -197,11 +197,12 @@ def evaluate(
     from psgpo.prm.evaluation.readers import PolicyReader, PrmReader, Reader
     from psgpo.prm.evaluation.render import render
     from psgpo.prm.evaluation.run import run_evaluation
+    from psgpo.prm.texts import data_file
     from psgpo.report.prm_figures import write_prm_figures
 
     programs = load_eval_programs(
         data,
-        prompts=lambda: _prompts(data, problems),
+        prompts=lambda: _prompts(data_file(data), problems),
         exact=None if exact is None else load_exact(exact),
         held_out=held_out,
         limit=limit,

@@ -37,6 +37,9 @@ def export(
             min=0.0, help="The PRM in one actor with so many GPUs of its own; default: in each reward worker, on CPUs."
         ),
     ] = None,
+    prm_server: Annotated[
+        str | None, typer.Option(help="The PRM on this server: vllm serve PRM --runner pooling.")
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Write what verl needs to train one arm of a run: models, data with tests, overrides, launch script."""
@@ -49,7 +52,8 @@ def export(
         reward_workers=reward_workers,
         tokens_per_gpu=tokens_per_gpu,
     )
-    export_arm(RunDirectory.create(load_recipe(recipe, overrides)), arm, out, cluster, prm_gpus=prm_gpus)
+    run = RunDirectory.create(load_recipe(recipe, overrides))
+    export_arm(run, arm, out, cluster, prm_gpus=prm_gpus, prm_server=prm_server)
     sys.stderr.write(f"written: {out}; on the cluster, beside psgpo: pip install -r requirements.txt, then ./run.sh\n")
 
 

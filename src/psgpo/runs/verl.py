@@ -14,7 +14,15 @@ from psgpo.runs.stages import policy_folder, stage_graph
 from psgpo.runs.work import arm_trainer, one_thread
 
 
-def export_arm(run: RunDirectory, arm: str, out: Path, cluster: Cluster, *, prm_gpus: float | None = None) -> None:
+def export_arm(
+    run: RunDirectory,
+    arm: str,
+    out: Path,
+    cluster: Cluster,
+    *,
+    prm_gpus: float | None = None,
+    prm_server: str | None = None,
+) -> None:
     """Write what verl needs to train an arm of a run whose earlier stages are done.
 
     ValueInit's value map is worked out here, as the arm's own trainer would: `fit` samples
@@ -33,8 +41,10 @@ def export_arm(run: RunDirectory, arm: str, out: Path, cluster: Cluster, *, prm_
             + " ".join(f"--until {need}" for need in missing)
         )
     settings = run.recipe.arms[arm]
-    if prm_gpus is not None and settings.prm in (None, "oracle"):
-        raise UserError(f"--prm-gpus: arm {arm} has no PRM behind its line rewards; leave it out")
+    if (prm_gpus is not None or prm_server is not None) and settings.prm in (None, "oracle"):
+        raise UserError(f"--prm-gpus, --prm-server: arm {arm} has no PRM behind its line rewards; leave them out")
+    if prm_gpus is not None and prm_server is not None:
+        raise UserError("--prm-gpus, --prm-server: the PRM is in one place; give one of them")
     policy = policy_folder(run.path, "sft")
     check_policy(policy)
     train = load_problems_jsonl(run.path / "problems" / "train.jsonl")
@@ -51,4 +61,4 @@ def export_arm(run: RunDirectory, arm: str, out: Path, cluster: Cluster, *, prm_
         train=train,
         validation=load_problems_jsonl(held_out),
     )
-    write_export(out, run.recipe, arm, sources, cluster, prm_gpus=prm_gpus)
+    write_export(out, run.recipe, arm, sources, cluster, prm_gpus=prm_gpus, prm_server=prm_server)

@@ -63,7 +63,14 @@ def check_policy(policy: Path) -> None:
 
 
 def write_export(
-    out: Path, recipe: Recipe, arm: str, sources: Sources, cluster: Cluster, *, prm_gpus: float | None
+    out: Path,
+    recipe: Recipe,
+    arm: str,
+    sources: Sources,
+    cluster: Cluster,
+    *,
+    prm_gpus: float | None,
+    prm_server: str | None,
 ) -> None:
     """Write everything into `out`, which is made.
 
@@ -85,7 +92,9 @@ def write_export(
     sources.critic.save_pretrained(out / "critic", sources.tokenizer)
     if sources.prm is not None:
         shutil.copytree(sources.prm, out / "prm", dirs_exist_ok=True)
-    VerlSettings(arm=recipe.arms[arm], rl=recipe.rl, sandbox=recipe.sandbox, prm_gpus=prm_gpus).save(out)
+    VerlSettings(
+        arm=recipe.arms[arm], rl=recipe.rl, sandbox=recipe.sandbox, prm_gpus=prm_gpus, prm_server=prm_server
+    ).save(out)
     longest = max(len(row["extra_info"]["prompt_ids"]) for split in rows.values() for row in split)
     lines = overrides(recipe, arm, cluster, prompt_tokens=longest)
     (out / "overrides.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

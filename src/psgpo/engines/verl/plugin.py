@@ -33,6 +33,7 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.utils.profiler import simple_timer
 from verl.workers.utils.padding import response_to_nested
 
+from psgpo.engines.pooling import PoolingScorer
 from psgpo.engines.verl.judge import Judge, Score, in_thread
 from psgpo.engines.verl.settings import VerlSettings
 from psgpo.execution import Sandbox
@@ -186,8 +187,10 @@ class PrmActor:
 
 
 def line_scores(settings: VerlSettings, prm: Path, tokenizer: Any, sandbox: Sandbox) -> Score | None:
-    """Who scores lines for this process, see `VerlSettings.prm_gpus`; None for an arm without line rewards."""
+    """Who scores lines for this process, see `VerlSettings`; None for an arm without line rewards."""
     arm = settings.arm
+    if settings.prm_server is not None:
+        return in_thread(PoolingScorer(settings.prm_server))
     if arm.line_reward == "none" or arm.prm == "oracle" or settings.prm_gpus is None:
         scorer = open_line_scorer(arm, prm, tokenizer, sandbox, device="cpu")
         return None if scorer is None else in_thread(scorer)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from psgpo.config import ArmSettings, RlSettings, SandboxSettings, Section
 from psgpo.errors import UserError
@@ -27,6 +27,14 @@ class VerlSettings(Section):
     prm_gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one Ray actor that holds the PRM for all reward workers (0: an actor on CPUs). None: every reward worker
     holds its own, on its CPUs."""
+    prm_server: str | None = None
+    """Address of a vLLM server that holds the PRM for all reward workers instead, see `psgpo.engines.pooling`."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.prm_gpus is not None and self.prm_server is not None:
+            raise ValueError("the PRM is either in an actor with GPUs or on a server: give one")
+        return self
 
     def save(self, folder: Path) -> None:
         write_json(folder / FILE, self.model_dump(mode="json"))
