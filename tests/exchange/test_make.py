@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from exchange_world import STARTER, TEXT, Script, ScriptEngine, add, psgpo, save_toy
 
 from model_server import fake_server
@@ -23,7 +25,7 @@ from psgpo.exchange.make import MakeRequest, make_labels
 from psgpo.exchange.render import render_summary
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.labeling.identity import tokenizer_fingerprint
-from psgpo.models import load_tokenizer
+from psgpo.models import load_policy, load_tokenizer
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Completion, LineLabels, Problem, Response
 from psgpo.sampling import HFSampler
@@ -213,6 +215,24 @@ def test_given_responses_are_labelled_and_strangers_refused(folder: Path, tmp_pa
     refused("do not decode to its text", "d", responses=changed)
     write_jsonl(changed, [])
     refused("holds no response", "e", responses=changed)
+
+
+def test_responses_of_another_model_of_the_same_name_are_refused(folder: Path, tmp_path: Path) -> None:
+    make_labels(request(tmp_path / "first", folder, [add(1)]))
+    file = tmp_path / "first" / "responses.jsonl"
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    model, _ = load_policy(other)
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    model.save_pretrained(other)
+    again = request(tmp_path / "again", other, [add(1)], responses=file)
+    with pytest.raises(UserError, match=r"the model 'toy' that wrote these responses is another one than hf:.*other"):
+        make_labels(again)
+    named = {"checkpoints": {"later": f"hf:{other}"}}
+    last = LabelSettings(k=4, draw=2, completer="last")
+    make_labels(request(tmp_path / "named", folder, [add(1)], responses=file, settings=last, **named))
+    assert labels_of(tmp_path / "named")
 
 
 def test_checkpoints_share_a_tokenizer(folder: Path, tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def _responses(
     if not path.is_file():
         if request.responses is not None:
             responses = list(read_jsonl(request.responses, Response.from_json))
+            _check_models(request, responses)
             _check_prompts(request, responses, tokenizer)
         else:
             responses = _sample(request, opened, tokenizer, progress)
@@ -327,6 +328,23 @@ def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -
     kept = next(number for number, at in enumerate(ends, start=1) if at >= end)
     ids = response.token_ids[:kept]
     return replace(response, token_ids=ids, text=text.decode(ids), finished=False)
+
+
+def _check_models(request: MakeRequest, responses: Sequence[Response]) -> None:
+    """Refuse to complete responses that this command sampled by another model of the same name."""
+    assert request.responses is not None
+    record = request.responses.parent / "job.json"
+    if not record.is_file():
+        return
+    wrote = json.loads(record.read_text(encoding="utf-8")).get("models", {})
+    for name in {response.checkpoint for response in responses} & wrote.keys() & request.checkpoints.keys():
+        given = spec_identity(request.checkpoints[name])
+        if given["model"] != wrote[name]["model"]:
+            raise UserError(
+                f"{request.responses}: the model {name!r} that wrote these responses is another one than "
+                f"{request.checkpoints[name]}; give that one, or give this one another name (NAME=SPEC) and "
+                "--completer last"
+            )
 
 
 def _check_prompts(request: MakeRequest, responses: Sequence[Response], tokenizer: Any) -> None:
