@@ -21,7 +21,7 @@ def dry_run(recipe: Recipe) -> str:
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
     from psgpo.models import check_policy_folder, require_peft  # loads torch
-    from psgpo.runs.work import chosen_device
+    from psgpo.runs.opening import chosen_device
 
     if recipe.model.lora is not None:
         require_peft()

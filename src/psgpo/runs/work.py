@@ -56,6 +56,7 @@ from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.networks import arm_networks
+from psgpo.runs.opening import chosen_device, open_sandbox
 from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import BASELINE, embedded, policy_folder
 from psgpo.sampling import HFSampler
@@ -161,7 +162,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
     settings = recipe.arms[arm]
     policy, reference, critic, tokenizer = arm_networks(run, settings)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
-    with _sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox:
         trainer = PpoTrainer(
             policy=policy,
             reference=reference,
@@ -187,7 +188,7 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
     problems = load_problems_jsonl(run.path / "problems" / "label.jsonl")
     parts = run.path / "labels" / "responses"
     checkpoints = _checkpoints(run)
-    with _sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox:
         for number, (name, folder) in enumerate(checkpoints.items()):
             part = parts / f"{number + 1}.jsonl"
             if not part.is_file():
@@ -314,7 +315,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
 def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
     """evaluation/<policy>: pass@k on the test problems."""
     recipe = run.recipe
-    with _sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox:
         evaluate_policy(
             policy_folder(run.path, policy),
             load_problems_jsonl(run.path / "problems" / "test.jsonl"),
@@ -371,7 +372,7 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
     loaded = {checkpoint: _sampler(folder, recipe) for checkpoint, folder in _checkpoints(run).items()}
     folder = run.path / "labels"
     tokenizer = next(iter(loaded.values()))[1]
-    with _sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox:
         labelling = label_responses(
             responses,
             load_problems_jsonl(folder.parent / "problems" / "label.jsonl"),
@@ -429,26 +430,3 @@ def _checkpoints(run: RunDirectory) -> dict[str, Path]:
 def _sampler(folder: Path, recipe: Recipe) -> tuple[HFSampler, PreTrainedTokenizerBase]:
     model, tokenizer = load_policy(folder, device=chosen_device(recipe))
     return HFSampler(model, tokenizer, batch_size=recipe.sampling.batch_size), tokenizer
-
-
-def _sandbox(run: RunDirectory) -> Sandbox:
-    settings = run.recipe.sandbox
-    return Sandbox(
-        timeout=settings.timeout_seconds,
-        memory_mb=settings.memory_mb,
-        cache=run.path / "verdicts.sqlite",
-        allow_unconfined=settings.allow_unconfined,
-    )
-
-
-def chosen_device(recipe: Recipe) -> str:
-    """The PyTorch device of a recipe.
-
-    Raises:
-        UserError: it asks for CUDA where there is none.
-    """
-    if recipe.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("device = 'cuda', but PyTorch finds no CUDA device; set device = 'cpu' or 'auto'")
-    return recipe.device
