@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from ppo_step_memory import peak_kb
 from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.models import TokenValueModel, load_policy
@@ -29,12 +30,6 @@ class NoSandbox:
             for status in (Status.PASSED, Status.WRONG_ANSWER)
         )
         return [right if number % 2 else wrong for number, _ in enumerate(items)]
-
-
-def peak_kb() -> int:
-    """Largest resident size so far. Not `ru_maxrss`, which remembers the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def main() -> None:

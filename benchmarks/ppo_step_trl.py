@@ -14,11 +14,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
-
-def peak_kb() -> int:
-    """Largest resident size so far. Not `ru_maxrss`, which remembers the process that started this one."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
+from ppo_step_memory import peak_kb
 
 
 def main() -> None:

@@ -33,6 +33,15 @@ def named(request):
     return request.param, CausalScorer(PrmScorer(value_model(tokenizer), tokenizer), RECORD)
 
 
+def test_a_program_that_the_context_cannot_hold_is_named(named):
+    _, scorer = named
+    held = scorer._context
+    with pytest.raises(UserError, match=rf"a program for 'add one' has \d+ tokens .* context holds {held}; leave"):
+        scorer.score_lines("add\none", "x = 1\n" * (held + 1))
+    with pytest.raises(UserError, match="a program for 'add one'"):
+        scorer.score_prefixes([("task", "x = 1\n"), ("add one", "x = 1\n" * (held + 1))])
+
+
 @settings(max_examples=60, deadline=None)
 @given(text=TEXTS)
 def test_one_score_per_line_from_the_text_up_to_it(named, text):

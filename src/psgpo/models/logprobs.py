@@ -168,10 +168,7 @@ class _HeadLoss(torch.autograd.Function):
         count = len(hidden_Nd)
         loss = torch.zeros((), dtype=torch.float32, device=hidden_Nd.device)
         entropy_N = torch.zeros(count, dtype=torch.float32, device=hidden_Nd.device)
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        hidden_grad = torch.zeros_like(hidden_Nd) if need_hidden else None
-        weight_grad = torch.zeros_like(weight_Vd, dtype=torch.float32) if need_weight else None
-        bias_grad = torch.zeros_like(bias_V, dtype=torch.float32) if need_bias else None
+        gradients = _Gradients(hidden_Nd, weight_Vd, bias_V, ctx.needs_input_grad[:3])
         with torch.autocast(hidden_Nd.device.type, enabled=False):
             for start in range(0, count, rows):
                 part = slice(start, min(start + rows, count))
@@ -186,15 +183,9 @@ class _HeadLoss(torch.autograd.Function):
                 loss += share.detach()
                 g_C = g_C / temperature
                 grad_CV = exp_CV.mul_((-g_C / sum_C)[:, None]).scatter_add_(1, target_N[part, None], g_C[:, None])
-                grad_CV = grad_CV.to(hidden_Nd.dtype)
-                if hidden_grad is not None:
-                    torch.mm(grad_CV, weight_Vd, out=hidden_grad[part])
-                if weight_grad is not None:
-                    _add_product(weight_grad, grad_CV, hidden_Nd[part])
-                if bias_grad is not None:
-                    bias_grad += grad_CV.sum(0)
+                gradients.add(part, grad_CV)
         ctx.mark_non_differentiable(entropy_N)
-        ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
+        ctx.save_for_backward(*gradients.sums)
         ctx.precision = weight_Vd.dtype
         return loss, entropy_N
 
@@ -210,12 +201,34 @@ class _HeadLoss(torch.autograd.Function):
         return *found, None, None, None, None, None
 
 
-def _add_product(total_Vd: Tensor, grad_CV: Tensor, hidden_Cd: Tensor) -> None:
-    """total += gradᵀ hidden, the sum in float32."""
-    if grad_CV.dtype == torch.float32:
-        total_Vd.addmm_(grad_CV.T, hidden_Cd)
-    else:
-        total_Vd.add_(grad_CV.T @ hidden_Cd)
+class _Gradients:
+    """Sums over chunks of the gradients by hidden states, matrix and bias, each where it is wanted.
+
+    Sums over positions, those of matrix and bias, are kept in float32.
+    """
+
+    def __init__(
+        self, hidden_Nd: Tensor, weight_Vd: Tensor, bias_V: Tensor | None, wanted: tuple[bool, bool, bool]
+    ) -> None:
+        self._hidden_Nd, self._weight_Vd = hidden_Nd, weight_Vd
+        self.sums = (
+            torch.zeros_like(hidden_Nd) if wanted[0] else None,
+            torch.zeros_like(weight_Vd, dtype=torch.float32) if wanted[1] else None,
+            torch.zeros_like(bias_V, dtype=torch.float32) if bias_V is not None and wanted[2] else None,
+        )
+
+    def add(self, part: slice, grad_CV: Tensor) -> None:
+        """The share of the positions `part`, from the gradient by their logits (C, V) before the temperature."""
+        grad_CV = grad_CV.to(self._hidden_Nd.dtype)
+        hidden, weight, bias = self.sums
+        if hidden is not None:
+            torch.mm(grad_CV, self._weight_Vd, out=hidden[part])
+        if weight is not None and grad_CV.dtype == torch.float32:
+            weight.addmm_(grad_CV.T, self._hidden_Nd[part])
+        elif weight is not None:
+            weight.add_(grad_CV.T @ self._hidden_Nd[part])
+        if bias is not None:
+            bias += grad_CV.sum(0)
 
 
 class _HeadLogprobs(torch.autograd.Function):
@@ -257,10 +270,7 @@ class _HeadLogprobs(torch.autograd.Function):
     def backward(ctx: Any, logprob_grad_N: Tensor | None, entropy_grad_N: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden_Nd, weight_Vd, bias_V, target_N, lse_N, entropy_N, kept_NV = ctx.saved_tensors
         count, rows = len(hidden_Nd), ctx.rows
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        hidden_grad = torch.zeros_like(hidden_Nd) if need_hidden else None
-        weight_grad = torch.zeros_like(weight_Vd, dtype=torch.float32) if need_weight else None
-        bias_grad = torch.zeros_like(bias_V, dtype=torch.float32) if need_bias else None
+        gradients = _Gradients(hidden_Nd, weight_Vd, bias_V, ctx.needs_input_grad[:3])
         for start in range(0, count, rows):
             part = slice(start, start + rows)
             if kept_NV is None:
@@ -272,13 +282,8 @@ class _HeadLogprobs(torch.autograd.Function):
             if entropy_grad_N is not None:
                 slope_CV = torch.special.xlogy(p_CV, p_CV).add_(p_CV * entropy_N[part, None])
                 grad_CV.sub_(slope_CV.mul_(entropy_grad_N[part, None]))
-            grad_CV = grad_CV.div_(ctx.temperature).to(hidden_Nd.dtype)
-            if hidden_grad is not None:
-                torch.mm(grad_CV, weight_Vd, out=hidden_grad[part])
-            if weight_grad is not None:
-                _add_product(weight_grad, grad_CV, hidden_Nd[part])
-            if bias_grad is not None:
-                bias_grad += grad_CV.sum(0)
+            gradients.add(part, grad_CV.div_(ctx.temperature))
+        hidden_grad, weight_grad, bias_grad = gradients.sums
         weight_grad = None if weight_grad is None else weight_grad.to(weight_Vd.dtype)
         bias_grad = None if bias_grad is None else bias_grad.to(weight_Vd.dtype)
         return hidden_grad, weight_grad, bias_grad, None, None, None, None

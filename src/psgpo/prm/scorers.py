@@ -102,12 +102,11 @@ class CausalScorer:
             code = self._whole(code)
             aligned = self._ended(code)
             whole = len(items)
-            items.append((prompt, aligned.token_ids, aligned.line_ends))
+            items.append(self._checked(problem, (prompt, aligned.token_ids, aligned.line_ends)))
             places.append([(whole, m) for m in range(len(aligned.line_ends))])
             for m, ids in self._align.alone(aligned, code).items():
                 places[-1][m] = (len(items), 0)
-                items.append((prompt, ids, [len(ids) - 1]))
-        self._check(items)
+                items.append(self._checked(problem, (prompt, ids, [len(ids) - 1])))
         found = self.scorer.score(items)
         scores = [np.array([found[item][k] for item, k in lines], dtype=np.float64) for lines in places]
         return [_margins(row) for row in scores] if self.record.target == "progress" else scores
@@ -116,8 +115,7 @@ class CausalScorer:
         items: list[ScoreItem] = []
         for problem, code in pairs:
             aligned = self._ended(self._whole(code))
-            items.append((self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:]))
-        self._check(items)
+            items.append(self._checked(problem, (self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:])))
         return np.array([row[0] for row in self.scorer.score(items)], dtype=np.float64)
 
     def probabilities(self, problem: str, code: str) -> Scores:
@@ -138,15 +136,18 @@ class CausalScorer:
         ids = encode_prompt(self.scorer.tokenizer, fill(self.record.prompt_template, problem))
         return ids if self.record.max_prompt_tokens is None else ids[: self.record.max_prompt_tokens]
 
-    def _check(self, items: Sequence[ScoreItem]) -> None:
-        longest = max((len(prompt) + len(ids) for prompt, ids, _ in items), default=0)
-        if self._context is not None and longest > self._context:
+    def _checked(self, problem: str, item: ScoreItem) -> ScoreItem:
+        prompt, ids, ends = item
+        which = f"{self._name}: a program for {' '.join(problem.split())[:60]!r}"
+        tokens = len(prompt) + len(ids)
+        if self._context is not None and tokens > self._context:
             raise UserError(
-                f"{self._name}: a program with its problem has {longest} tokens, the model's context holds "
-                f"{self._context}; leave the program out or use a PRM with a longer context"
+                f"{which} has {tokens} tokens with its problem, the model's context holds {self._context}; "
+                "leave the program out or use a PRM with a longer context"
             )
-        if any(len(prompt) + end < 0 for prompt, _, ends in items for end in ends):
-            raise UserError(f"{self._name}: an empty prompt and a line without tokens leave nothing to read")
+        if any(len(prompt) + end < 0 for end in ends):
+            raise UserError(f"{which} has a line without tokens behind an empty prompt: there is nothing to read")
+        return item
 
 
 def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> TextScorer:
