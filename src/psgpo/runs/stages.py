@@ -19,7 +19,7 @@ from psgpo.runs.directory import RunDirectory
 from psgpo.runs.tracking import check_trackers, followed
 
 if TYPE_CHECKING:
-    from psgpo.runs.work import Progress
+    from psgpo.runs.work.shared import Progress
 
 BASELINE = "baseline"
 

@@ -23,7 +23,7 @@ from psgpo.runs.directory import RunDirectory
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker
 
-    from psgpo.runs.work import Progress
+    from psgpo.runs.work.shared import Progress
 
 MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio", "mlflow": "mlflow"}
 """Tracker to the module it needs, named as its package is."""

@@ -1,0 +1,34 @@
+"""Recipes: TOML files, checked whole before anything runs. No torch.
+
+A recipe that loads is a recipe that can run: unknown keys, wrong types and impossible combinations raise
+`UserError` with the key, what was found and what is allowed. The resolved recipe is written into the run directory.
+"""
+
+from __future__ import annotations
+
+from psgpo.config.base import Section
+from psgpo.config.load import load_recipe, parse_recipe
+from psgpo.config.policy import LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
+from psgpo.config.problems import JsonlSource, OpChainSource
+from psgpo.config.recipe import EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
+from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
+
+__all__ = [
+    "ArmSettings",
+    "EvaluationSettings",
+    "JsonlSource",
+    "LabelSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "OpChainSource",
+    "PrmSettings",
+    "Recipe",
+    "RlSettings",
+    "SamplingSettings",
+    "SandboxSettings",
+    "Section",
+    "SftSettings",
+    "TrackingSettings",
+    "load_recipe",
+    "parse_recipe",
+]

@@ -1,0 +1,111 @@
+"""The policy: the model, its fine-tuning, how it is sampled and trained by PPO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Section
+
+
+class LoraSettings(Section):
+    """Adapters of low rank in every linear layer but the heads (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: Positive = 16
+    alpha: PositiveFloat = 32.0
+    """An adapter's output is scaled by alpha / rank."""
+
+
+class ModelSettings(Section):
+    """The policy before SFT."""
+
+    path: Path | None = None
+    """A directory with any `AutoModelForCausalLM` and its tokenizer. Absent: a small decoder is made from the
+    sizes below and its tokenizer trained on the SFT data."""
+    hidden_size: Positive = 64
+    intermediate_size: Positive = 128
+    layers: Positive = 3
+    heads: Positive = 4
+    vocab_size: Annotated[int, Field(ge=258)] = 640
+    max_positions: Positive = 512
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
+    gradient_checkpointing: bool = False
+    """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
+    lora: LoraSettings | None = None
+    """RL and PRM training learn adapters (and a value head), not the weights; SFT learns the weights. The policy with
+    its adapters off is the reference. Saved models have the adapters merged in. Needs `pip install 'psgpo[lora]'`."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError("model.hidden_size must be an even multiple of model.heads")
+        return self
+
+
+class SftSettings(Section):
+    """Supervised fine-tuning. On JSONL problems the data are the reference solutions."""
+
+    examples: Annotated[int, Field(ge=0)] = 24_000
+    """Generated examples (OpChain); 0 starts RL from the model as it is."""
+    operations: Range = (1, 8)
+    epochs: Positive = 1
+    batch_size: Positive = 16
+    optimizer: Literal["adamw", "muon"] = "muon"
+    """muon: hidden matrices by Muon, the rest by AdamW; made for training from scratch. A pretrained model
+    (model.path) is better served by adamw and a small learning rate."""
+    learning_rate: PositiveFloat = 1e-2
+    """Of AdamW."""
+    muon_learning_rate: PositiveFloat = 0.02
+    warmup: Fraction = 0.05
+    """Share of the steps with a rising learning rate; it falls along a cosine after."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`."""
+
+
+class SamplingSettings(Section):
+    """How responses and completions are drawn."""
+
+    temperature: PositiveFloat = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Positive = 256
+    batch_size: Positive = 256
+    """Sequences decoded side by side."""
+
+
+class RlSettings(Section):
+    """PPO. What the paper does not publish is chosen here (see docs/architecture.md)."""
+
+    steps: Positive = 60
+    prompts_per_step: Positive = 64
+    responses_per_prompt: Positive = 1
+    epochs: Positive = 1
+    """Passes over the responses of a step."""
+    minibatches: Positive = 2
+    """Optimizer updates per pass."""
+    microbatch_tokens: Positive | None = None
+    """Padded tokens held at once, at most: a minibatch is worked through in parts of similar length whose gradients
+    add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
+    policy_learning_rate: PositiveFloat = 5e-4
+    critic_learning_rate: PositiveFloat = 1e-3
+    critic_warmup: Annotated[int, Field(ge=0)] = 0
+    """First steps in which only the critic learns."""
+    clip: PositiveFloat = 0.2
+    value_clip: PositiveFloat = 0.5
+    """Half-width of the interval the new value may move in, around the old one."""
+    kl_beta: Annotated[float, Field(ge=0)] = 0.02
+    """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token."""
+    gamma: Fraction = 1.0
+    gae_lambda: Fraction = 0.97
+    whiten_advantages: bool = True
+    whiten_floor: Annotated[float, Field(ge=0)] = 0.1
+    """Least standard deviation that whitening divides by: where every response fails, advantages are the critic's
+    noise, and blowing that up to variance 1 moves the policy at random."""
+    max_grad_norm: PositiveFloat = 1.0
+    value_fit_responses: Positive = 1024
+    """Responses of the first policy that `value_map = "fit"` is fitted on, drawn before the first step."""
+    checkpoints: Positive = 4
+    """Evenly spaced over the run; the baseline's are the ones that are labelled."""

@@ -1,0 +1,109 @@
+"""A whole recipe: its tables together, and what must fit between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from psgpo.config.base import Positive, PositiveFloat, Section
+from psgpo.config.policy import ModelSettings, RlSettings, SamplingSettings, SftSettings
+from psgpo.config.problems import JsonlSource, OpChainSource
+from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
+
+
+class EvaluationSettings(Section):
+    """pass@k on held-out problems."""
+
+    samples: Positive = 8
+    """Responses per problem."""
+    greedy: bool = True
+    """Also one greedy response per problem."""
+    temperature: PositiveFloat = 1.0
+    bootstrap: Positive = 2000
+    """Resamples of problems behind every interval."""
+
+
+class SandboxSettings(Section):
+    """Limits of one untrusted program."""
+
+    timeout_seconds: PositiveFloat = 2.0
+    memory_mb: Annotated[int, Field(ge=64)] = 256
+    allow_unconfined: bool = False
+    """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
+
+
+class TrackingSettings(Section):
+    """Where metrics are shown while a run goes on; `metrics.jsonl` of every stage has them anyway."""
+
+    to: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ("tensorboard",)
+    """`[]`: nowhere. TensorBoard reads the run's folder `tracking/tensorboard`."""
+    project: str | None = None
+    """W&B's, trackio's or MLflow's name for runs that belong together; default: the name of this run."""
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    out: Path
+    """The run directory."""
+    seed: int = 0
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    processes: Positive = 2
+    """Stages run side by side, and label workers."""
+    prompt_template: str = "# {prompt}\n"
+    """What the model reads; `{prompt}` is the problem's text."""
+    problems: Annotated[OpChainSource | JsonlSource, Field(discriminator="kind")]
+    model: ModelSettings = ModelSettings()
+    sft: SftSettings = SftSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    rl: RlSettings = RlSettings()
+    labels: LabelSettings = LabelSettings()
+    prm: dict[str, PrmSettings] = {}  # noqa: RUF012 (pydantic copies it)
+    arms: dict[str, ArmSettings]
+    evaluation: EvaluationSettings = EvaluationSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        if "baseline" not in self.arms or self.arms["baseline"] != ArmSettings():
+            raise ValueError("arms.baseline must be there, without settings: its checkpoints are what is labelled")
+        for name in [*self.arms, *self.prm]:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} names a folder: use letters, digits, '-' and '_'")
+        if "oracle" in self.prm or "sft" in self.arms:
+            raise ValueError("the names prm.oracle and arms.sft are taken; choose another")
+        for arm, settings in self.arms.items():
+            for key, value in (("prm", settings.prm), ("value_init", settings.value_init)):
+                if value is None or value in self.prm or (key == "prm" and value == "oracle"):
+                    continue
+                known = [*self.prm, *(["oracle"] if key == "prm" else [])]
+                raise ValueError(f"arms.{arm}.{key} = {value!r} is not a PRM of this recipe; allowed: {known}")
+            start = self.prm.get(settings.value_init or "")
+            if start is not None and settings.value_map == "probability" and start.target != "sign":
+                raise ValueError(f"arms.{arm}.value_map = 'probability' needs a PRM of target 'sign'")
+            target = None if settings.prm in (None, "oracle") else self.prm[settings.prm].target
+            wanted = {"sum": "sign", "progress": "progress"}.get(settings.line_reward)
+            if target is not None and target != wanted:
+                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {wanted!r}")
+        needs_oracle = any(a.prm == "oracle" for a in self.arms.values())
+        needs_oracle |= any(p.labels == "oracle" for p in self.prm.values())
+        if needs_oracle and self.problems.kind != "opchain":
+            raise ValueError("'oracle' needs problems.kind = 'opchain': only the embedded benchmark has exact labels")
+        if "{prompt}" not in self.prompt_template:
+            raise ValueError("prompt_template must contain {prompt}")
+        if self.rl.prompts_per_step * self.rl.responses_per_prompt % self.rl.minibatches:
+            raise ValueError("rl.minibatches must divide rl.prompts_per_step * rl.responses_per_prompt")
+        if self.rl.steps < self.rl.checkpoints:
+            raise ValueError("rl.checkpoints cannot exceed rl.steps")
+        if self.model.path is not None and self.sft.examples and self.sft.optimizer == "muon":
+            raise ValueError(
+                "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "
+                "sft.optimizer = 'adamw' and sft.learning_rate (1e-5, say), or sft.examples = 0"
+            )
+        if self.model.path is None and self.sft.examples == 0:
+            raise ValueError("a new model (no model.path) needs sft.examples > 0")
+        return self

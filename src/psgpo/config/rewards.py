@@ -1,0 +1,110 @@
+"""Labels, process reward models, and the arms that use them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Section, ordered
+
+
+class LabelSettings(Section):
+    """Line labels by search with rollouts (paper: binary search, K = 20)."""
+
+    strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
+        "binary-search"
+    )
+    """How the last completable line is found, see docs/labels.md."""
+    budget: Positive = 14
+    """noisy, noisy-soft: completions for a response, at most."""
+    hunt: Annotated[int, Field(ge=0)] = 8
+    """splice: completions drawn, at most, to find a first passing program of a problem."""
+    crossover: Annotated[int, Field(ge=0)] = 400
+    """splice: programs judged, at most, that join two failed ones, to find a first passing program of a problem."""
+    k: Positive = 20
+    """Completions per probe, at most; a probe stops at the first that passes."""
+    draw: Positive = 5
+    """Completions of a probe drawn at once."""
+    fill: bool = True
+    """Draw more at once where few probes wait, so that the sampler's batch stays full."""
+    responses_per_problem: Positive = 1
+    """Per checkpoint."""
+    completer: Literal["own", "last", "mixture"] = "own"
+    """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
+    in_flight: Positive = 256
+    """Responses searched side by side, per shard."""
+    unit: Positive = 512
+    """Responses of a unit, at least, where several workers label: what one holds at a time."""
+    shards: Positive = 2
+    """Parts labelled by processes of their own; the labels do not depend on it."""
+    compare_linear: Annotated[int, Field(ge=0)] = 24
+    """Failed responses that a linear scan labels too, for comparison; 0 for none."""
+    holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the labelled problems kept from PRM training, to measure the PRM on."""
+
+
+class PrmSettings(Section):
+    """One process reward model."""
+
+    target: Literal["sign", "progress"]
+    """sign: regression on the labels -1, 0, +1 (paper). progress: on min(m, m*)/T, the fraction done."""
+    labels: Literal["search", "oracle"] = "search"
+    """oracle: exact labels of the embedded benchmark; an upper bound for analysis, clearly not the method."""
+    select: Literal["full", "remove-hard", "medium-only", "revised-only"] = "full"
+    """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
+    medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
+    """medium-only: pass rates strictly between these."""
+    epochs: Positive = 12
+    """At most: the best epoch on a slice of the training problems is kept."""
+    batch_size: Positive = 16
+    learning_rate: PositiveFloat = 2e-3
+    warmup: Fraction = 0.05
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    neutral_labels: bool = True
+    """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Stop after so many epochs without a smaller held-out loss; 0: never. The best epoch is kept either way."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: good and bad lines weigh the same in sum. none: every line weighs the same (paper)."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Targets of `sign` shrink by this share towards 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
+    muon_learning_rate: PositiveFloat = 0.02
+    microbatch_tokens: Positive | None = None
+    """As `rl.microbatch_tokens`; not for n-gram models and encoders."""
+
+    @model_validator(mode="after")
+    def _classes_exist(self) -> Self:
+        if self.target != "sign" and (self.class_weights != "none" or self.label_smoothing):
+            raise ValueError("class_weights and label_smoothing are for target 'sign': progress has no classes")
+        return self
+
+
+class ArmSettings(Section):
+    """One RL run, from the SFT policy."""
+
+    line_reward: Literal["none", "sum", "progress"] = "none"
+    """none: unit tests only. sum: λ/T · R(x, y^(≤m)) at each line end (PSGPO's DenseReward).
+    progress: λ times the increments of the running maximum of R, never negative."""
+    prm: str | None = None
+    """Name of the PRM behind the line reward, or `oracle`: the embedded benchmark's exact labels (upper bound)."""
+    value_init: str | None = None
+    """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
+    value_map: Literal["fit", "probability", "identity"] = "fit"
+    """How a PRM score R starts as a value: fit: a·R + b by least squares on returns of the first policy
+    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R."""
+    lambda_fail: Annotated[float, Field(ge=0)] = 0.25
+    """λ of responses that fail the tests."""
+    lambda_pass: Annotated[float, Field(ge=0)] = 0.025
+    length_norm: bool = True
+    """Divide the sum form by T (paper). Off shows the line-count hack."""
+    neutral_lines: bool = True
+    """No line reward on comments and blank lines. Off shows the comment hack."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.line_reward == "none") != (self.prm is None):
+            raise ValueError("line_reward and prm go together: set both (line_reward 'sum' or 'progress') or neither")
+        return self

@@ -1,0 +1,36 @@
+"""What came out: pass@k and the report."""
+
+from __future__ import annotations
+
+from psgpo.evaluation.evaluate import evaluate_policy
+from psgpo.problems import load_problems_jsonl
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.opening import chosen_device, open_sandbox
+from psgpo.runs.stages import policy_folder
+from psgpo.runs.work.shared import Progress
+
+
+def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
+    """evaluation/<policy>: pass@k on the test problems."""
+    recipe = run.recipe
+    with open_sandbox(run) as sandbox:
+        evaluate_policy(
+            policy_folder(run.path, policy),
+            load_problems_jsonl(run.path / "problems" / "test.jsonl"),
+            sandbox,
+            recipe.evaluation,
+            recipe.sampling,
+            run.path / "evaluation" / policy,
+            prompt_template=recipe.prompt_template,
+            seed=recipe.seed,
+            device=chosen_device(recipe),
+            progress=progress,
+        )
+
+
+def write_report(run: RunDirectory, progress: Progress) -> None:
+    """report/: one page, its figures, summary.json."""
+    from psgpo.report.build import build_report  # loads matplotlib, which no other stage needs
+
+    build_report([run.path], run.path / "report")
+    progress(1, 1)

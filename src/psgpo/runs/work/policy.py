@@ -1,0 +1,156 @@
+"""Problems, and the policies trained on them: fine-tuning and PPO."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedTokenizerBase
+
+from psgpo.config import ArmSettings, JsonlSource
+from psgpo.errors import UserError
+from psgpo.execution import Sandbox
+from psgpo.jsonl import write_json
+from psgpo.models import (
+    create_policy,
+    load_policy,
+    prepare_training,
+    train_tokenizer,
+)
+from psgpo.problems import load_problems_jsonl, save_problems_jsonl
+from psgpo.problems.opchain import measure_strength
+from psgpo.prompts import build_prompt_ids, fill
+from psgpo.records import Problem
+from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.rollout import LineScorer, open_line_scorer
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.networks import arm_networks
+from psgpo.runs.opening import chosen_device, open_sandbox
+from psgpo.runs.splits import load_splits
+from psgpo.runs.stages import embedded
+from psgpo.runs.work.shared import Progress, benchmark
+from psgpo.seeds import derive_seed
+from psgpo.sft import train_sft
+
+TOKENIZER_EXAMPLES = 3_000
+"""SFT examples the tokenizer is trained on."""
+STRENGTH_PROBLEMS = 200
+"""Training problems whose tests are tried on mutants."""
+
+
+def make_problems(run: RunDirectory, progress: Progress) -> None:
+    """problems/{train,label,validation,test}.jsonl, and how strong their tests are (embedded benchmark)."""
+    folder = run.path / "problems"
+    source = run.recipe.problems
+    if isinstance(source, JsonlSource):
+        for split, problems in load_splits(source).items():
+            save_problems_jsonl(folder / f"{split}.jsonl", problems)
+        return
+    chain = benchmark(run.recipe)
+    # Labelled problems are training problems too; their ids may coincide with those of RL.
+    wanted = {
+        "train": ("train", source.train, source.train_operations),
+        "label": ("train", source.label, source.label_operations),
+        "validation": ("validation", source.validation, source.test_operations),
+        "test": ("test", source.test, source.test_operations),
+    }
+    for done, (name, (split, count, operations)) in enumerate(wanted.items()):
+        progress(done, len(wanted) + 1)
+        save_problems_jsonl(folder / f"{name}.jsonl", chain.problems(split, count, operations))
+    problems = load_problems_jsonl(folder / "train.jsonl") + load_problems_jsonl(folder / "label.jsonl")
+    step = max(1, len(problems) // STRENGTH_PROBLEMS)
+    write_json(folder / "strength.json", measure_strength(problems[::step], seed=run.recipe.seed))
+    progress(len(wanted) + 1, len(wanted) + 1)
+
+
+def train_policy(run: RunDirectory, progress: Progress) -> None:
+    """sft/model: the policy RL starts from."""
+    recipe = run.recipe
+    pairs = _sft_pairs(run)
+    if recipe.model.path is not None:
+        model, tokenizer = load_policy(recipe.model.path)
+    else:
+        tokenizer = train_tokenizer(
+            [prompt + text for prompt, text in pairs[:TOKENIZER_EXAMPLES]], recipe.model.vocab_size
+        )
+        model = create_policy(
+            tokenizer,
+            seed=derive_seed(recipe.seed, "policy"),
+            hidden_size=recipe.model.hidden_size,
+            intermediate_size=recipe.model.intermediate_size,
+            num_hidden_layers=recipe.model.layers,
+            num_attention_heads=recipe.model.heads,
+            max_position_embeddings=recipe.model.max_positions,
+        )
+    prepare_training(model, recipe.model, adapt=False)
+    if not pairs:
+        model.save_pretrained(run.path / "sft" / "model")
+        tokenizer.save_pretrained(run.path / "sft" / "model")
+        return
+    train_sft(
+        model,
+        tokenizer,
+        pairs,
+        recipe.sft,
+        out=run.path / "sft",
+        seed=recipe.seed,
+        device=chosen_device(recipe),
+        dtype=recipe.model.dtype,
+        progress=progress,
+    )
+
+
+def train_arm(run: RunDirectory, progress: Progress, arm: str) -> None:
+    """rl/<arm>: one PPO run from the SFT policy."""
+    with arm_trainer(run, arm) as (trainer, prompts):
+        trainer.train(prompts, progress=progress)
+
+
+@contextmanager
+def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[tuple[Problem, tuple[int, ...]]]]]:
+    """The trainer of an arm before its first step, and the (problem, prompt ids) it trains on."""
+    recipe = run.recipe
+    settings = recipe.arms[arm]
+    policy, reference, critic, tokenizer = arm_networks(run, settings)
+    problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
+    with open_sandbox(run) as sandbox:
+        trainer = PpoTrainer(
+            policy=policy,
+            reference=reference,
+            critic=critic,
+            tokenizer=tokenizer,
+            sandbox=sandbox,
+            arm=settings,
+            rl=recipe.rl,
+            sampling=recipe.sampling,
+            out=run.path / "rl" / arm,
+            seed=recipe.seed,
+            scorer=_line_scorer(run, settings, tokenizer, sandbox),
+            device=chosen_device(recipe),
+            dtype=recipe.model.dtype,
+        )
+        prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
+        yield trainer, prompts
+
+
+def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
+    recipe = run.recipe
+    if embedded(recipe):
+        examples = benchmark(recipe).sft_examples(recipe.sft.examples, recipe.sft.operations)
+        pairs = [(example.prompt, example.solution) for example in examples]
+    else:
+        problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
+        pairs = [(p.prompt, p.reference_solution) for p in problems if p.reference_solution][: recipe.sft.examples]
+        if recipe.sft.examples and not pairs:
+            raise UserError(
+                f"{run.path / 'problems' / 'train.jsonl'}: no problem has a reference_solution to fine-tune on; "
+                "add some or set sft.examples = 0"
+            )
+    return [(fill(recipe.prompt_template, prompt), solution) for prompt, solution in pairs]
+
+
+def _line_scorer(
+    run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
+) -> LineScorer | None:
+    prm = run.path / "prm" / str(arm.prm) / "model"
+    return open_line_scorer(arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe))

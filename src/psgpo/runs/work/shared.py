@@ -1,0 +1,53 @@
+"""What several stages do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from psgpo.config import Recipe
+from psgpo.jsonl import read_jsonl
+from psgpo.models import (
+    load_policy,
+)
+from psgpo.problems.opchain import OpChain, OpChainSettings
+from psgpo.records import LineLabels
+from psgpo.runs.opening import chosen_device
+from psgpo.runs.stages import embedded
+from psgpo.sampling import HFSampler
+
+Progress = Callable[[int, int], None]
+"""(done, total)."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one CPU thread: sums, hence results, then do not depend on the caller's setting or the load.
+
+    Stages use several cores by running side by side.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def benchmark(recipe: Recipe) -> OpChain:
+    source = embedded(recipe)
+    assert source is not None
+    return OpChain(OpChainSettings(seed=recipe.seed, sparseness=source.sparseness))
+
+
+def read_labels(path: Path) -> list[LineLabels]:
+    return list(read_jsonl(path, LineLabels.from_json))
+
+
+def opened_sampler(folder: Path, recipe: Recipe) -> tuple[HFSampler, PreTrainedTokenizerBase]:
+    model, tokenizer = load_policy(folder, device=chosen_device(recipe))
+    return HFSampler(model, tokenizer, batch_size=recipe.sampling.batch_size), tokenizer
