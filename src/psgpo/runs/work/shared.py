@@ -52,8 +52,9 @@ def opened_sampler(folder: Path, recipe: Recipe) -> Iterator[tuple[Sampler, PreT
     """A policy's folder as the recipe's engine draws from it, and its tokenizer."""
     sampling = recipe.sampling
     spec = f"{'hf' if sampling.engine == 'transformers' else sampling.engine}:{folder}"
-    options: dict[str, Any] = {"device": chosen_device(recipe), "batch_size": sampling.batch_size}
-    sampler, tokenizer = open_sampler(spec, **options, **sampling.engine_options)
+    options: dict[str, Any] = dict(sampling.engine_options)
+    device, rows = chosen_device(recipe), sampling.batch_size
+    sampler, tokenizer = open_sampler(spec, device=device, batch_size=rows, **options)
     try:
         yield sampler, tokenizer
     finally:
