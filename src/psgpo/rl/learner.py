@@ -76,17 +76,23 @@ class Learner:
         self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
         self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
 
-    @torch.no_grad()
     def ref_logprobs(self, batch: Batch) -> Tensor:
         """(B, S)."""
-        found = torch.zeros_like(batch.old_logprobs)
         # Adapters are switched off once, for all parts.
         with adapters_off(self.policy) if self.reference is None else nullcontext():
-            model = self.reference or self.policy
-            for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-                inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
-                with computing(self.dtype, self.device):
-                    found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
+            return self._logprobs(self.reference or self.policy, batch)
+
+    def policy_logprobs(self, batch: Batch) -> Tensor:
+        """Of the policy as it is, (B, S)."""
+        return self._logprobs(self.policy, batch)
+
+    @torch.no_grad()
+    def _logprobs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        found = torch.zeros_like(batch.old_logprobs)
+        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+            with computing(self.dtype, self.device):
+                found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
         return found
 
     @torch.no_grad()
