@@ -16,9 +16,24 @@ def encode_prompt(tokenizer: Any, text: str) -> tuple[int, ...]:
     return ids
 
 
+SLOT, TRIMMED_SLOT = "{prompt}", "{prompt|trim}"
+"""In a template: the problem's text as it is, and without white space around it."""
+
+
+def has_slot(template: str) -> bool:
+    """Whether the template says where the problem's text goes."""
+    return SLOT in template or TRIMMED_SLOT in template
+
+
 def fill(template: str, prompt: str) -> str:
-    """The template with the problem's text in the place of `{prompt}`; other braces stay as they are."""
-    return template.replace("{prompt}", prompt)
+    """The template with the problem's text in its slot; other braces stay as they are.
+
+    >>> fill("# {prompt|trim}!", " add ")
+    '# add!'
+    """
+    if TRIMMED_SLOT in template:
+        return template.replace(TRIMMED_SLOT, prompt.strip())
+    return template.replace(SLOT, prompt)
 
 
 def build_prompt_ids(tokenizer: Any, template: str, problem: Problem) -> tuple[int, ...]:

@@ -48,7 +48,7 @@ def train(
     template: Annotated[
         str | None,
         typer.Option(
-            help="Problem in the input, with {prompt}; default: as responses were sampled, else it and a newline.",
+            help="chat, or the input with {prompt} in it; default: as responses were sampled, else it and a newline.",
             rich_help_panel=_READING,
         ),
     ] = None,
