@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psgpo.chats import chat_layout
 from psgpo.errors import UserError
-from psgpo.evaluation.job import check_job
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.labeling.identity import spec_identity
 from psgpo.problems.programs import end_of_function

@@ -28,8 +28,8 @@ from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.evaluation.benchmark import Limits, usable_cores
 from psgpo.evaluation.draw import prompt_ids
-from psgpo.evaluation.job import check_job, only_process
 from psgpo.execution import Sandbox
+from psgpo.job import check_job, only_process
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import Labelling, cost_summary, count_labels, sample_responses, write_labels
 from psgpo.labeling.engine import Engine, LabelEngine, OpenEngine
