@@ -27,7 +27,14 @@ from torch import Tensor, nn
 
 from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
-from psgpo.models import TokenValueModel, learned_state, load_learned, load_tokenizer, prepare_training
+from psgpo.models import (
+    TokenValueModel,
+    initial_model,
+    learned_state,
+    load_learned,
+    load_tokenizer,
+    prepare_training,
+)
 from psgpo.optimizers import Muon
 from psgpo.prm.assess import score_examples, scored_response
 from psgpo.prm.card import model_card
@@ -129,15 +136,6 @@ def train_prm(
     publish(out, model_card(settings, best, job, record), record)
     log.close()
     return best
-
-
-def initial_model(init_dir: Path | str, seed: int) -> TokenValueModel:
-    """A fresh head on a causal language model's trunk, or the value model that the folder holds."""
-    config = Path(init_dir) / "config.json"
-    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
-    if any("TokenClassification" in name for name in names or ()):
-        return TokenValueModel.from_pretrained(init_dir)
-    return TokenValueModel.from_policy(init_dir, seed=seed)
 
 
 def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.optim.Optimizer]:
