@@ -87,9 +87,10 @@ def test_micro_batches_add_up_to_one_big_batch(name: str) -> None:
 def test_rows_of_a_micro_batch_are_cut_to_its_longest_and_fit_the_budget() -> None:
     total = [p + r for p, r in LENGTHS]
     seen = []
-    for rows, width in learner()._parts(batch()[0], budget=30):
+    for rows, width, counts in learner()._parts(batch()[0], budget=30):
         assert width == max(total[i] for i in rows.tolist())
         assert width * len(rows) <= 30
+        assert counts
         seen += rows.tolist()
     assert sorted(seen) == list(range(len(LENGTHS)))
 
