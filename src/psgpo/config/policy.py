@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Section
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Schedule, Section
 
 
 class LoraSettings(Section):
@@ -60,7 +60,9 @@ class SftSettings(Section):
     """Of AdamW."""
     muon_learning_rate: PositiveFloat = 0.02
     warmup: Fraction = 0.05
-    """Share of the steps with a rising learning rate; it falls along a cosine after."""
+    """Share of the steps with a rising learning rate."""
+    schedule: Schedule = "cosine"
+    """What the learning rates do after it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     microbatch_tokens: Positive | None = None
     """As `rl.microbatch_tokens`."""
@@ -91,6 +93,10 @@ class RlSettings(Section):
     add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
     policy_learning_rate: PositiveFloat = 5e-4
     critic_learning_rate: PositiveFloat = 1e-3
+    schedule: Schedule = "constant"
+    """What both learning rates do after their warm-up, step by step; the updates of a step share one rate."""
+    warmup: Fraction = 0.0
+    """Share of the steps with rising learning rates."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First steps in which only the critic learns."""
     clip: PositiveFloat = 0.2

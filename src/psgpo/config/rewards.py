@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from psgpo.config.base import Fraction, Positive, PositiveFloat, Section, ordered
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
 
 
 class LabelSettings(Section):
@@ -60,6 +60,8 @@ class PrmSettings(Section):
     batch_size: Positive = 16
     learning_rate: PositiveFloat = 2e-3
     warmup: Fraction = 0.05
+    schedule: Schedule = "cosine"
+    """As `sft.schedule`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     neutral_labels: bool = True
     """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""

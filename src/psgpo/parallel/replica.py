@@ -162,6 +162,7 @@ def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> Non
     for module in root.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
     root.run_whole = MethodType(lambda _self, call: call(), root)
     register_fsdp_forward_method(root, "run_whole")
 

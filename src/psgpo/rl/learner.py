@@ -26,7 +26,7 @@ from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, opti
 from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
-from psgpo.training import computing, shared_batches
+from psgpo.training import computing, rate_factor, set_rates, shared_batches
 
 FORWARD_TOKENS = 8192
 """Padded tokens of a forward pass without gradient, at most, where the settings name no number."""
@@ -115,8 +115,11 @@ class Learner:
         return self.team.sum(found)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
-        """`epochs` passes of `minibatches` updates of policy and critic; means of the losses and norms."""
+        """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
         sums: dict[str, float] = defaultdict(float)
+        peaks = self.rl.policy_learning_rate, self.rl.critic_learning_rate
+        factor = rate_factor(self.rl.schedule, step, steps=self.rl.steps, warmup=self.rl.warmup)
+        set_rates([self.policy_optimizer, self.critic_optimizer], peaks, factor)
         self.policy.train()
         self.critic.train()
         for epoch in range(self.rl.epochs):
@@ -129,7 +132,8 @@ class Learner:
         self.policy.eval()
         self.critic.eval()
         updates = self.rl.epochs * self.rl.minibatches
-        return {name: total / updates for name, total in self.team.totals(sums).items()}
+        means = {name: total / updates for name, total in self.team.totals(sums).items()}
+        return means | {"learning_rate": peaks[0] * factor, "critic_learning_rate": peaks[1] * factor}
 
     def state(self) -> dict[str, dict]:
         """What an interrupted run goes on from."""
