@@ -12,6 +12,7 @@ gathered while it computes. The gradient is summed, not averaged, after every mi
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -163,6 +164,8 @@ def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> Non
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
+    # What comes out of a value model is squeezed into a new tensor, never changed in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     root.run_whole = MethodType(lambda _self, call: call(), root)
     register_fsdp_forward_method(root, "run_whole")
 

@@ -1,4 +1,4 @@
-"""Processes that train together, for tests: started from a server that has loaded PyTorch once, and never left hanging."""
+"""Processes that train together, for tests: forked from a server that has loaded PyTorch once, never left hanging."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def together(work: Callable[..., Any], size: int, folder: Path, *arguments: Any)
         AssertionError: one failed or hangs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["parallel_world", "psgpo.rl.ppo", "psgpo.prm.train", "psgpo.sft"])
+    preload = ["psgpo.rl.ppo", "psgpo.sft", "torch.distributed.tensor", "torch.distributed.fsdp", "peft"]
+    context.set_forkserver_preload(["parallel_world", *preload])
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     processes = [
