@@ -25,43 +25,58 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def speaks() -> bool:
+    """Whether this process is the one that says what all of them do."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def ended_together() -> Iterator[None]:
     """Join the other processes for the time of the body. An error in one of them ends all, and is said once.
 
-    The launcher ends the others when a process ends; this process ends hard after an error, because a collective
-    that waits for it would keep the others.
+    The launcher ends the others when a process ends. After an error this process ends hard: a tidy end could wait for
+    those that wait for it.
 
     Raises:
         UserError: the processes are on several machines.
     """
-    # A handler in Python would wait for the collective that this process may be in.
+    # A handler in Python would not run before the collective that this process may be in is over.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     status: object = 1
     try:
         with reported():
             join()
-            try:
+            with _said_once():
                 yield
-            except BaseException:
-                if not _first_to_fail():
-                    time.sleep(LAST_WORDS)
-                    sys.exit(1)
-                raise
         leave()
         return
     except SystemExit as ending:
-        if ending.code in (None, 0):
+        if not ending.code:
             leave()
             raise
-        if isinstance(ending.code, str):
-            sys.stderr.write(f"{ending.code}\n")
         status = ending.code
+        if isinstance(status, str):
+            sys.stderr.write(f"{status}\n")
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status if isinstance(status, int) else 1)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Errors of this process, unless another failed before: then ours is that it is gone."""
+    try:
+        yield
+    except SystemExit as ending:
+        if ending.code and not _first_to_fail():
+            sys.exit(1)
+        raise
+    except BaseException:
+        if not _first_to_fail():
+            sys.exit(1)
+        raise
 
 
 def join() -> None:
@@ -95,10 +110,13 @@ def leave() -> None:
 
 
 def _first_to_fail() -> bool:
-    """True in the first process that asks: the error of the others is that this one is gone."""
+    """True in the first process that asks. In others after a while: the launcher ends all when one ends."""
     import torch.distributed as dist
 
     try:
-        return int(dist.distributed_c10d._get_default_store().add("psgpo/failed", 1)) == 1
-    except Exception:  # the store went with the process that held it: the main one, or the launcher
-        return False
+        first = int(dist.distributed_c10d._get_default_store().add("psgpo/failed", 1)) == 1
+    except Exception:  # the store went with the process that held it, which has failed before
+        first = False
+    if not first:
+        time.sleep(LAST_WORDS)
+    return first

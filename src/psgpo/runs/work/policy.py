@@ -25,7 +25,7 @@ from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.networks import arm_networks
-from psgpo.runs.opening import chosen_device, open_sandbox
+from psgpo.runs.opening import chosen_device, open_sandbox, training_team
 from psgpo.runs.splits import load_splits
 from psgpo.runs.stages import embedded
 from psgpo.runs.work.shared import Progress, benchmark
@@ -83,9 +83,11 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             max_position_embeddings=recipe.model.max_positions,
         )
     prepare_training(model, recipe.model, adapt=False)
+    team = training_team(recipe)
     if not pairs:
-        model.save_pretrained(run.path / "sft" / "model")
-        tokenizer.save_pretrained(run.path / "sft" / "model")
+        if team.is_main:
+            model.save_pretrained(run.path / "sft" / "model")
+            tokenizer.save_pretrained(run.path / "sft" / "model")
         return
     train_sft(
         model,
@@ -96,6 +98,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         seed=recipe.seed,
         device=chosen_device(recipe),
         dtype=recipe.model.dtype,
+        team=team,
         progress=progress,
     )
 
@@ -128,6 +131,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
             device=chosen_device(recipe),
             dtype=recipe.model.dtype,
+            team=training_team(recipe),
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         yield trainer, prompts
