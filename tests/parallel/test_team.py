@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from parallel_world import together
 
+from parallel_world import together
 from psgpo.parallel import team as teams
 from psgpo.parallel.team import ALONE, Team, current_team
 

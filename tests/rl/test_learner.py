@@ -12,6 +12,7 @@ from psgpo.config import ModelSettings, RlSettings
 from psgpo.models import TokenValueModel, prepare_training
 from psgpo.rl.learner import Learner
 
+
 def learner(name: str = "llama", *, dtype: str = "float32", recompute: bool = False, **rl: Any) -> Learner:
     made = [policy(name), policy(name)]
     critic = TokenValueModel.from_policy(policy(name), head_init="normal", seed=2)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from learner_world import batch, policy
-from parallel_world import together
 
+from parallel_world import together
 from psgpo.config import LoraSettings, ModelSettings, RlSettings
 from psgpo.models import TokenValueModel, prepare_training
 from psgpo.parallel.team import current_team

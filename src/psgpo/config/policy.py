@@ -76,6 +76,17 @@ class SamplingSettings(Section):
     max_new_tokens: Positive = 256
     batch_size: Positive = 256
     """Sequences decoded side by side."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What draws them, in PPO, for labels and for evaluation. vllm: in an environment that has it, with the weights of
+    the policy handed over before every PPO step; see docs/samplers.md."""
+    engine_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """vllm: arguments of `vllm.LLM`: `max_model_len`, `gpu_memory_utilization` (the trainer needs the rest), others."""
+
+    @model_validator(mode="after")
+    def _options_have_an_engine(self) -> Self:
+        if self.engine_options and self.engine != "vllm":
+            raise ValueError("sampling.engine_options are vLLM's: set sampling.engine = 'vllm' or remove them")
+        return self
 
 
 class RlSettings(Section):

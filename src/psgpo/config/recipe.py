@@ -115,7 +115,7 @@ class Recipe(Section):
         muon = ["sft"] if self.sft.examples and self.sft.optimizer == "muon" else []
         muon += [f"prm.{name}" for name, settings in self.prm.items() if settings.optimizer == "muon"]
         if self.parallel.strategy == "fsdp" and muon:
-            raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices; with parallel.strategy 'fsdp' use adamw")
+            raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
         return self

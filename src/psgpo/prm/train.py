@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -167,7 +166,8 @@ def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.opt
 
 def open_log(out: Path, *, writes: bool = True) -> ResumableLog:
     """The log of a training, cleared of an attempt that died before its first state. See `ResumableLog`."""
-    if writes and not (out / "state.pt").is_file():  # nothing to go on from: rows of an attempt that died early would stay
+    if writes and not (out / "state.pt").is_file():
+        # Nothing to go on from: rows of an attempt that died early would stay.
         (out / "metrics.jsonl").unlink(missing_ok=True)
     return ResumableLog(out, writes=writes)
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from psgpo.config import PrmSettings
+from psgpo.config import LoraSettings, ModelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.prm.calibrate import METHODS
 from psgpo.prm.record import Kind, Scope, ScorerRecord, Target
@@ -104,6 +104,27 @@ def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int |
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UserError(f"--{name} {first.get('input')!r}: {first['msg']}") from None
+
+
+def chosen_compute(
+    kind: str, *, dtype: str | None, gradient_checkpointing: bool, lora_rank: int | None
+) -> ModelSettings:
+    """How a causal PRM computes while it learns.
+
+    Raises:
+        UserError: an unknown type, or an option that this kind does not have.
+    """
+    given = {"--dtype": dtype is not None, "--gradient-checkpointing": gradient_checkpointing}
+    wrong = [name for name, there in (given | {"--lora-rank": lora_rank is not None}).items() if there]
+    if wrong and kind != "causal":
+        raise UserError(f"{', '.join(wrong)}: for --kind causal; kind {kind} trains in float32, all its weights")
+    if dtype not in (None, *get_args(ModelSettings.model_fields["dtype"].annotation)):
+        raise UserError(f"--dtype {dtype!r}: write float32 or bfloat16")
+    adapters = {} if lora_rank is None else {"lora": LoraSettings(rank=lora_rank, alpha=2.0 * lora_rank)}
+    chosen = {} if dtype is None else {"dtype": dtype}
+    return ModelSettings.model_validate(
+        {**chosen, **adapters, "gradient_checkpointing": gradient_checkpointing}, strict=False
+    )
 
 
 def check_shares(holdout: float, choosing: float) -> None:

@@ -87,21 +87,26 @@ class Learner:
         self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
         self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
 
-    @torch.no_grad()
     def ref_logprobs(self, batch: Batch) -> Tensor:
         """(B, S)."""
-        found = torch.zeros_like(batch.old_logprobs)
         # Adapters are switched off once, for all parts.
         with adapters_off(self.policy) if self.reference is None else nullcontext():
-            for rows, width, counts in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-                inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
-                with computing(self.dtype, self.device):
-                    forward = partial(
-                        token_logprobs, self.ref_replica.network, *inputs, temperature=self.temperature
-                    )
-                    logprobs, _ = self.ref_replica.run(forward)
-                if counts:
-                    found[rows, :width] = logprobs
+            return self._logprobs(self.ref_replica, batch)
+
+    def policy_logprobs(self, batch: Batch) -> Tensor:
+        """Of the policy as it is, (B, S)."""
+        return self._logprobs(self.policy_replica, batch)
+
+    @torch.no_grad()
+    def _logprobs(self, replica: Replica[PreTrainedModel], batch: Batch) -> Tensor:
+        found = torch.zeros_like(batch.old_logprobs)
+        for rows, width, counts in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+            with computing(self.dtype, self.device):
+                forward = partial(token_logprobs, replica.network, *inputs, temperature=self.temperature)
+                logprobs, _ = replica.run(forward)
+            if counts:
+                found[rows, :width] = logprobs
         return self.team.sum(found)
 
     @torch.no_grad()

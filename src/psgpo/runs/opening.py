@@ -40,7 +40,7 @@ def chosen_device(recipe: Recipe) -> str:
         return "cuda"
     place, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if place >= gpus:
-        raise UserError(f"{place + 1} processes or more for {gpus} GPUs; launch one for each GPU, or set device = 'cpu'")
+        raise UserError(f"more than {place} processes for {gpus} GPUs; launch one for each, or set device = 'cpu'")
     return f"cuda:{place}"
 
 

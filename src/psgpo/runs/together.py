@@ -11,29 +11,37 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 
+from psgpo.errors import UserError
 from psgpo.parallel.team import current_team
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import stages_to_do
 from psgpo.runs.progress import StageProgress
-from psgpo.runs.stages import run_stage, stage_graph
+from psgpo.runs.stages import Stage, run_stage, stage_graph
 
 SPOKEN_EVERY = 15.0
 """Seconds between two lines about one stage."""
 
 
 def run_together(run: RunDirectory, targets: list[str] | None) -> None:
-    """As `psgpo.runs.orchestrate.run_stages`; called by all processes."""
+    """As `psgpo.runs.orchestrate.run_stages`; called by all processes.
+
+    Raises:
+        UserError: the recipe wants vLLM, which makes processes of its own.
+    """
+    if run.recipe.sampling.engine != "transformers":
+        raise UserError("sampling.engine = 'vllm' draws for one process; under a launcher set 'transformers'")
     team = current_team()
     todo = team.on_main(lambda: list(stages_to_do(run, targets)))
     graph = stage_graph(run.recipe)
     while todo:
-        ready = team.on_main(lambda: [name for name in todo if all(run.stage_done(need) for need in graph[name].needs)])
-        assert ready, f"none of {todo} can start"
+        # Whatever this process sees on the disk, all start the same.
+        ready = team.on_main(partial(_startable, run, [graph[name] for name in todo]))
         # Trainings first: the other stages gather meanwhile, and more of them can be dealt out at once.
         now = [name for name in ready if graph[name].together][:1]
         if now:
@@ -44,6 +52,12 @@ def run_together(run: RunDirectory, targets: list[str] | None) -> None:
                 _work(run, name)
         team.wait()
         todo = [name for name in todo if name not in now]
+
+
+def _startable(run: RunDirectory, todo: list[Stage]) -> list[str]:
+    ready = [stage.name for stage in todo if all(run.stage_done(need) for need in stage.needs)]
+    assert ready, f"none of {todo} can start"
+    return ready
 
 
 def _work(run: RunDirectory, name: str, *, follows: bool = False) -> None:

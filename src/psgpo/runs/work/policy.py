@@ -27,8 +27,9 @@ from psgpo.runs.directory import RunDirectory
 from psgpo.runs.networks import arm_networks
 from psgpo.runs.opening import chosen_device, open_sandbox, training_team
 from psgpo.runs.splits import load_splits
-from psgpo.runs.stages import embedded
-from psgpo.runs.work.shared import Progress, benchmark
+from psgpo.runs.stages import embedded, policy_folder
+from psgpo.runs.work.shared import Progress, benchmark, opened_sampler
+from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
 from psgpo.sft import train_sft
 
@@ -116,7 +117,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
     settings = recipe.arms[arm]
     policy, reference, critic, tokenizer = arm_networks(run, settings)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
-    with open_sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox, _rollout_engine(run) as engine:
         trainer = PpoTrainer(
             policy=policy,
             reference=reference,
@@ -129,12 +130,24 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             out=run.path / "rl" / arm,
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
+            engine=engine,
             device=chosen_device(recipe),
             dtype=recipe.model.dtype,
             team=training_team(recipe),
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         yield trainer, prompts
+
+
+@contextmanager
+def _rollout_engine(run: RunDirectory) -> Iterator[VllmSampler | None]:
+    """vLLM with the sizes of the policy that every arm starts from, where the recipe wants it."""
+    if run.recipe.sampling.engine != "vllm":
+        yield None
+        return
+    with opened_sampler(policy_folder(run.path, "sft"), run.recipe) as (sampler, _):
+        assert isinstance(sampler, VllmSampler)
+        yield sampler
 
 
 def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
