@@ -48,7 +48,7 @@ def train(
     template: Annotated[
         str | None,
         typer.Option(
-            help="Problem in the input, with {prompt}; default: as responses were sampled, else it and a newline.",
+            help="chat, or the input with {prompt} in it; default: as responses were sampled, else it and a newline.",
             rich_help_panel=_READING,
         ),
     ] = None,
@@ -118,7 +118,7 @@ def train(
 
     The same command again goes on after the last epoch. `psgpo prm eval --held-out` with the same share measures more.
     """
-    from psgpo.evaluation.job import only_process
+    from psgpo.job import only_process
     from psgpo.prm.build import PrmJob, build_prm
     from psgpo.prm.texts import data_file, recognised
     from psgpo.prm.train_options import check_shares, chosen_compute, chosen_record, chosen_settings
@@ -212,7 +212,7 @@ def evaluate(
 
     The same command again goes on where it stopped.
     """
-    from psgpo.evaluation.job import only_process
+    from psgpo.job import only_process
     from psgpo.prm.data import load_exact
     from psgpo.prm.evaluation.programs import load_eval_programs
     from psgpo.prm.evaluation.readers import PolicyReader, PrmReader, Reader

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
+from psgpo.job import check_job
 from psgpo.jsonl import finite, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
-from psgpo.mutation.run import check_job
 from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out

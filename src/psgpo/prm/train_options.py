@@ -8,10 +8,14 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from psgpo.chats import chat_layout
 from psgpo.config import LoraSettings, ModelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.prm.calibrate import METHODS
 from psgpo.prm.record import Kind, Scope, ScorerRecord, Target
+from psgpo.prompts import has_slot
+
+CHAT = "chat"
 
 
 def chosen_record(
@@ -27,7 +31,8 @@ def chosen_record(
     """What the folder will say of itself.
 
     Args:
-        template: None for the usual one: the problem and a newline, of an encoder the problem alone.
+        template: None for the usual one: the problem and a newline, of an encoder the problem alone. `chat`: the chat
+            template of the tokenizer in `init`.
 
     Raises:
         UserError: an unknown word, or options that do not go together.
@@ -51,10 +56,12 @@ def chosen_record(
     if template is not None and kind == "ngrams":
         raise UserError("--template: an n-gram model reads the problem's words as they are; leave it out")
     template = template if template is not None else "{prompt}\n" if kind == "causal" else "{prompt}"
-    if "{prompt}" not in template:
-        raise UserError(f"--template {template!r} lacks {{prompt}}")
+    if template != CHAT and not has_slot(template):
+        raise UserError(f"--template {template!r} lacks {{prompt}}; write chat, or a template with it")
     if init is not None:
         _check_architecture(kind, init)
+    if template == CHAT:
+        template = _chat_of(kind, init)
     target: Target = "sign" if kind == "causal" else "correct"
     return ScorerRecord(
         kind=kind,  # type: ignore[arg-type]
@@ -65,6 +72,14 @@ def chosen_record(
         max_prompt_tokens=max_prompt_tokens,
         max_tokens=max_tokens,
     )
+
+
+def _chat_of(kind: str, init: Path | None) -> str:
+    if kind != "causal" or init is None:
+        raise UserError(f"--template chat is for causal models; kind {kind} has no chat")
+    from psgpo.models import load_tokenizer  # loads torch
+
+    return chat_layout(load_tokenizer(init))
 
 
 def _check_architecture(kind: str, init: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from psgpo.chats import recipe_template
 from psgpo.config import JsonlSource, Recipe
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.splits import load_splits
@@ -20,7 +21,7 @@ def dry_run(recipe: Recipe) -> str:
     """
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
-    from psgpo.models import check_policy_folder, require_peft  # loads torch
+    from psgpo.models import check_policy_folder, load_tokenizer, require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
 
     if recipe.model.lora is not None:
@@ -32,6 +33,7 @@ def dry_run(recipe: Recipe) -> str:
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
     if recipe.model.path is not None:
         said += [f"model: {check_policy_folder(recipe.model.path, context=recipe.sampling.max_new_tokens)}"]
+        recipe_template(recipe, load_tokenizer(recipe.model.path))
     if isinstance(recipe.problems, JsonlSource):
         counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}
         said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]

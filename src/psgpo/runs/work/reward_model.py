@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from psgpo.chats import recipe_template
 from psgpo.labeling import (
     refuse_other_tokenizer,
     select_labels,
@@ -35,7 +36,8 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
     start = policy_folder(run.path, "sft")
     file = run.path / "labels" / "labels.jsonl"
     labels = read_labels(file)
-    refuse_other_tokenizer(labels, load_tokenizer(start), str(file))
+    tokenizer = load_tokenizer(start)
+    refuse_other_tokenizer(labels, tokenizer, str(file))
     exact = load_exact(run.path / "labels" / "exact.jsonl") if embedded(run.recipe) else None
     examples = build_examples(labels, settings, exact)
     holdout = run.recipe.labels.holdout
@@ -52,7 +54,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         kind="causal",
         scope="line",
         target=settings.target,
-        prompt_template=run.recipe.prompt_template,
+        prompt_template=recipe_template(run.recipe, tokenizer),
         threshold=0.0,
     )
     team = training_team(run.recipe)
