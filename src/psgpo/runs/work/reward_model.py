@@ -21,7 +21,7 @@ from psgpo.prm import (
     train_prm,
 )
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.opening import chosen_device
+from psgpo.runs.opening import chosen_device, training_team
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, read_labels
 from psgpo.seeds import derive_seed
@@ -57,6 +57,7 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         prompt_template=recipe_template(run.recipe, tokenizer),
         threshold=0.0,
     )
+    team = training_team(run.recipe)
     train_prm(
         start,
         train,
@@ -67,8 +68,11 @@ def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None
         seed=seed,
         device=device,
         compute=run.recipe.model,
+        team=team,
         progress=progress,
     )
+    if not team.is_main:
+        return
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),
