@@ -120,7 +120,7 @@ class PpoTrainer:
         targets = self._targets(batch, rewards)
         update = self.learner.update(step, batch, targets)
         clock("update")
-        metrics = _rollout_metrics(rollouts, line_reward_L)
+        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
         metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
         metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
         metrics["reward_total"] = float(rewards.sum()) / len(rollouts)
@@ -162,7 +162,7 @@ class PpoTrainer:
             response = slice(len(rollout.prompt_ids), len(rows[b]))
             mask[b, response] = 1.0
             old_logprobs[b, response] = torch.tensor(rollout.logprobs)
-            reward_T = rewarded_tokens(rollout, line_reward)
+            reward_T = rewarded_tokens(rollout, line_reward, self.arm)
             rewards[b, response] = torch.tensor(reward_T, dtype=torch.float32)
         return Batch(
             input_ids=input_ids,
@@ -242,7 +242,9 @@ class PhaseClock:
         return dict(self._phases) | {"seconds_step": self._last - self._started}
 
 
-def _rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Metrics:
+def _rollout_metrics(
+    rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray], unit_test_reward: float
+) -> Metrics:
     passed_B = np.array([rollout.verdict.passed for rollout in rollouts])
     line_total_B = np.array([reward.sum() for reward in line_reward_L])
     lines = sum(len(rollout.neutral) for rollout in rollouts)
@@ -252,7 +254,7 @@ def _rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.nda
     return {
         "pass_rate": float(passed_B.mean()),
         "all_fail_share": 1 - float(np.mean(list(by_problem.values()))),
-        "reward_unit_test": float(passed_B.mean()),
+        "reward_unit_test": unit_test_reward * float(passed_B.mean()),
         "reward_lines": float(line_total_B.mean()),
         "line_reward_pass": float(line_total_B[passed_B].mean()) if passed_B.any() else float("nan"),
         "line_reward_fail": float(line_total_B[~passed_B].mean()) if not passed_B.all() else float("nan"),

@@ -3,6 +3,8 @@
     problems -> sft -> rl-baseline -> responses -> labels-1..N -> labels -> prm-<name> -> rl-<arm>
              -> evaluate-<policy> -> report
 
+With labels from mutants, `mutants` stands for the three label stages and needs the problems alone.
+
 Every stage can be killed at any moment and run again; what it had computed stays.
 """
 
@@ -52,7 +54,10 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     # The embedded benchmark's SFT data come from the seed, not from the problems.
     add("sft", [] if embedded(recipe) else ["problems"], "train_policy")
     add(f"rl-{BASELINE}", ["problems", "sft"], "train_arm", BASELINE)
-    if recipe.prm:
+    labels = "labels" if recipe.labels.source == "search" else "mutants"
+    if recipe.prm and recipe.labels.source == "mutation":
+        add("mutants", ["problems"], "make_mutants")
+    elif recipe.prm:
         shards = [f"labels-{number}" for number in range(1, recipe.labels.shards + 1)]
         add("responses", [f"rl-{BASELINE}"], "sample_labelled_responses")
         for number, shard in enumerate(shards):
@@ -61,8 +66,10 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
         if linear:
             add("labels-linear", ["responses"], "label_linear")
         add("labels", [*shards, *linear], "merge_labels")
-    for name in recipe.prm:
-        add(f"prm-{name}", ["labels"], "train_reward_model", name)
+    for name, prm in recipe.prm.items():
+        # One that starts from the SFT policy needs it; a search has seen to that already.
+        first = ["sft"] if labels == "mutants" and prm.kind == "causal" and prm.init is None else []
+        add(f"prm-{name}", [labels, *first], "train_reward_model", name)
     for arm, settings in recipe.arms.items():
         if arm != BASELINE:
             prms = {settings.prm, settings.value_init} - {None, "oracle"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from psgpo.evaluation.evaluate import evaluate_policy
+from psgpo.evaluation.sets import load_sets
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.opening import chosen_device, open_sandbox
@@ -25,6 +26,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
             seed=recipe.seed,
             device=chosen_device(recipe),
             progress=progress,
+            tests=load_sets(run.path / "problems"),
         )
 
 
