@@ -19,7 +19,7 @@ from psgpo.models import right_pad, token_loss
 from psgpo.optimizers import make_optimizers
 from psgpo.prompts import encode_prompt
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, computing, length_buckets, token_batches, warmup_cosine
+from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, token_batches
 
 
 def train_sft(
@@ -68,9 +68,8 @@ def train_sft(
     started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
     for step in range(log.step, len(batches)):
         chosen = [examples[index] for index in batches[step]]
-        factor = warmup_cosine(step, steps=len(batches), warmup=settings.warmup)
-        for optimizer, rate in zip(optimizers, base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * factor
+        factor = rate_factor(settings.schedule, step, steps=len(batches), warmup=settings.warmup)
+        set_rates(optimizers, base_rates, factor)
         model.zero_grad()
         loss, marked = _backward(model, chosen, tokenizer.pad_token_id, settings.microbatch_tokens, dtype)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

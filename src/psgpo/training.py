@@ -11,15 +11,32 @@ from typing import Any
 import numpy as np
 import torch
 
+from psgpo.config.base import Schedule
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 
 
-def warmup_cosine(step: int, *, steps: int, warmup: float) -> float:
-    """Learning-rate factor of `step` (from 0): linear to 1 over the first `warmup` share, then a cosine to 0."""
+def rate_factor(schedule: Schedule, step: int, *, steps: int, warmup: float) -> float:
+    """Learning-rate factor of `step` (from 0) of `steps`: linear to 1 over the first `warmup` share, then `schedule`.
+
+    It depends on nothing else, so a resumed training needs no state of a scheduler.
+
+    >>> [rate_factor("linear", step, steps=5, warmup=0.4) for step in range(5)]
+    [0.5, 1.0, 1.0, 0.6666666666666667, 0.33333333333333337]
+    """
     rising = max(1, round(steps * warmup))
     if step < rising:
         return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+    done = (step - rising) / max(1, steps - rising)
+    if schedule == "constant":
+        return 1.0
+    return 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float], factor: float) -> None:
+    """Give every optimizer its peak rate times `factor`."""
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * factor
 
 
 def length_buckets(lengths: Sequence[int], batch_size: int, rng: np.random.Generator) -> list[list[int]]:

@@ -105,10 +105,11 @@ def test_the_launch_script_fills_in_its_folder(exported: Path, tmp_path: Path) -
         ("both", Cluster(gpus=1, tensor_parallel=2), {}, "does not divide 1 GPUs"),
         ("both", ONE_GPU, {"prompts_per_step": 6, "minibatches": 4}, "the second must divide the first"),
         ("both", ONE_GPU, {"prompts_per_step": 64}, "would never start"),
+        ("both", ONE_GPU, {"schedule": "linear"}, "verl has 'constant' and 'cosine'"),
     ],
 )
 def test_what_verl_would_stop_at_is_refused_first(
-    arm: str, cluster: Cluster, rl: dict[str, int], message: str, run: RunDirectory, tmp_path: Path
+    arm: str, cluster: Cluster, rl: dict[str, object], message: str, run: RunDirectory, tmp_path: Path
 ) -> None:
     recipe = run.recipe.model_copy(update={"rl": run.recipe.rl.model_copy(update=rl)})
     with pytest.raises(UserError, match=message):

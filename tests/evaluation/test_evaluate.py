@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -173,8 +174,10 @@ class Script:
 
 def test_scripted_programs_in_the_real_sandbox(policy_dir, tmp_path):
     with Sandbox() as sandbox:
-        sampler = Script(load_tokenizer(policy_dir))
-        summary = evaluate(policy_dir, tmp_path / "sft", problems=PROBLEMS[:4], sandbox=sandbox, sampler=sampler)
+        tokenizer = load_tokenizer(policy_dir)
+        scripted = nullcontext((Script(tokenizer), tokenizer))
+        options = {"problems": PROBLEMS[:4], "sandbox": sandbox, "open_policy": lambda: scripted}
+        summary = evaluate(policy_dir, tmp_path / "sft", **options)
     # Every test asks for solve(1) == 2, and only the answer to "add 1" adds 1.
     results = read_results(tmp_path / "sft" / "samples.jsonl")
     assert results == {"p0": [False] * 4, "p1": [True] * 4, "p2": [False] * 4, "p3": [False] * 4}

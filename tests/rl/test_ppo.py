@@ -165,6 +165,32 @@ class KilledError(Exception):
     pass
 
 
+def test_a_schedule_scales_both_rates_and_resumes_exactly(world: World, tmp_path: Path) -> None:
+    settings = RL.model_copy(update={"steps": 4, "schedule": "linear", "warmup": 0.5})
+    whole = world.trainer(tmp_path / "a", dense(), rl=settings)
+    whole.train(world.prompts)
+
+    def kill(done: int, _total: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        world.trainer(tmp_path / "b", dense(), rl=settings).train(world.prompts, progress=kill)
+    again = world.trainer(tmp_path / "b", dense(), rl=settings)
+    again.train(world.prompts)
+    for run in "ab":
+        rows = metrics(tmp_path / run)
+        assert [row["learning_rate"] for row in rows] == [0.005, 0.01, 0.01, 0.005]
+        assert [row["critic_learning_rate"] for row in rows] == [0.0005, 0.001, 0.001, 0.0005]
+    one, two = weights(whole), weights(again)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    constant = world.trainer(tmp_path / "c", dense(), rl=RL.model_copy(update={"steps": 4}))
+    constant.train(world.prompts)
+    assert {row["learning_rate"] for row in metrics(tmp_path / "c")} == {RL.policy_learning_rate}
+    moved = weights(constant)
+    assert not all(torch.equal(one[key], moved[key]) for key in one)
+
+
 def test_adapters_resume_to_the_same_policy_and_are_saved_merged(world: World, tmp_path: Path) -> None:
     lora = LoraSettings(rank=4)
     settings = RL.model_copy(update={"steps": 3})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -18,6 +18,8 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(ordered)]
+Schedule = Literal["constant", "linear", "cosine"]
+"""How a learning rate goes on after its warm-up: it stays, or falls to 0 along a line or a cosine."""
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Section
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Schedule, Section
 
 
 class LoraSettings(Section):
@@ -60,7 +60,9 @@ class SftSettings(Section):
     """Of AdamW."""
     muon_learning_rate: PositiveFloat = 0.02
     warmup: Fraction = 0.05
-    """Share of the steps with a rising learning rate; it falls along a cosine after."""
+    """Share of the steps with a rising learning rate."""
+    schedule: Schedule = "cosine"
+    """What the learning rates do after it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     microbatch_tokens: Positive | None = None
     """As `rl.microbatch_tokens`."""
@@ -74,6 +76,17 @@ class SamplingSettings(Section):
     max_new_tokens: Positive = 256
     batch_size: Positive = 256
     """Sequences decoded side by side."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What draws them, in PPO, for labels and for evaluation. vllm: in an environment that has it, with the weights of
+    the policy handed over before every PPO step; see docs/samplers.md."""
+    engine_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    """vllm: arguments of `vllm.LLM`, such as `max_model_len`, or `gpu_memory_utilization`: the trainer needs the rest."""
+
+    @model_validator(mode="after")
+    def _options_have_an_engine(self) -> Self:
+        if self.engine_options and self.engine != "vllm":
+            raise ValueError("sampling.engine_options are vLLM's: set sampling.engine = 'vllm' or remove them")
+        return self
 
 
 class RlSettings(Section):
@@ -91,6 +104,10 @@ class RlSettings(Section):
     add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
     policy_learning_rate: PositiveFloat = 5e-4
     critic_learning_rate: PositiveFloat = 1e-3
+    schedule: Schedule = "constant"
+    """What both learning rates do after their warm-up, step by step; the updates of a step share one rate."""
+    warmup: Fraction = 0.0
+    """Share of the steps with rising learning rates."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First steps in which only the critic learns."""
     clip: PositiveFloat = 0.2

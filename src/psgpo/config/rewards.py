@@ -7,15 +7,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from psgpo.config.base import Fraction, Positive, PositiveFloat, Section, ordered
+from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
 
 
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20), or from mutants (`mutation`)."""
 
     source: Literal["search", "mutation"] = "search"
-    """search: responses of the baseline's checkpoints. mutation: verified mutants of reference solutions (PRLCoder), made
-    by the table `mutation`; of this table only `holdout` counts then."""
+    """search: responses of the baseline's checkpoints. mutation: verified mutants of reference solutions (PRLCoder),
+    made by the table `mutation`; of this table only `holdout` counts then."""
     strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
         "binary-search"
     )
@@ -81,7 +81,8 @@ class PrmSettings(Section):
     """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
     labels. progress: on min(m, m*)/T, the fraction done."""
     labels: Literal["search", "oracle"] = "search"
-    """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for analysis, clearly not the method."""
+    """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for
+    analysis, clearly not the method."""
     select: Literal["full", "remove-hard", "medium-only", "revised-only"] = "full"
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
@@ -91,6 +92,8 @@ class PrmSettings(Section):
     batch_size: Positive = 16
     learning_rate: PositiveFloat = 2e-3
     warmup: Fraction = 0.05
+    schedule: Schedule = "cosine"
+    """As `sft.schedule`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     neutral_labels: bool = True
     """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""

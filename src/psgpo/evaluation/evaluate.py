@@ -39,20 +39,22 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import EvaluationSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.evaluation.job import check_job
-from psgpo.evaluation.summary import summarise, summarise_tests
 from psgpo.evaluation.sets import EvalSet
+from psgpo.evaluation.summary import summarise, summarise_tests
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, sample_responses
 from psgpo.lines import code_lines
-from psgpo.models import load_policy
 from psgpo.records import Problem, Response
-from psgpo.sampling import HFSampler, Sampler
+from psgpo.sampling import Sampler, open_sampler
 
 Json = dict[str, Any]
 
@@ -69,7 +71,7 @@ def evaluate_policy(
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
-    sampler: Sampler | None = None,
+    open_policy: Callable[[], AbstractContextManager[tuple[Sampler, PreTrainedTokenizerBase]]] | None = None,
     tests: Mapping[str, EvalSet] | None = None,
 ) -> Json:
     """Draw `settings.samples` responses per problem (and a greedy one), judge them, write and return the summary.
@@ -81,8 +83,9 @@ def evaluate_policy(
         policy_dir: a folder with a causal language model and its tokenizer.
         sampling: top_p, max_new_tokens and batch_size; the temperature is `settings.temperature`.
         progress: called with (responses judged, responses in all).
+        open_policy: opens what draws, with its tokenizer, where something is to be drawn; None: a `HFSampler` of the
+            folder, on `device`.
         tests: the test sets that the problems are; None or empty: they are one, and nothing was trained on it.
-        sampler: draws instead of a `HFSampler` of the policy; the tokenizer is the folder's all the same.
 
     Raises:
         UserError: no problems, two problems with one id, a broken policy folder, or samples of another evaluation.
@@ -95,11 +98,10 @@ def evaluate_policy(
     total = len(problems) * (settings.samples + settings.greedy)
     drawn = total - len(rows)
     if drawn:
-        model, tokenizer = load_policy(policy_dir, device=device)
-        sampler = sampler or HFSampler(model, tokenizer, batch_size=sampling.batch_size)
+        opened = open_policy() if open_policy else nullcontext(_own_sampler(policy_dir, sampling, device))
         given: Json = {"sandbox": sandbox, "checkpoint": out.name, "seed": seed, "prompt_template": prompt_template}
-        draw = functools.partial(sample_responses, sampler, tokenizer, **given)
-        with JsonlAppender(out / "samples.jsonl") as stream:
+        with opened as (sampler, tokenizer), JsonlAppender(out / "samples.jsonl") as stream:
+            draw = functools.partial(sample_responses, sampler, tokenizer, **given)
             for new in _missing_rows(draw, problems, rows, settings, drawn_settings):
                 stream.append(*new)
                 rows += new
@@ -119,6 +121,12 @@ def evaluate_policy(
     }
     write_json(out / "summary.json", summary)
     return summary
+
+
+def _own_sampler(
+    policy_dir: Path | str, sampling: SamplingSettings, device: str
+) -> tuple[Sampler, PreTrainedTokenizerBase]:
+    return open_sampler(f"hf:{policy_dir}", device=device, batch_size=sampling.batch_size)
 
 
 def _missing_rows(

@@ -32,7 +32,7 @@ from psgpo.prm.train import MAX_GRAD_NORM, open_log, publish
 from psgpo.prm.weights import weighed_texts
 from psgpo.prompts import fill
 from psgpo.seeds import derive_seed
-from psgpo.training import length_buckets, warmup_cosine
+from psgpo.training import length_buckets, rate_factor, set_rates
 
 
 def train_encoder(
@@ -97,8 +97,8 @@ def train_encoder(
         with torch.random.fork_rng():  # dropout: the same after a restart
             torch.manual_seed(derive_seed(seed, "dropout", epoch) % 2**63)
             for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.learning_rate * warmup_cosine(step, steps=steps, warmup=settings.warmup)
+                factor = rate_factor(settings.schedule, step, steps=steps, warmup=settings.warmup)
+                set_rates([optimizer], [settings.learning_rate], factor)
                 logits_B = model(**encode.batch([rows[i] for i in batch], device)).logits[:, 0].float()
                 weight_B = weight_N[batch].to(device)
                 entropy_B = functional.binary_cross_entropy_with_logits(

@@ -37,7 +37,7 @@ from psgpo.prm.record import ScorerRecord
 from psgpo.prm.score import PrmScorer, line_values
 from psgpo.prm.weights import line_weights
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, computing, length_buckets, token_batches, warmup_cosine
+from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, token_batches
 
 MAX_GRAD_NORM = 1.0
 
@@ -200,14 +200,13 @@ def _train_epoch(
     loss_sum, lines, rate = 0.0, 0.0, 0.0
     model.train()
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
-        factor = warmup_cosine(step, steps=steps, warmup=settings.warmup)
+        factor = rate_factor(settings.schedule, step, steps=steps, warmup=settings.warmup)
         rate = settings.learning_rate * factor
         model.zero_grad()
         loss, count = _backward(model, [train[i] for i in batch], pad, settings.microbatch_tokens, dtype)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        for optimizer, peak in zip(optimizers, (settings.learning_rate, settings.muon_learning_rate), strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = peak * factor
+        set_rates(optimizers, [settings.learning_rate, settings.muon_learning_rate][: len(optimizers)], factor)
+        for optimizer in optimizers:
             optimizer.step()
         loss_sum, lines = loss_sum + loss * count, lines + count
         if progress:

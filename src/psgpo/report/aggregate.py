@@ -114,7 +114,9 @@ def experiment(runs: Sequence[Run]) -> Experiment:
             )
     order = sorted(range(len(runs)), key=lambda index: seeds[index])
     ordered = tuple(runs[index] for index in order)
-    parts = tuple(Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(first.tests))
+    parts = tuple(
+        Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(first.tests)
+    )
     # Of the first test set the problems that nothing was trained on, where there are any.
     return dataclasses.replace(parts[0], parts=parts) if parts else Experiment(runs=ordered)
 

@@ -207,8 +207,8 @@ def _mutants(data: Experiment) -> Section:
     table = stage_tables.mutant_table(data)
     blocks = (Block(table=table),) if table is not None else (_missing("Mutants", {"mutants": data.runs}),)
     lead = (
-        "From mutants (PRLCoder): a planted bug or a rewrite of one line of a reference solution, judged by running it. A "
-        "line is + where the whole program passes, − where the changed line makes it fail."
+        "From mutants (PRLCoder): a planted bug or a rewrite of one line of a reference solution, judged by its tests. "
+        "A line is + where the whole program passes, − where the changed line makes it fail."
     )
     return Section(id="labels", title="Line labels", lead=lead, blocks=blocks)
 

@@ -213,7 +213,8 @@ def prm_table(data: Experiment) -> Table | None:
                 continue
             head = Cell(text=name, note=f"{what}, trained on {trained}", kind="head")
             values = (over_seeds([dig(measure, key) for measure in measures], show) for key, _, _, show in PRM)
-            rows.append((head if truth == "search" else Cell(text=""), Cell(text=source if truth == "search" else truth), *values))
+            first, against = (head, source) if truth == "search" else (Cell(text=""), truth)
+            rows.append((first, Cell(text=against), *values))
     return Table(columns=columns, rows=tuple(rows))
 
 

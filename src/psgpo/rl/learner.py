@@ -22,7 +22,7 @@ from psgpo.config import RlSettings
 from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs, token_loss
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
-from psgpo.training import computing, token_batches
+from psgpo.training import computing, rate_factor, set_rates, token_batches
 
 FORWARD_TOKENS = 8192
 """Padded tokens of a forward pass without gradient, at most, where the settings name no number."""
@@ -76,17 +76,23 @@ class Learner:
         self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
         self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
 
-    @torch.no_grad()
     def ref_logprobs(self, batch: Batch) -> Tensor:
         """(B, S)."""
-        found = torch.zeros_like(batch.old_logprobs)
         # Adapters are switched off once, for all parts.
         with adapters_off(self.policy) if self.reference is None else nullcontext():
-            model = self.reference or self.policy
-            for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-                inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
-                with computing(self.dtype, self.device):
-                    found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
+            return self._logprobs(self.reference or self.policy, batch)
+
+    def policy_logprobs(self, batch: Batch) -> Tensor:
+        """Of the policy as it is, (B, S)."""
+        return self._logprobs(self.policy, batch)
+
+    @torch.no_grad()
+    def _logprobs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+        found = torch.zeros_like(batch.old_logprobs)
+        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+            with computing(self.dtype, self.device):
+                found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
         return found
 
     @torch.no_grad()
@@ -98,8 +104,11 @@ class Learner:
         return found
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
-        """`epochs` passes of `minibatches` updates of policy and critic; means of the losses and norms."""
+        """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
         sums: dict[str, float] = defaultdict(float)
+        peaks = self.rl.policy_learning_rate, self.rl.critic_learning_rate
+        factor = rate_factor(self.rl.schedule, step, steps=self.rl.steps, warmup=self.rl.warmup)
+        set_rates([self.policy_optimizer, self.critic_optimizer], peaks, factor)
         self.policy.train()
         self.critic.train()
         for epoch in range(self.rl.epochs):
@@ -112,7 +121,8 @@ class Learner:
         self.policy.eval()
         self.critic.eval()
         updates = self.rl.epochs * self.rl.minibatches
-        return {name: total / updates for name, total in sums.items()}
+        means = {name: total / updates for name, total in sums.items()}
+        return means | {"learning_rate": peaks[0] * factor, "critic_learning_rate": peaks[1] * factor}
 
     def state(self) -> dict[str, dict]:
         """What an interrupted run goes on from."""

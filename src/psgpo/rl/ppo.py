@@ -19,6 +19,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
 from psgpo.rl.learner import Batch, Learner, Targets
 from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, rewarded_lines, rewarded_tokens
-from psgpo.sampling import HFSampler
+from psgpo.sampling import HFSampler, Sampler
+from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog, computing
 
@@ -57,6 +59,7 @@ class PpoTrainer:
         out: Path,
         seed: int,
         scorer: LineScorer | None = None,
+        engine: VllmSampler | None = None,
         device: str = "cpu",
         dtype: str = "float32",
     ) -> None:
@@ -66,6 +69,7 @@ class PpoTrainer:
             reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
             critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
+            engine: draws responses from the policy's weights, handed over before every step; None: the policy itself.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
             dtype: `model.dtype` of the recipe: what forward passes compute in, sampling included.
         """
@@ -76,7 +80,8 @@ class PpoTrainer:
         self.arm, self.rl, self.sampling = arm, rl, sampling
         self.out, self.seed, self.device, self.dtype = out, seed, device, dtype
         self.token_text = TokenText(tokenizer)
-        self.sampler = HFSampler(policy, tokenizer, batch_size=sampling.batch_size)
+        self.engine = engine
+        self.sampler: Sampler = engine or HFSampler(policy, tokenizer, batch_size=sampling.batch_size)
         self.learner = Learner(
             self.policy, self.reference, self.critic, rl, temperature=sampling.temperature, seed=seed, dtype=dtype
         )
@@ -108,10 +113,20 @@ class PpoTrainer:
     def step(self, step: int, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """One PPO step. Everything random in it is derived from the seed and `step`."""
         clock = PhaseClock()
+        if self.engine is not None:
+            self.engine.take_weights(self.policy)
+            clock("hand_over")
         rollouts = self._rollouts(step, prompts, clock)
         line_reward_L = self._line_rewards(rollouts)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
+        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
+        if self.engine is not None:
+            # Ratios compare the policy with itself: its own log-probabilities, not those of the engine's kernels.
+            drawn = batch.old_logprobs
+            batch = replace(batch, old_logprobs=self.learner.policy_logprobs(batch))
+            gap = (batch.old_logprobs - drawn).abs() * batch.mask
+            metrics["engine_logprob_gap"] = float(gap.sum() / batch.mask.sum())
         # Up to the policy's first update it is the reference, and its responses carry their logprobs.
         unmoved = step <= self.rl.critic_warmup
         ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
@@ -120,7 +135,6 @@ class PpoTrainer:
         targets = self._targets(batch, rewards)
         update = self.learner.update(step, batch, targets)
         clock("update")
-        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
         metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
         metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
         metrics["reward_total"] = float(rewards.sum()) / len(rollouts)

@@ -149,8 +149,8 @@ class PrmLineScorer:
 class TextLineScorer:
     """A PRM or ORM of any kind and any tokenizer: it reads the problem and the response as text.
 
-    Text and tokens meet at lines: the PRM scores line m of `code_lines(text)`, and `Rollout.line_ends` says with which of
-    the policy's tokens that line ends. Scores are those of `psgpo prm eval`.
+    Text and tokens meet at lines: the PRM scores line m of `code_lines(text)`, and `Rollout.line_ends` says with which
+    of the policy's tokens that line ends. Scores are those of `psgpo prm eval`.
     """
 
     NO_PROGRAM = -1.0

@@ -36,8 +36,8 @@ def model_folder(path: Path, key: str) -> Path:
     except Exception as error:  # offline, unknown, gated, no disk: the client raises anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"{key} = {name!r}: no such folder, and the Hugging Face Hub does not give it ({reason}); download it where "
-            f"there is a network (hf download {name} --local-dir FOLDER) and set {key} to that folder"
+            f"{key} = {name!r}: no such folder, and the Hugging Face Hub does not give it ({reason}); download it "
+            f"where there is a network (hf download {name} --local-dir FOLDER) and set {key} to that folder"
         ) from None
 
 

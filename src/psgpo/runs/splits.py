@@ -104,7 +104,7 @@ def _refuse_shared(tests: dict[str, EvalSet]) -> None:
         for problem in test.problems:
             if owner.setdefault(problem, name) != name:
                 raise UserError(
-                    f"problems.test: {problem} is in {owner[problem]!r} and in {name!r}; give each problem to one test set"
+                    f"problems.test: {problem} is in {owner[problem]!r} and in {name!r}; give each problem to one set"
                 )
 
 

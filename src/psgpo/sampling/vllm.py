@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from psgpo.errors import UserError
+from psgpo.models import save_merged
 from psgpo.records import Completion
 from psgpo.sampling.rows import checked_limits, folder_stop_ids
 from psgpo.sampling.sampler import SamplerStats
@@ -135,6 +139,22 @@ class VllmSampler:
             logprobs = (math.nan,) * len(ids)
         assert output.finish_reason in ("stop", "length"), output.finish_reason
         return Completion(token_ids=ids, logprobs=logprobs, finished=ids[-1] in self.stop_ids)
+
+    def take_weights(self, model: PreTrainedModel) -> None:
+        """Draw from these weights from now on: those of a policy in this process, adapters merged.
+
+        They pass through a folder, in memory where the system has one (/dev/shm): the same way for one worker process
+        and for many, on CPUs and GPUs. What was cached under the old weights is forgotten.
+
+        Args:
+            model: of the engine's own architecture and sizes.
+        """
+        shared = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(prefix="psgpo-", dir=shared if shared.is_dir() else None) as folder:
+            save_merged(model, folder)
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        if not self._engine.reset_prefix_cache():
+            raise RuntimeError("vLLM kept prefixes of the old weights: a request was still running")
 
     def close(self) -> None:
         """End the engine's process and free its memory."""

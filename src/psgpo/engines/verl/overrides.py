@@ -38,12 +38,14 @@ def check_arm(recipe: Recipe, cluster: Cluster, *, problems: int) -> None:
     """Refuse what verl would stop at after it has loaded everything.
 
     Raises:
-        UserError: batch, minibatches, problems and GPUs do not fit together, or the recipe has adapters.
+        UserError: batch, minibatches, problems and GPUs do not fit together, or verl lacks adapters or schedule.
     """
     rl = recipe.rl
     gpus = cluster.gpus * cluster.nodes
     if recipe.model.lora is not None:
         raise UserError("model.lora: the export trains all weights; leave it out")
+    if rl.schedule == "linear":
+        raise UserError("rl.schedule = 'linear': verl has 'constant' and 'cosine'; choose one of them")
     if rl.prompts_per_step % rl.minibatches:
         raise UserError(
             f"rl.prompts_per_step = {rl.prompts_per_step}, rl.minibatches = {rl.minibatches}: verl cuts a step by "
@@ -83,6 +85,8 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "data.filter_overlong_prompts": False,
         "actor_rollout_ref.model.path": f"{HERE}/policy",
         "actor_rollout_ref.actor.optim.lr": rl.policy_learning_rate,
+        "actor_rollout_ref.actor.optim.lr_scheduler_type": rl.schedule,
+        "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": rl.warmup,
         "actor_rollout_ref.actor.optim.weight_decay": 0.0,
         "actor_rollout_ref.actor.optim.clip_grad": rl.max_grad_norm,
         "actor_rollout_ref.actor.ppo_mini_batch_size": rl.prompts_per_step // rl.minibatches,
@@ -113,6 +117,8 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "critic.enable": True,
         "critic.model.path": f"{HERE}/critic",
         "critic.optim.lr": rl.critic_learning_rate,
+        "critic.optim.lr_scheduler_type": rl.schedule,
+        "critic.optim.lr_warmup_steps_ratio": rl.warmup,
         "critic.optim.weight_decay": 0.0,
         "critic.optim.clip_grad": rl.max_grad_norm,
         "critic.data_loader_seed": recipe.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from psgpo.runs.directory import RunDirectory
 from psgpo.runs.opening import open_sandbox
 from psgpo.runs.stages import BASELINE, embedded
 from psgpo.runs.work.shared import Progress, opened_sampler, read_labels
+from psgpo.sampling import HFSampler
 
 
 def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
@@ -44,18 +46,18 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
         for number, (name, folder) in enumerate(checkpoints.items()):
             part = parts / f"{number + 1}.jsonl"
             if not part.is_file():
-                sampler, tokenizer = opened_sampler(folder, recipe)
-                drawn = sample_responses(
-                    sampler,
-                    tokenizer,
-                    problems,
-                    sandbox,
-                    checkpoint=name,
-                    responses_per_problem=recipe.labels.responses_per_problem,
-                    seed=recipe.seed,
-                    prompt_template=recipe.prompt_template,
-                    settings=recipe.sampling,
-                )
+                with opened_sampler(folder, recipe) as (sampler, tokenizer):
+                    drawn = sample_responses(
+                        sampler,
+                        tokenizer,
+                        problems,
+                        sandbox,
+                        checkpoint=name,
+                        responses_per_problem=recipe.labels.responses_per_problem,
+                        seed=recipe.seed,
+                        prompt_template=recipe.prompt_template,
+                        settings=recipe.sampling,
+                    )
                 write_jsonl(part, (response.to_json() for response in drawn))
             progress(number + 1, len(checkpoints))
         files = [parts / f"{number + 1}.jsonl" for number in range(len(checkpoints))]
@@ -118,22 +120,27 @@ def merge_labels(run: RunDirectory, progress: Progress) -> None:
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:
     recipe = run.recipe
-    loaded = {checkpoint: opened_sampler(folder, recipe) for checkpoint, folder in _checkpoints(run).items()}
     folder = run.path / "labels"
-    tokenizer = next(iter(loaded.values()))[1]
-    with open_sandbox(run) as sandbox:
+    with ExitStack() as stack:
+        loaded = {
+            checkpoint: stack.enter_context(opened_sampler(policy, recipe))
+            for checkpoint, policy in _checkpoints(run).items()
+        }
+        samplers = {checkpoint: sampler for checkpoint, (sampler, _) in loaded.items()}
+        models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
+        tokenizer = next(iter(loaded.values()))[1]
         labelling = label_responses(
             responses,
             load_problems_jsonl(folder.parent / "problems" / "label.jsonl"),
-            samplers={checkpoint: sampler for checkpoint, (sampler, _) in loaded.items()},
+            samplers=samplers,
             tokenizer=tokenizer,
-            sandbox=sandbox,
+            sandbox=stack.enter_context(open_sandbox(run)),
             settings=recipe.labels.model_copy(update={"strategy": strategy}),
             sampling=recipe.sampling,
             seed=recipe.seed,
             journal=folder / f"{name}.journal.jsonl",
             progress=progress,
-            surprise=PolicySurprise({checkpoint: sampler.model for checkpoint, (sampler, _) in loaded.items()}),
+            surprise=PolicySurprise(models) if len(models) == len(samplers) else None,
         )
     write_labels(folder / f"{name}.jsonl", labelling.labels, tokenizer=tokenizer)
     write_json(folder / f"{name}.usage.json", asdict(labelling.usage))

@@ -6,9 +6,9 @@ from psgpo.evaluation.evaluate import evaluate_policy
 from psgpo.evaluation.sets import load_sets
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.opening import chosen_device, open_sandbox
+from psgpo.runs.opening import open_sandbox
 from psgpo.runs.stages import policy_folder
-from psgpo.runs.work.shared import Progress
+from psgpo.runs.work.shared import Progress, opened_sampler
 
 
 def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
@@ -24,7 +24,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
             run.path / "evaluation" / policy,
             prompt_template=recipe.prompt_template,
             seed=recipe.seed,
-            device=chosen_device(recipe),
+            open_policy=lambda: opened_sampler(policy_folder(run.path, policy), recipe),
             progress=progress,
             tests=load_sets(run.path / "problems"),
         )

@@ -29,8 +29,9 @@ from psgpo.runs.hub import model_folder
 from psgpo.runs.networks import arm_networks
 from psgpo.runs.opening import chosen_device, open_sandbox
 from psgpo.runs.splits import load_splits, load_tasks
-from psgpo.runs.stages import embedded
-from psgpo.runs.work.shared import Progress, benchmark
+from psgpo.runs.stages import embedded, policy_folder
+from psgpo.runs.work.shared import Progress, benchmark, opened_sampler
+from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
 from psgpo.sft import train_sft
 
@@ -124,7 +125,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
     settings = recipe.arms[arm]
     policy, reference, critic, tokenizer = arm_networks(run, settings)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
-    with open_sandbox(run) as sandbox:
+    with open_sandbox(run) as sandbox, _rollout_engine(run) as engine:
         trainer = PpoTrainer(
             policy=policy,
             reference=reference,
@@ -137,11 +138,23 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             out=run.path / "rl" / arm,
             seed=recipe.seed,
             scorer=_line_scorer(run, settings, tokenizer, sandbox),
+            engine=engine,
             device=chosen_device(recipe),
             dtype=recipe.model.dtype,
         )
         prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
         yield trainer, prompts
+
+
+@contextmanager
+def _rollout_engine(run: RunDirectory) -> Iterator[VllmSampler | None]:
+    """vLLM with the sizes of the policy that every arm starts from, where the recipe wants it."""
+    if run.recipe.sampling.engine != "vllm":
+        yield None
+        return
+    with opened_sampler(policy_folder(run.path, "sft"), run.recipe) as (sampler, _):
+        assert isinstance(sampler, VllmSampler)
+        yield sampler
 
 
 def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
@@ -156,8 +169,7 @@ def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
         pairs = [(p.prompt, p.reference_solution) for p in problems if p.reference_solution][: recipe.sft.examples]
         if recipe.sft.examples and not pairs:
             raise UserError(
-                f"{file}: no problem has a reference_solution to fine-tune on; "
-                "add some or set sft.examples = 0"
+                f"{file}: no problem has a reference_solution to fine-tune on; add some or set sft.examples = 0"
             )
     return [(fill(recipe.prompt_template, prompt), solution) for prompt, solution in pairs]
 

@@ -68,7 +68,7 @@ def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
                 kind=settings.kind,
                 scope=settings.scope,
                 target="sign" if settings.kind == "causal" else "correct",
-                # A causal model goes on after the prompt as the policy does; the others get the problem beside the code.
+                # A causal model goes on after the prompt as the policy does; others get the problem beside the code.
                 prompt_template=recipe.prompt_template if settings.kind == "causal" else "{prompt}",
                 threshold=0.0,
             ),

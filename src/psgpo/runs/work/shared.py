@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import Recipe
 from psgpo.jsonl import read_jsonl
-from psgpo.models import (
-    load_policy,
-)
+from psgpo.labeling.engine import Closing
 from psgpo.problems.opchain import OpChain, OpChainSettings
 from psgpo.records import LineLabels
 from psgpo.runs.opening import chosen_device
 from psgpo.runs.stages import embedded
-from psgpo.sampling import HFSampler
+from psgpo.sampling import Sampler, open_sampler
 
 Progress = Callable[[int, int], None]
 """(done, total)."""
@@ -48,6 +47,16 @@ def read_labels(path: Path) -> list[LineLabels]:
     return list(read_jsonl(path, LineLabels.from_json))
 
 
-def opened_sampler(folder: Path, recipe: Recipe) -> tuple[HFSampler, PreTrainedTokenizerBase]:
-    model, tokenizer = load_policy(folder, device=chosen_device(recipe))
-    return HFSampler(model, tokenizer, batch_size=recipe.sampling.batch_size), tokenizer
+@contextmanager
+def opened_sampler(folder: Path, recipe: Recipe) -> Iterator[tuple[Sampler, PreTrainedTokenizerBase]]:
+    """A policy's folder as the recipe's engine draws from it, and its tokenizer."""
+    sampling = recipe.sampling
+    spec = f"{'hf' if sampling.engine == 'transformers' else sampling.engine}:{folder}"
+    options: dict[str, Any] = dict(sampling.engine_options)
+    device, rows = chosen_device(recipe), sampling.batch_size
+    sampler, tokenizer = open_sampler(spec, device=device, batch_size=rows, **options)
+    try:
+        yield sampler, tokenizer
+    finally:
+        if isinstance(sampler, Closing):
+            sampler.close()
