@@ -11,7 +11,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "psgpo"
 ROOMS = [
-    ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts", "remote", "syntax"),
+    ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts", "chats", "remote", "job", "syntax"),
     ("problems",),
     ("execution",),
     ("mutation",),

@@ -14,9 +14,9 @@ import pytest
 from psgpo.errors import UserError
 from psgpo.evaluation.grade import grade_samples
 from psgpo.evaluation.grade_summary import summarise_grades
-from psgpo.evaluation.job import check_job, only_process
 from psgpo.evaluation.samples import Sample
 from psgpo.execution import SandboxError
+from psgpo.job import check_job, only_process
 from psgpo.records import AssertTests, Call, CallTests, Problem, Status, Tests, Verdict
 
 

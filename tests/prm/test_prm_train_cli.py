@@ -308,3 +308,28 @@ def test_each_prefix_of_mutants_is_trained_on_once(data, policy_dir, tmp_path):
     assert sum(target * weight for e in examples for target, weight in zip(e.targets, e.weights, strict=True)) == sum(
         2 * e.target - 1 for e in texts
     )
+
+
+def test_a_large_causal_prm_learns_adapters_in_bfloat16_and_is_saved_whole(data, policy_dir, tmp_path):
+    pytest.importorskip("peft", reason="pip install 'psgpo[lora]'")
+    large = ("--microbatch-tokens", 64, "--dtype", "bfloat16", "--lora-rank", 4, "--epochs", 1)
+    train(data, "--out", tmp_path / "prm", "--init", policy_dir, *SMALL, *large)
+    start, trained = (TokenValueModel.from_policy(policy_dir), TokenValueModel.from_pretrained(tmp_path / "prm/model"))
+    assert trained.state_dict().keys() == start.state_dict().keys()
+    moved = {name for name, value in trained.state_dict().items() if not value.equal(start.state_dict()[name])}
+    assert any("layers" in name for name in moved)  # where adapters were merged
+    assert not any("embed" in name or "norm" in name for name in moved)
+    assert json.loads((tmp_path / "prm" / "job.json").read_text())["compute"]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--kind", "ngrams", "--dtype", "bfloat16"), "--dtype: for --kind causal; kind ngrams"),
+        (("--kind", "ngrams", "--microbatch-tokens", 5), "--microbatch-tokens is for --kind causal"),
+        (("--dtype", "half"), "--dtype 'half': write float32 or bfloat16"),
+    ],
+)
+def test_how_a_model_computes_is_checked(data, policy_dir, tmp_path, options, message):
+    init = () if "ngrams" in options else ("--init", policy_dir)
+    assert message in refused(data, "--out", tmp_path / "prm", *init, *options)

@@ -82,11 +82,11 @@ def run(
     ] = None,
 ) -> None:
     """Let a PRM, any scorer, a chat model or a baseline name the first wrong line; print the ProcessBench F1."""
-    from psgpo.evaluation.job import only_process
     from psgpo.firsterror.items import load_items
     from psgpo.firsterror.judges import PROMPT, ChatJudge, read_judge_prompt
     from psgpo.firsterror.measure import render
     from psgpo.firsterror.run import run_baseline, run_judge, run_scorer
+    from psgpo.job import only_process
     from psgpo.mutation.chat import ChatServer
     from psgpo.seeds import is_held_out
 

@@ -98,9 +98,9 @@ def mutate(
     The same command again goes on where it stopped; with other label options it only writes the files anew.
     """
     from psgpo.evaluation.benchmark import usable_cores
-    from psgpo.evaluation.job import only_process
     from psgpo.execution import Sandbox
     from psgpo.execution.confinement import ladder
+    from psgpo.job import only_process
     from psgpo.mutation.candidates import Teacher
     from psgpo.mutation.catalogue import Catalogue
     from psgpo.mutation.chat import ChatServer

@@ -48,7 +48,7 @@ def train(
     template: Annotated[
         str | None,
         typer.Option(
-            help="Problem in the input, with {prompt}; default: as responses were sampled, else it and a newline.",
+            help="chat, or the input with {prompt} in it; default: as responses were sampled, else it and a newline.",
             rich_help_panel=_READING,
         ),
     ] = None,
@@ -83,6 +83,22 @@ def train(
     label_smoothing: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Share of a label that is a fair coin.", rich_help_panel=_TRAINING)
     ] = 0.0,
+    microbatch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="causal: padded tokens held at once; bounds memory, same result.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="causal: float32, or bfloat16 products.", rich_help_panel=_TRAINING)
+    ] = None,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option(help="causal: compute activations again.", rich_help_panel=_TRAINING)
+    ] = False,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="causal: learn adapters of this rank; alpha is twice it.", rich_help_panel=_TRAINING),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of head, order and dropout.", rich_help_panel=_TRAINING)] = 0,
     calibration: Annotated[
         str, typer.Option(help="temperature, isotonic or none.", rich_help_panel=_SPLIT)
@@ -102,10 +118,10 @@ def train(
 
     The same command again goes on after the last epoch. `psgpo prm eval --held-out` with the same share measures more.
     """
-    from psgpo.evaluation.job import only_process
+    from psgpo.job import only_process
     from psgpo.prm.build import PrmJob, build_prm
     from psgpo.prm.texts import data_file, recognised
-    from psgpo.prm.train_options import check_shares, chosen_record, chosen_settings
+    from psgpo.prm.train_options import check_shares, chosen_compute, chosen_record, chosen_settings
 
     record = chosen_record(kind, scope, init, template, max_tokens, max_prompt_tokens, calibration, device)
     settings = chosen_settings(
@@ -116,7 +132,11 @@ def train(
         learning_rate=learning_rate,
         class_weights=class_weights,
         label_smoothing=label_smoothing,
+        microbatch_tokens=microbatch_tokens,
     )
+    compute = chosen_compute(kind, dtype=dtype, gradient_checkpointing=gradient_checkpointing, lora_rank=lora_rank)
+    if microbatch_tokens is not None and kind != "causal":
+        raise UserError(f"--microbatch-tokens is for --kind causal; kind {kind} takes --batch-size at once")
     check_shares(holdout, choosing)
     labels = [path for path in map(data_file, data) if recognised(path) == "labels"]
     prompts = _prompts_of_all(labels, problems)
@@ -136,6 +156,7 @@ def train(
         prompts=prompts,
         seed=seed,
         device=device,
+        compute=compute,
     )
     with only_process(out), bars() as display:
         found = build_prm(job, drawn_on(display))
@@ -191,7 +212,7 @@ def evaluate(
 
     The same command again goes on where it stopped.
     """
-    from psgpo.evaluation.job import only_process
+    from psgpo.job import only_process
     from psgpo.prm.data import load_exact
     from psgpo.prm.evaluation.programs import load_eval_programs
     from psgpo.prm.evaluation.readers import PolicyReader, PrmReader, Reader

@@ -80,7 +80,7 @@ class SamplingSettings(Section):
     """What draws them, in PPO, for labels and for evaluation. vllm: in an environment that has it, with the weights of
     the policy handed over before every PPO step; see docs/samplers.md."""
     engine_options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    """vllm: arguments of `vllm.LLM`, such as `max_model_len`, or `gpu_memory_utilization`: the trainer needs the rest."""
+    """vllm: arguments of `vllm.LLM`: `max_model_len`, `gpu_memory_utilization` (the trainer needs the rest), others."""
 
     @model_validator(mode="after")
     def _options_have_an_engine(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,7 @@ from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
 from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
+from psgpo.prompts import SLOT, has_slot
 
 
 class EvaluationSettings(Section):
@@ -62,7 +63,12 @@ class Recipe(Section):
     processes: Positive = 2
     """Stages run side by side, and label workers."""
     prompt_template: str = "# {prompt}\n"
-    """What the model reads; `{prompt}` is the problem's text."""
+    """What the model reads; `{prompt}` is the problem's text. In a chat it is the user's message, by default the
+    problem alone."""
+    prompt_chat: bool = False
+    """Put it into the chat template of the model's tokenizer, see docs/prompts.md."""
+    prompt_system: str | None = None
+    """The system prompt of the chat; absent: what the chat template writes by itself."""
     problems: Annotated[OpChainSource | JsonlSource | BenchmarkSource, Field(discriminator="kind")]
     model: ModelSettings = ModelSettings()
     sft: SftSettings = SftSettings()
@@ -75,6 +81,23 @@ class Recipe(Section):
     arms: dict[str, ArmSettings]
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _message(cls, table: Any) -> Any:
+        if isinstance(table, dict) and table.get("prompt_chat") is True:
+            return {"prompt_template": SLOT} | table
+        return table
+
+    @model_validator(mode="after")
+    def _chat_fits(self) -> Self:
+        if self.prompt_chat and self.model.path is None:
+            raise ValueError("prompt_chat needs model.path: a new model's tokenizer has no chat template")
+        if self.prompt_system is not None and not self.prompt_chat:
+            raise ValueError("prompt_system is part of a chat; set prompt_chat = true or write it into prompt_template")
+        if has_slot(self.prompt_system or ""):
+            raise ValueError("prompt_system must not contain {prompt}; the problem goes into prompt_template")
+        return self
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -102,7 +125,7 @@ class Recipe(Section):
         needs_oracle |= any(p.labels == "oracle" for p in self.prm.values())
         if needs_oracle and self.problems.kind != "opchain":
             raise ValueError("'oracle' needs problems.kind = 'opchain': only the embedded benchmark has exact labels")
-        if "{prompt}" not in self.prompt_template:
+        if not has_slot(self.prompt_template):
             raise ValueError("prompt_template must contain {prompt}")
         if self.rl.prompts_per_step * self.rl.responses_per_prompt % self.rl.minibatches:
             raise ValueError("rl.minibatches must divide rl.prompts_per_step * rl.responses_per_prompt")

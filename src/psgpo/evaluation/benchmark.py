@@ -16,9 +16,9 @@ from psgpo.errors import UserError
 from psgpo.evaluation.draw import DrawSettings, LoadedModel, draw_samples
 from psgpo.evaluation.grade import StreamGrader, grade_samples
 from psgpo.evaluation.grade_summary import summarise_grades
-from psgpo.evaluation.job import check_job, only_process
 from psgpo.evaluation.samples import Sample, TaskIds, read_samples
 from psgpo.execution import Sandbox
+from psgpo.job import check_job, only_process
 from psgpo.jsonl import write_json
 from psgpo.labeling.identity import spec_folder
 from psgpo.problems.benchmarks import BENCHMARKS, load_benchmark

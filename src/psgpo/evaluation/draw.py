@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from psgpo.chats import chat_layout
 from psgpo.errors import UserError
-from psgpo.evaluation.job import check_job
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.labeling.identity import spec_identity
 from psgpo.problems.programs import end_of_function
-from psgpo.prompts import encode_prompt
+from psgpo.prompts import encode_prompt, fill
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
 
@@ -174,11 +175,7 @@ def prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
         return encode_prompt(tokenizer, text)
     if not getattr(tokenizer, "chat_template", None):
         raise UserError("the model's tokenizer has no chat template; give --prompt completion")
-    written = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-    )
-    # The template writes the special tokens itself.
-    return tuple(int(token) for token in tokenizer(written, add_special_tokens=False)["input_ids"])
+    return encode_prompt(tokenizer, fill(chat_layout(tokenizer), text))
 
 
 def _room(problem: Problem, prefix: Sequence[int], limit: int, context: int | None) -> int:

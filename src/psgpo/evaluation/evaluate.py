@@ -47,9 +47,9 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import EvaluationSettings, SamplingSettings
 from psgpo.errors import UserError
-from psgpo.evaluation.job import check_job
 from psgpo.evaluation.sets import EvalSet
 from psgpo.evaluation.summary import summarise, summarise_tests
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, sample_responses
 from psgpo.lines import code_lines

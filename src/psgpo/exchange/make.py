@@ -28,8 +28,8 @@ from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.evaluation.benchmark import Limits, usable_cores
 from psgpo.evaluation.draw import prompt_ids
-from psgpo.evaluation.job import check_job, only_process
 from psgpo.execution import Sandbox
+from psgpo.job import check_job, only_process
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import Labelling, cost_summary, count_labels, sample_responses, write_labels
 from psgpo.labeling.engine import Engine, LabelEngine, OpenEngine
@@ -43,7 +43,7 @@ from psgpo.lines import TokenText, extract_code
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.problems.programs import chat_prompt, completion_prompt, continues, end_of_function
-from psgpo.prompts import build_prompt_ids
+from psgpo.prompts import build_prompt_ids, has_slot
 from psgpo.records import LineLabels, Problem, Response
 
 if TYPE_CHECKING:  # torch is loaded only when a model is opened
@@ -124,7 +124,7 @@ def pose(form: str, tokenizer: Any) -> Callable[[Problem], tuple[int, ...]]:
         return lambda problem: prompt_ids(tokenizer, completion_prompt(problem), form)
     if form == "chat":
         return lambda problem: prompt_ids(tokenizer, chat_prompt(problem), form)
-    if "{prompt}" not in form:
+    if not has_slot(form):
         raise UserError(f"--prompt {form!r}: write completion, chat, or a template that contains {{prompt}}")
     return lambda problem: build_prompt_ids(tokenizer, form, problem)
 

@@ -13,8 +13,8 @@ from psgpo.errors import UserError
 from psgpo.firsterror.items import Item
 from psgpo.firsterror.judges import BASELINES, ChatJudge, LineScorer, named_line, scores_of
 from psgpo.firsterror.measure import cross_fitted, figures, summary
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, finite, read_jsonl, write_json, write_jsonl
-from psgpo.mutation.run import check_job
 
 Json = dict[str, Any]
 Progress = Callable[[int, int], None]

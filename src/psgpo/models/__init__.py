@@ -1,4 +1,4 @@
-"""Policies and value models. Importing this package registers `psgpo-shift` with the Auto classes."""
+"""Policies and value models. Importing this package makes the Auto classes know those of its own (`psgpo-…`)."""
 
 from psgpo.models.adapters import adapters_off, learned_state, load_learned, require_peft, save_merged
 from psgpo.models.batch import right_pad, token_logprobs, token_loss
@@ -9,11 +9,13 @@ from psgpo.models.policy import (
     load_tokenizer,
 )
 from psgpo.models.prepare import prepare_training
+from psgpo.models.seq2seq_value import register as register_seq2seq_value
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM, ShiftForTokenClassification, register
 from psgpo.models.tokenizer import train_tokenizer
 from psgpo.models.value import TokenValueModel
 
 register()
+register_seq2seq_value()
 
 __all__ = [
     "ShiftConfig",

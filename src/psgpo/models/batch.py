@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from psgpo.models.logprobs import RowLoss, plain_head
+from psgpo.models.seq2seq import marked_logits
 
 
 def right_pad(
@@ -103,10 +104,14 @@ def _through_logits(
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities and entropies (N,) by the model's own forward."""
-    columns = mask_BT.any(dim=0).nonzero()
-    first = int(columns[0]) if len(columns) else 0
-    # Logits from the first marked position on: prompts cost no vocabulary softmax.
-    kept = input_ids.shape[1] - first
-    output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
-    log_p_NV = functional.log_softmax(output.logits[:, -kept:-1][mask_BT[:, first:]].float() / temperature, dim=-1)
+    if model.config.is_encoder_decoder:
+        logits_NV = marked_logits(model, input_ids, attention_mask, functional.pad(mask_BT, (0, 1)))
+    else:
+        columns = mask_BT.any(dim=0).nonzero()
+        first = int(columns[0]) if len(columns) else 0
+        # Logits from the first marked position on: prompts cost no vocabulary softmax.
+        kept = input_ids.shape[1] - first
+        output = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=kept)
+        logits_NV = output.logits[:, -kept:-1][mask_BT[:, first:]]
+    log_p_NV = functional.log_softmax(logits_NV.float() / temperature, dim=-1)
     return log_p_NV.gather(1, target_N[:, None])[:, 0], -(log_p_NV.exp() * log_p_NV).sum(-1)

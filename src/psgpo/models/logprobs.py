@@ -28,6 +28,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from psgpo.models.seq2seq import Seq2SeqTrunk
 from psgpo.models.shift import ShiftForCausalLM
 
 RowLoss = Callable[[Tensor, slice], Tensor]
@@ -39,19 +40,21 @@ CPU_CHUNK, GPU_CHUNK = 1 << 22, 1 << 27
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A causal language model whose logits are exactly `weight @ hidden (+ bias)`."""
+    """A language model whose logits are exactly `weight @ (scale * hidden) (+ bias)`."""
 
-    trunk: nn.Module
+    trunk: nn.Module | Seq2SeqTrunk
     """Token ids -> `last_hidden_state`."""
     owner: nn.Module
     """Holds `weight (V, d)` and perhaps `bias (V,)`; read at every use, as training may replace them."""
+    scale: float = 1.0
+    """Of hidden states before the matrix."""
 
     def hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states (B, T, d)."""
+        """What the matrix is fed, (B, T, d)."""
         found: Tensor = self.trunk(
             input_ids=input_ids, attention_mask=attention_mask, use_cache=False
         ).last_hidden_state
-        return found
+        return found if self.scale == 1.0 else found * self.scale
 
     def logprobs(
         self, hidden_Nd: Tensor, target_N: Tensor, *, temperature: float, with_entropy: bool
@@ -313,8 +316,9 @@ def plain_head(model: PreTrainedModel) -> Head | None:
 
 @torch.no_grad()
 def _probe(model: PreTrainedModel) -> Head | None:
-    trunk, owner = model.base_model, model.get_output_embeddings()
-    if trunk is model or not isinstance(owner, nn.Linear):
+    both = bool(model.config.is_encoder_decoder)
+    last, owner = model.get_decoder() if both else model.base_model, model.get_output_embeddings()
+    if last is model or not isinstance(owner, nn.Linear):
         return None
     seen: dict[str, Tensor] = {}
 
@@ -325,17 +329,21 @@ def _probe(model: PreTrainedModel) -> Head | None:
     def after_head(_module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
         seen["fed"], seen["logits"] = arguments[0].clone(), _ramp(output)
 
-    hooks = [trunk.register_forward_hook(after_trunk), owner.register_forward_hook(after_head)]
+    hooks = [last.register_forward_hook(after_trunk), owner.register_forward_hook(after_head)]
     try:
         ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        more = {"decoder_input_ids": ids} if both else {}
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **more).logits
     finally:
         for hook in hooks:
             hook.remove()
-    if set(seen) != {"hidden", "fed", "logits"}:
+    if set(seen) != {"hidden", "fed", "logits"} or not torch.equal(seen["logits"].to(logits.dtype), logits):
         return None
-    same = torch.equal(seen["fed"], seen["hidden"]) and torch.equal(seen["logits"].to(logits.dtype), logits)
-    return Head(trunk, owner) if same else None
+    # T5 with one matrix for both embeddings divides by the root of the width in between.
+    for scale in (1.0, owner.in_features**-0.5):
+        if torch.equal(seen["fed"], seen["hidden"] if scale == 1.0 else seen["hidden"] * scale):
+            return Head(Seq2SeqTrunk(model) if both else last, owner, scale)
+    return None
 
 
 def _ramp(tensor: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ OpenRLHF and vLLM's pooling read unchanged.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +17,9 @@ from transformers import AutoConfig, AutoModelForTokenClassification, PreTrained
 
 from psgpo.errors import UserError
 from psgpo.models.adapters import save_merged
-from psgpo.models.policy import load_policy
+from psgpo.models.dropout import switch_off_dropout
+from psgpo.models.policy import load_policy, reads_ahead, value_config
+from psgpo.models.seq2seq_value import Seq2SeqValueConfig
 
 
 class TokenValueModel(nn.Module):
@@ -32,9 +33,7 @@ class TokenValueModel(nn.Module):
                 f"found {classifier.config.num_labels}; retrain it with one label"
             )
         self.classifier = classifier
-        for module in classifier.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
+        switch_off_dropout(classifier)
 
     @property
     def head(self) -> nn.Linear:
@@ -69,9 +68,7 @@ class TokenValueModel(nn.Module):
         """
         if isinstance(policy, Path | str):
             policy = load_policy(policy)[0]
-        config = copy.deepcopy(policy.config)
-        config.num_labels = 1
-        config.classifier_dropout = 0.0
+        config = value_config(policy)
         try:
             with torch.random.fork_rng():
                 classifier = AutoModelForTokenClassification.from_config(config, trust_remote_code=False)
@@ -81,7 +78,8 @@ class TokenValueModel(nn.Module):
                 "cannot carry a value head; use an architecture such as llama, qwen2, qwen3, gpt2 or psgpo-shift"
             ) from error
         classifier.to(device=policy.device, dtype=policy.dtype)
-        classifier.base_model.load_state_dict(policy.base_model.state_dict())
+        trunk = classifier.base_model.state_dict().keys()  # T5's policy keeps its head among them
+        classifier.base_model.load_state_dict({k: v for k, v in policy.base_model.state_dict().items() if k in trunk})
         model = cls(classifier.eval())
         with torch.no_grad():
             if head_init == "zeros":
@@ -101,16 +99,22 @@ class TokenValueModel(nn.Module):
         """Load a value model folder.
 
         Raises:
-            UserError: no such folder, no token-classification model in it, or more than one label.
+            UserError: no such folder, no token-classification model in it, an encoder, or more than one label.
         """
         directory = Path(directory)
         if not directory.is_dir():
             raise UserError(f"{directory}: no such folder; give the local folder of a value model")
         try:
-            labels = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False).num_labels
-            if labels != 1:
+            config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+            if config.num_labels != 1:
                 raise UserError(
-                    f"{directory}: a value model has num_labels = 1, found {labels}; retrain it with one label"
+                    f"{directory}: a value model has num_labels = 1, found {config.num_labels}; "
+                    "retrain it with one label"
+                )
+            if reads_ahead(config) or (config.is_encoder_decoder and not isinstance(config, Seq2SeqValueConfig)):
+                raise UserError(
+                    f"{directory}: its values (model_type {config.model_type!r}) come from an encoder, which reads "
+                    "what comes after a token too; give a value model made by psgpo, or one of a decoder"
                 )
             classifier = AutoModelForTokenClassification.from_pretrained(
                 directory, dtype=dtype, local_files_only=True, trust_remote_code=False

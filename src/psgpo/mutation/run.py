@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from psgpo.errors import UserError
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.mutation.candidates import Teacher
 from psgpo.mutation.examples import line_examples
@@ -212,26 +213,3 @@ def _job(
         "teachers": {teacher.name: teacher.settings() for teacher in teachers},
         "settings": asdict(settings),
     }
-
-
-def check_job(path: Path, job: Json) -> None:
-    """Write `job` to `path`; when one is there already, it must be the same.
-
-    Raises:
-        UserError: the folder holds another job; the message names the keys that differ.
-    """
-    job = json.loads(json.dumps(job))
-    if not path.is_file():
-        write_json(path, job)
-        return
-    try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(key for key in job.keys() | there.keys() if there.get(key) != job.get(key))
-    except (ValueError, AttributeError):
-        raise UserError(
-            f"{path}: not the file that psgpo wrote; delete {path.parent} or choose another --out"
-        ) from None
-    if changed:
-        raise UserError(
-            f"{path}: holds another job ({', '.join(changed)} differ); delete {path.parent} or choose another --out"
-        )

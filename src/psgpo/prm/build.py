@@ -23,13 +23,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from psgpo.config import PrmSettings
+from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
+from psgpo.job import check_job
 from psgpo.jsonl import finite, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer, tokenizer_fingerprint
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
-from psgpo.mutation.run import check_job
 from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
@@ -82,6 +82,8 @@ class PrmJob:
     """Problem id to prompt, for label files."""
     seed: int = 0
     device: str = "cpu"
+    compute: ModelSettings = field(default_factory=ModelSettings)
+    """How a causal model is trained: precision, adapters, activations computed again."""
 
 
 def split_three(items: Sequence[Item], job: PrmJob) -> tuple[list[Item], list[Item], list[Item]]:
@@ -207,7 +209,7 @@ def _train(
         train_encoder(job.init, train, choose, job.settings, out_dir=job.out, **more)
     else:
         examples, chosen, _ = split_three(causal_examples(job), job)
-        train_prm(job.init, examples, chosen, job.settings, job.out, **more)
+        train_prm(job.init, examples, chosen, job.settings, job.out, compute=job.compute, **more)
 
 
 def causal_examples(job: PrmJob) -> list[PrmExample]:
@@ -281,6 +283,7 @@ def _described(job: PrmJob, programs: Sequence[TextProgram]) -> dict[str, Any]:
         "holdout": job.holdout,
         "choosing": job.choosing,
         "seed": job.seed,
+        "compute": job.compute.model_dump(mode="json", exclude_defaults=True),
     } | job.settings.training()
 
 

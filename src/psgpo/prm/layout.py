@@ -8,7 +8,7 @@ from typing import Any
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
-from psgpo.prompts import encode_prompt, fill
+from psgpo.prompts import SLOT, TRIMMED_SLOT, encode_prompt, fill
 from psgpo.records import LineLabels
 
 
@@ -21,7 +21,7 @@ def sampled_template(paths: Sequence[Path], prompts: Mapping[str, str], tokenize
     Raises:
         UserError: no template does.
     """
-    template: str | None = None
+    templates: list[str] = []
     for path in paths:
         for label in read_jsonl(path, LineLabels.from_json):
             response = label.response
@@ -31,16 +31,30 @@ def sampled_template(paths: Sequence[Path], prompts: Mapping[str, str], tokenize
                     "--problems"
                 )
             problem = prompts[response.problem_id]
-            text = tokenizer.decode(response.prompt_ids, clean_up_tokenization_spaces=False)
-            bos = tokenizer.bos_token
-            text = text.removeprefix(bos) if bos else text  # encode_prompt puts it back
-            if template is None and problem:
-                before, found, after = text.partition(problem)
-                template = f"{before}{{prompt}}{after}" if found else None
-            if template is None or encode_prompt(tokenizer, fill(template, problem)) != tuple(response.prompt_ids):
+            ids = tuple(response.prompt_ids)
+            templates = templates or _candidates(tokenizer, ids, problem)
+            templates = [one for one in templates if encode_prompt(tokenizer, fill(one, problem)) == ids]
+            if not templates:
                 raise UserError(
                     f"{path}: the prompt of problem {response.problem_id} is not its text in a layout that all "
                     "responses share; say with --template how the PRM shall read a problem"
                 )
-    assert template is not None, "label files are not empty"
-    return template
+    assert templates, "label files are not empty"
+    return templates[0]
+
+
+def _candidates(tokenizer: Any, ids: tuple[int, ...], problem: str) -> list[str]:
+    """Templates that may have made the ids of this problem's prompt; the text may stand there without its white space.
+
+    A BOS that the tokenizer puts in front of every text is no part of them, nor is the space it puts there.
+    """
+    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    bare = text.removeprefix(tokenizer.bos_token) if tokenizer.bos_token else text
+    forms = (bare, bare.removeprefix(" "), text)
+    text = next((form for form in forms if encode_prompt(tokenizer, form) == ids), text)
+    found = []
+    for slot, inside in ((SLOT, problem), (TRIMMED_SLOT, problem.strip())):
+        before, match, after = text.partition(inside)
+        if match:
+            found.append(f"{before}{slot}{after}")
+    return found

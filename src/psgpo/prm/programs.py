@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from psgpo.prm.align import Aligned, Aligner, with_end, without_newline
 from psgpo.prm.data import PrmExample, token_weights
-from psgpo.prompts import encode_prompt, fill
+from psgpo.prompts import cut_prompt, encode_prompt, fill
 
 
 class Labelled(Protocol):
@@ -44,7 +44,7 @@ class PromptShape:
 
     def encode(self, tokenizer: Any, problem: str) -> tuple[int, ...]:
         ids = encode_prompt(tokenizer, fill(self.template, problem))
-        return ids if self.max_tokens is None else ids[: self.max_tokens]
+        return cut_prompt(tokenizer, ids, self.max_tokens)
 
 
 class Encoder:

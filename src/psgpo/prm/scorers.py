@@ -21,7 +21,7 @@ from psgpo.prm.encoder import EncoderScorer
 from psgpo.prm.ngrams import NgramScorer
 from psgpo.prm.record import ScorerRecord, needs_orm
 from psgpo.prm.score import PrmScorer, ScoreItem
-from psgpo.prompts import encode_prompt, fill
+from psgpo.prompts import cut_prompt, encode_prompt, fill
 
 Scores = NDArray[np.float64]
 
@@ -134,7 +134,7 @@ class CausalScorer:
 
     def _prompt(self, problem: str) -> tuple[int, ...]:
         ids = encode_prompt(self.scorer.tokenizer, fill(self.record.prompt_template, problem))
-        return ids if self.record.max_prompt_tokens is None else ids[: self.record.max_prompt_tokens]
+        return cut_prompt(self.scorer.tokenizer, ids, self.record.max_prompt_tokens)
 
     def _checked(self, problem: str, item: ScoreItem) -> ScoreItem:
         prompt, ids, ends = item

@@ -8,10 +8,14 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from psgpo.config import PrmSettings
+from psgpo.chats import chat_layout
+from psgpo.config import LoraSettings, ModelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.prm.calibrate import METHODS
 from psgpo.prm.record import Kind, Scope, ScorerRecord, Target
+from psgpo.prompts import has_slot
+
+CHAT = "chat"
 
 
 def chosen_record(
@@ -27,7 +31,8 @@ def chosen_record(
     """What the folder will say of itself.
 
     Args:
-        template: None for the usual one: the problem and a newline, of an encoder the problem alone.
+        template: None for the usual one: the problem and a newline, of an encoder the problem alone. `chat`: the chat
+            template of the tokenizer in `init`.
 
     Raises:
         UserError: an unknown word, or options that do not go together.
@@ -51,10 +56,12 @@ def chosen_record(
     if template is not None and kind == "ngrams":
         raise UserError("--template: an n-gram model reads the problem's words as they are; leave it out")
     template = template if template is not None else "{prompt}\n" if kind == "causal" else "{prompt}"
-    if "{prompt}" not in template:
-        raise UserError(f"--template {template!r} lacks {{prompt}}")
+    if template != CHAT and not has_slot(template):
+        raise UserError(f"--template {template!r} lacks {{prompt}}; write chat, or a template with it")
     if init is not None:
         check_architecture(kind, init, "--init")
+    if template == CHAT:
+        template = _chat_of(kind, init)
     target: Target = "sign" if kind == "causal" else "correct"
     return ScorerRecord(
         kind=kind,  # type: ignore[arg-type]
@@ -65,6 +72,14 @@ def chosen_record(
         max_prompt_tokens=max_prompt_tokens,
         max_tokens=max_tokens,
     )
+
+
+def _chat_of(kind: str, init: Path | None) -> str:
+    if kind != "causal" or init is None:
+        raise UserError(f"--template chat is for causal models; kind {kind} has no chat")
+    from psgpo.models import load_tokenizer  # loads torch
+
+    return chat_layout(load_tokenizer(init))
 
 
 def check_architecture(kind: str, init: Path, key: str) -> None:
@@ -112,6 +127,27 @@ def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int |
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UserError(f"--{name} {first.get('input')!r}: {first['msg']}") from None
+
+
+def chosen_compute(
+    kind: str, *, dtype: str | None, gradient_checkpointing: bool, lora_rank: int | None
+) -> ModelSettings:
+    """How a causal PRM computes while it learns.
+
+    Raises:
+        UserError: an unknown type, or an option that this kind does not have.
+    """
+    given = {"--dtype": dtype is not None, "--gradient-checkpointing": gradient_checkpointing}
+    wrong = [name for name, there in (given | {"--lora-rank": lora_rank is not None}).items() if there]
+    if wrong and kind != "causal":
+        raise UserError(f"{', '.join(wrong)}: for --kind causal; kind {kind} trains in float32, all its weights")
+    if dtype not in (None, *get_args(ModelSettings.model_fields["dtype"].annotation)):
+        raise UserError(f"--dtype {dtype!r}: write float32 or bfloat16")
+    adapters = {} if lora_rank is None else {"lora": LoraSettings(rank=lora_rank, alpha=2.0 * lora_rank)}
+    chosen = {} if dtype is None else {"dtype": dtype}
+    return ModelSettings.model_validate(
+        {**chosen, **adapters, "gradient_checkpointing": gradient_checkpointing}, strict=False
+    )
 
 
 def check_shares(holdout: float, choosing: float) -> None:

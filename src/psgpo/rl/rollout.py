@@ -20,7 +20,7 @@ from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
 from psgpo.models import load_tokenizer
 from psgpo.prm.calibrate import probabilities
-from psgpo.prm.record import ScorerRecord
+from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.score import PrmScorer
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.opchain.oracle import ExactOracle
@@ -232,7 +232,12 @@ def open_line_scorer(
 
 
 def reads_ids(prm: Path, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the PRM in this folder scores the lines of token ids of this tokenizer."""
+    """Whether the PRM in this folder scores the lines of token ids of this tokenizer.
+
+    A value model without a record can be read in no other way.
+    """
+    if not (prm / FILE).is_file():
+        return True
     record = ScorerRecord.load(prm)
     if (record.kind, record.scope) != ("causal", "line"):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from psgpo.chats import recipe_template
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe
 from psgpo.evaluation.sets import parts_of
 from psgpo.runs.directory import RunDirectory
@@ -21,7 +22,7 @@ def dry_run(recipe: Recipe) -> str:
     """
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
-    from psgpo.models import check_policy_folder, require_peft  # loads torch
+    from psgpo.models import check_policy_folder, load_tokenizer, require_peft  # loads torch
     from psgpo.runs.hub import cached_folder
     from psgpo.runs.opening import chosen_device
 
@@ -34,8 +35,11 @@ def dry_run(recipe: Recipe) -> str:
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
     if recipe.model.path is not None:
         folder = cached_folder(recipe.model.path)
-        said += [f"model: {recipe.model.path}, from the Hugging Face Hub"] if folder is None else []
-        said += [f"model: {check_policy_folder(folder, context=recipe.sampling.max_new_tokens)}"] if folder else []
+        if folder is None:
+            said += [f"model: {recipe.model.path}, from the Hugging Face Hub"]
+        else:
+            said += [f"model: {check_policy_folder(folder, context=recipe.sampling.max_new_tokens)}"]
+            recipe_template(recipe, load_tokenizer(folder))
     said += _reward_models(recipe)
     if isinstance(recipe.problems, JsonlSource):
         counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}

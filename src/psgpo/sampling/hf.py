@@ -1,4 +1,8 @@
-"""Sampling with any Hugging Face causal language model: continuous batching over a preallocated cache."""
+"""Sampling with any Hugging Face policy in this process.
+
+Decoders: continuous batching over a preallocated cache, where that gives their own logits (`continuous`); every other
+model, encoder–decoders too: chunks of rows with the model's own cache (`plain`).
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,10 @@ from psgpo.errors import UserError
 from psgpo.records import Completion
 from psgpo.sampling.continuous import decode_in_slots, slots_reproduce
 from psgpo.sampling.ledger import Ledger, Request
-from psgpo.sampling.plain import decode_in_groups
+from psgpo.sampling.plain import DecoderSteps, decode_in_chunks
 from psgpo.sampling.rows import checked_limits, stop_ids
 from psgpo.sampling.sampler import SamplerStats
+from psgpo.sampling.seq2seq import Seq2SeqSteps
 
 logger = logging.getLogger(__name__)
 
@@ -68,16 +73,18 @@ class HFSampler:
         return completions
 
     def _decode(self, ledger: Ledger) -> SamplerStats:
+        both = bool(self.model.config.is_encoder_decoder)
         if self._in_slots is None:
-            self._in_slots = slots_reproduce(self.model, self.pad_token_id)
-            if not self._in_slots:
+            self._in_slots = not both and slots_reproduce(self.model, self.pad_token_id)
+            if not self._in_slots and not both:
                 logger.warning(
-                    "%s cannot be decoded in slots; it is sampled in groups of equal prefix length, which is slower",
+                    "%s cannot be decoded in slots; it is sampled in chunks with its own cache, which is slower",
                     type(self.model).__name__,
                 )
         if self._in_slots:
             return decode_in_slots(self.model, ledger, pad_token_id=self.pad_token_id, batch_size=self.batch_size)
-        return decode_in_groups(self.model, ledger, batch_size=self.batch_size)
+        steps = Seq2SeqSteps(self.model) if both else DecoderSteps(self.model)
+        return decode_in_chunks(steps, ledger, batch_size=self.batch_size, device=self.model.device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from psgpo.chats import recipe_template
 from psgpo.config import Recipe
 from psgpo.engines.verl.overrides import HERE, PLUGIN, Cluster, check_arm, overrides
 from psgpo.engines.verl.settings import VerlSettings
@@ -106,7 +107,7 @@ def write_export(
 
 def _rows(problems: Sequence[Problem], recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """verl's columns. The reference solution stays here: nothing there needs it."""
-    rows = []
+    rows, template = [], recipe_template(recipe, tokenizer)
     for index, problem in enumerate(problems):
         record = problem.to_json() | {"reference_solution": None}
         rows.append(
@@ -117,7 +118,7 @@ def _rows(problems: Sequence[Problem], recipe: Recipe, tokenizer: PreTrainedToke
                 "extra_info": {
                     "index": index,
                     "problem_id": problem.id,
-                    "prompt_ids": list(build_prompt_ids(tokenizer, recipe.prompt_template, problem)),
+                    "prompt_ids": list(build_prompt_ids(tokenizer, template, problem)),
                 },
             }
         )

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.firsterror.measure import best_threshold
+from psgpo.job import check_job
 from psgpo.jsonl import finite, write_json, write_jsonl
 from psgpo.lines import code_lines
-from psgpo.mutation.run import check_job
 from psgpo.prm.evaluation.baselines import majority, position
 from psgpo.prm.evaluation.journal import digest, scored_rows
 from psgpo.prm.evaluation.moves import Move, measure_moves

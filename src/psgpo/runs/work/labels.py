@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from psgpo.chats import recipe_template
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import (
@@ -55,7 +56,7 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
                         checkpoint=name,
                         responses_per_problem=recipe.labels.responses_per_problem,
                         seed=recipe.seed,
-                        prompt_template=recipe.prompt_template,
+                        prompt_template=recipe_template(recipe, tokenizer),
                         settings=recipe.sampling,
                     )
                 write_jsonl(part, (response.to_json() for response in drawn))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from psgpo.chats import recipe_template
 from psgpo.evaluation.evaluate import evaluate_policy
 from psgpo.evaluation.sets import load_sets
+from psgpo.models import load_tokenizer
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.opening import open_sandbox
@@ -14,15 +16,16 @@ from psgpo.runs.work.shared import Progress, opened_sampler
 def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
     """evaluation/<policy>: pass@k on the test problems."""
     recipe = run.recipe
+    folder = policy_folder(run.path, policy)
     with open_sandbox(run) as sandbox:
         evaluate_policy(
-            policy_folder(run.path, policy),
+            folder,
             load_problems_jsonl(run.path / "problems" / "test.jsonl"),
             sandbox,
             recipe.evaluation,
             recipe.sampling,
             run.path / "evaluation" / policy,
-            prompt_template=recipe.prompt_template,
+            prompt_template=recipe_template(recipe, load_tokenizer(folder)),
             seed=recipe.seed,
             open_policy=lambda: opened_sampler(policy_folder(run.path, policy), recipe),
             progress=progress,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from transformers import PreTrainedTokenizerBase
 
+from psgpo.chats import end_with_turns, recipe_template
 from psgpo.config import ArmSettings, BenchmarkSource, JsonlSource
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import save_sets
@@ -78,10 +79,13 @@ def make_problems(run: RunDirectory, progress: Progress) -> None:
 def train_policy(run: RunDirectory, progress: Progress) -> None:
     """sft/model: the policy RL starts from."""
     recipe = run.recipe
-    pairs = _sft_pairs(run)
     if recipe.model.path is not None:
         model, tokenizer = load_policy(model_folder(recipe.model.path, "model.path"))
+        pairs = _sft_pairs(run, recipe_template(recipe, tokenizer))
+        if recipe.prompt_chat:
+            end_with_turns(model, tokenizer)
     else:
+        pairs = _sft_pairs(run, recipe.prompt_template)
         tokenizer = train_tokenizer(
             [prompt + text for prompt, text in pairs[:TOKENIZER_EXAMPLES]], recipe.model.vocab_size
         )
@@ -142,7 +146,8 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             device=chosen_device(recipe),
             dtype=recipe.model.dtype,
         )
-        prompts = [(problem, build_prompt_ids(tokenizer, recipe.prompt_template, problem)) for problem in problems]
+        template = recipe_template(recipe, tokenizer)
+        prompts = [(problem, build_prompt_ids(tokenizer, template, problem)) for problem in problems]
         yield trainer, prompts
 
 
@@ -157,7 +162,7 @@ def _rollout_engine(run: RunDirectory) -> Iterator[VllmSampler | None]:
         yield sampler
 
 
-def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
+def _sft_pairs(run: RunDirectory, template: str) -> list[tuple[str, str]]:
     recipe = run.recipe
     if embedded(recipe):
         examples = benchmark(recipe).sft_examples(recipe.sft.examples, recipe.sft.operations)
@@ -171,7 +176,7 @@ def _sft_pairs(run: RunDirectory) -> list[tuple[str, str]]:
             raise UserError(
                 f"{file}: no problem has a reference_solution to fine-tune on; add some or set sft.examples = 0"
             )
-    return [(fill(recipe.prompt_template, prompt), solution) for prompt, solution in pairs]
+    return [(fill(template, prompt), solution) for prompt, solution in pairs]
 
 
 def _line_scorer(

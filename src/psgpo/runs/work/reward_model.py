@@ -6,6 +6,8 @@ from mutants, learn from text as `psgpo prm train` does.
 
 from __future__ import annotations
 
+from psgpo.chats import recipe_template
+from psgpo.config import ModelSettings
 from psgpo.labeling import (
     refuse_other_tokenizer,
     select_labels,
@@ -53,6 +55,10 @@ def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
     if settings.init is not None:
         init = model_folder(settings.init, f"prm.{name}.init")
         check_architecture(settings.kind, init, f"prm.{name}.init")
+    template, compute = "{prompt}", ModelSettings()  # the problem beside the code
+    if settings.kind == "causal":  # it goes on after the prompt, as the policy does
+        assert init is not None
+        template, compute = recipe_template(recipe, load_tokenizer(init)), recipe.model
     problems = [] if mutants else load_problems_jsonl(run.path / "problems" / "label.jsonl")
     holdout = recipe.labels.holdout
 
@@ -68,8 +74,7 @@ def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
                 kind=settings.kind,
                 scope=settings.scope,
                 target="sign" if settings.kind == "causal" else "correct",
-                # A causal model goes on after the prompt as the policy does; others get the problem beside the code.
-                prompt_template=recipe.prompt_template if settings.kind == "causal" else "{prompt}",
+                prompt_template=template,
                 threshold=0.0,
             ),
             settings=settings,
@@ -79,6 +84,7 @@ def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
             prompts={problem.id: problem.prompt for problem in problems},
             seed=derive_seed(recipe.seed, "prm", name),
             device="cpu" if settings.kind == "ngrams" else chosen_device(recipe),
+            compute=compute,
         ),
         training_alone,
     )
@@ -89,7 +95,8 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
     start = policy_folder(run.path, "sft")
     file = run.path / "labels" / "labels.jsonl"
     labels = read_labels(file)
-    refuse_other_tokenizer(labels, load_tokenizer(start), str(file))
+    tokenizer = load_tokenizer(start)
+    refuse_other_tokenizer(labels, tokenizer, str(file))
     exact = load_exact(run.path / "labels" / "exact.jsonl") if embedded(run.recipe) else None
     examples = build_examples(labels, settings, exact)
     holdout = run.recipe.labels.holdout
@@ -106,7 +113,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         kind="causal",
         scope="line",
         target=settings.target,
-        prompt_template=run.recipe.prompt_template,
+        prompt_template=recipe_template(run.recipe, tokenizer),
         threshold=0.0,
     )
     train_prm(
