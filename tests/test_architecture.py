@@ -16,7 +16,7 @@ ROOMS = [
     ("execution",),
     ("mutation",),
     ("firsterror",),
-    ("models", "optimizers", "training"),
+    ("models", "optimizers", "parallel", "training"),
     ("sampling", "sft"),
     ("labeling",),
     ("prm",),

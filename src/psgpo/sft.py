@@ -7,6 +7,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from psgpo.config import SftSettings
 from psgpo.errors import UserError
 from psgpo.models import right_pad, token_loss
 from psgpo.optimizers import make_optimizers
+from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
+from psgpo.parallel.team import ALONE, Team
 from psgpo.prompts import encode_prompt
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, token_batches
+from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, shared_batches
 
 
 def train_sft(
@@ -32,6 +35,7 @@ def train_sft(
     seed: int,
     device: str = "cpu",
     dtype: str = "float32",
+    team: Team = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train `model` on (prompt as the model reads it, solution) pairs and save it to `out/model`.
@@ -41,6 +45,7 @@ def train_sft(
 
     Args:
         dtype: `model.dtype` of the recipe.
+        team: the processes that train together: each works through a share of every batch, the main one writes.
 
     Raises:
         UserError: no pair fits the model's context.
@@ -51,7 +56,7 @@ def train_sft(
     for epoch in range(settings.epochs):
         rng = np.random.default_rng(derive_seed(seed, "sft", epoch))
         batches += length_buckets(lengths, settings.batch_size, rng)
-    model.to(device).train()
+    replica = Replica(model.train(), team, device)
     optimizers = make_optimizers(
         model,
         muon=settings.optimizer == "muon",
@@ -60,19 +65,22 @@ def train_sft(
         weight_decay=settings.weight_decay,
     )
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    log = ResumableLog(out)
+    parameters = list(model.parameters())
+    log = ResumableLog(out, writes=team.is_main)
+    loss_sum, count = 0.0, 0
     if log.state is not None:
-        model.load_state_dict(log.state["model"])
+        replica.load(log.state["model"])
         for optimizer, state in zip(optimizers, log.state["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-    started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
+            load_optimizer(optimizer, state)
+        loss_sum, count = log.state["loss_sum"], log.state["count"]
+    started, tokens = time.perf_counter(), 0
     for step in range(log.step, len(batches)):
         chosen = [examples[index] for index in batches[step]]
         factor = rate_factor(settings.schedule, step, steps=len(batches), warmup=settings.warmup)
         set_rates(optimizers, base_rates, factor)
         model.zero_grad()
-        loss, marked = _backward(model, chosen, tokenizer.pad_token_id, settings.microbatch_tokens, dtype)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        loss, marked = _backward(replica, chosen, tokenizer.pad_token_id, settings.microbatch_tokens, dtype)
+        clip_gradients(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
         tokens, loss_sum, count = tokens + marked, loss_sum + loss, count + 1
@@ -90,31 +98,41 @@ def train_sft(
             )
             started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
         if done % max(1, len(batches) // 20) == 0 or done == len(batches):
-            log.save(done, model=model.state_dict(), optimizers=[optimizer.state_dict() for optimizer in optimizers])
+            moments = [optimizer_state(optimizer) for optimizer in optimizers]
+            log.save(done, model=replica.state(), optimizers=moments, loss_sum=loss_sum, count=count)
         if progress:
             progress(done, len(batches))
     model.eval()
-    model.save_pretrained(out / "model")
-    tokenizer.save_pretrained(out / "model")
+    with replica.whole() as whole:
+        if team.is_main:
+            whole.save_pretrained(out / "model")
+            tokenizer.save_pretrained(out / "model")
     log.close()
 
 
 def _backward(
-    model: PreTrainedModel, examples: Sequence[tuple[list[int], int]], pad: int, budget: int | None, dtype: str
+    replica: Replica[PreTrainedModel],
+    examples: Sequence[tuple[list[int], int]],
+    pad: int,
+    budget: int | None,
+    dtype: str,
 ) -> tuple[float, int]:
-    """Add the gradient of a batch's loss; the loss, and the number of tokens it is a mean over."""
+    """Make the gradient of a batch's loss; the loss, and the number of tokens it is a mean over."""
+    model, device = replica.network, replica.network.device
     count = sum(len(ids) - prompt for ids, prompt in examples)
-    total = 0.0
-    for indices in token_batches([len(ids) for ids, _ in examples], budget):
+    total = torch.zeros(1, dtype=torch.float64)
+    for indices, counts in shared_batches([len(ids) for ids, _ in examples], budget, replica.team):
         part = [examples[i] for i in indices]
-        ids_BT, mask_BT = right_pad([ids for ids, _ in part], pad, device=model.device)
-        prompt_B = torch.tensor([prompt for _, prompt in part], device=model.device)
-        loss_mask_BT = mask_BT * (torch.arange(ids_BT.shape[1], device=model.device) >= prompt_B[:, None])
-        with computing(dtype, model.device):
-            loss, _ = token_loss(model, ids_BT, mask_BT, loss_mask_BT, lambda logprob_N, _: -logprob_N.sum() / count)
+        ids_BT, mask_BT = right_pad([ids for ids, _ in part], pad, device=device)
+        prompt_B = torch.tensor([prompt for _, prompt in part], device=device)
+        loss_mask_BT = mask_BT * (torch.arange(ids_BT.shape[1], device=device) >= prompt_B[:, None]) * counts
+        inputs = ids_BT, mask_BT, loss_mask_BT
+        with computing(dtype, device):
+            loss, _ = replica.run(partial(token_loss, model, *inputs, lambda logprob_N, _: -logprob_N.sum() / count))
         torch.autograd.backward(loss)
         total += float(loss.detach())
-    return total, count
+    replica.sum_gradients()
+    return float(replica.team.sum(total)), count
 
 
 def _context(model: PreTrainedModel) -> int:

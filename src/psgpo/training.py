@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from psgpo.config.base import Schedule
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from psgpo.parallel.team import Team
 
 
 def rate_factor(schedule: Schedule, step: int, *, steps: int, warmup: float) -> float:
@@ -72,6 +73,25 @@ def token_batches(lengths: Sequence[int], budget: int | None) -> list[list[int]]
     return batches
 
 
+def shared_batches(lengths: Sequence[int], budget: int | None, team: Team) -> Iterator[tuple[list[int], bool]]:
+    """This process's `token_batches` of rows that all processes share, and whether a batch counts.
+
+    Where networks are sharded every process makes as many passes, because each gathers weights from all: a process
+    that has fewer repeats the first row in batches that must not count.
+
+    >>> [list(shared_batches([3, 9, 4, 5], 10, Team(rank=r, size=2, sharded=True))) for r in range(2)]
+    [[([1], True), ([0], True)], [([3, 2], True), ([0], False)]]
+    """
+    dealt = [
+        [[rows[i] for i in part] for part in token_batches([lengths[row] for row in rows], budget)]
+        for rows in team.deal(lengths)
+    ]
+    mine = dealt[team.rank]
+    yield from ((batch, True) for batch in mine)
+    if team.sharded:
+        yield from [([0], False)] * (max(map(len, dealt)) - len(mine))
+
+
 def computing(dtype: str, device: str | torch.device) -> AbstractContextManager[Any]:
     """The context of forward passes under `model.dtype`: bfloat16 products over float32 weights, or nothing."""
     if dtype == "float32":
@@ -84,9 +104,13 @@ class ResumableLog:
 
     `save` writes the state atomically; on construction metrics past the saved step are dropped, because the steps
     after it are going to be repeated.
+
+    Args:
+        writes: False in all but one of several processes: they read the state, and nothing is written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self._writes = writes
         self.state_path = folder / "state.pt"
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +119,8 @@ class ResumableLog:
             # Our own file: optimizer states are not pure tensors, yet need no arbitrary classes.
             self.state = torch.load(self.state_path, map_location="cpu", weights_only=True)
         done = 0 if self.state is None else int(self.state["step"])
+        if not writes:
+            return
         if self.metrics_path.exists():
             rows = read_jsonl(self.metrics_path, dict, torn_tail_ok=True)
             write_jsonl(self.metrics_path, [row for row in rows if row["step"] <= done])
@@ -107,14 +133,18 @@ class ResumableLog:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; NaN and infinity become null."""
-        self._metrics.append(row)
+        if self._writes:
+            self._metrics.append(row)
 
     def save(self, step: int, **state: Any) -> None:
         """Write `state` (state dicts, tensors, plain values) as the place to go on from after `step` steps."""
+        if not self._writes:
+            return
         temporary = self.state_path.with_name("state.pt.tmp")
         torch.save({"step": step, **state}, temporary)
         temporary.replace(self.state_path)
 
     def close(self) -> None:
         """Close the metrics file. The state stays until the stage's receipt is written (`psgpo.runs.stages`)."""
-        self._metrics.close()
+        if self._writes:
+            self._metrics.close()

@@ -14,10 +14,11 @@ from psgpo import __version__
 from psgpo.cli import firsterror, labels, prm, verl
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.mutate import mutate
-from psgpo.cli.stages import Overrides, RecipeFile, run_only
+from psgpo.cli.stages import Overrides, RecipeFile, open_run, run_only
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
 from psgpo.execution import SandboxError
+from psgpo.parallel.launch import ended_together, launched, speaks
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import StageError, run_stages
 from psgpo.runs.progress import StageProgress, bars
@@ -30,6 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+TOGETHER = ("run", "sft", "rl", "label", "evaluate")
+"""Commands for the processes of a launcher."""
 
 
 @app.command()
@@ -45,10 +50,10 @@ def run(
 
         sys.stdout.write(dry_run(load_recipe(recipe, overrides)))
         return
-    directory = RunDirectory.create(load_recipe(recipe, overrides))
+    directory = open_run(recipe, overrides)
     run_stages(directory, until)
     report = directory.path / "report" / "index.html"
-    if report.is_file():
+    if report.is_file() and speaks():
         _say(f"report: {report}")
 
 
@@ -155,9 +160,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    pass
+    if launched() and context.invoked_subcommand not in TOGETHER:
+        raise UserError(
+            f"psgpo {context.invoked_subcommand} is the work of one process; start it without a launcher. "
+            f"Those for several are: {', '.join(TOGETHER)}"
+        )
 
 
 def _say(message: str) -> None:
@@ -166,17 +176,25 @@ def _say(message: str) -> None:
 
 def main() -> None:
     """Entry point of the `psgpo` command."""
+    if launched():
+        with ended_together():
+            _command()
+        return
     # A polite kill ends the stages too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with reported():
-        try:
-            app()
-        except (StageError, SandboxError) as error:
-            sys.exit(f"psgpo: {error}")
-        except SystemExit as ending:
-            if ending.code != 130:
-                raise
-            raise KeyboardInterrupt from None  # typer ends a Ctrl-C without a word
+        _command()
+
+
+def _command() -> None:
+    try:
+        app()
+    except (StageError, SandboxError) as error:
+        sys.exit(f"psgpo: {error}")
+    except SystemExit as ending:
+        if ending.code != 130:
+            raise
+        raise KeyboardInterrupt from None  # typer ends a Ctrl-C without a word
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 
 from psgpo.config import load_recipe
 from psgpo.errors import UserError
+from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import run_stages
 from psgpo.runs.stages import stage_graph
@@ -17,9 +18,22 @@ RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_defaul
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
 
 
+def open_run(recipe: Path, overrides: list[str] | None) -> RunDirectory:
+    """The run of a recipe, made when it is not there; of several processes the main one makes it."""
+
+    def create() -> RunDirectory:
+        return RunDirectory.create(load_recipe(recipe, overrides))
+
+    if not launched():
+        return create()
+    from psgpo.parallel.team import current_team  # loads torch
+
+    return current_team().on_main(create)
+
+
 def run_only(recipe: Path, overrides: list[str] | None, names: list[str]) -> None:
     """Run the named stages; those they need must be done."""
-    directory = RunDirectory.create(load_recipe(recipe, overrides))
+    directory = open_run(recipe, overrides)
     graph = stage_graph(directory.recipe)
     for name in names:
         if name not in graph:

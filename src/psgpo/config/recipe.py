@@ -43,6 +43,13 @@ class SandboxSettings(Section):
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
 
+class ParallelSettings(Section):
+    """How the processes that a launcher started (docs/training-at-scale.md) train together; one process ignores it."""
+
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every process holds all weights and optimizer states. fsdp: each holds a part of them."""
+
+
 class TrackingSettings(Section):
     """Where metrics are shown while a run goes on; `metrics.jsonl` of every stage has them anyway."""
 
@@ -81,6 +88,7 @@ class Recipe(Section):
     arms: dict[str, ArmSettings]
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
+    parallel: ParallelSettings = ParallelSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +144,10 @@ class Recipe(Section):
                 "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "
                 "sft.optimizer = 'adamw' and sft.learning_rate (1e-5, say), or sft.examples = 0"
             )
+        muon = ["sft"] if self.sft.examples and self.sft.optimizer == "muon" else []
+        muon += [f"prm.{name}" for name, settings in self.prm.items() if settings.optimizer == "muon"]
+        if self.parallel.strategy == "fsdp" and muon:
+            raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
         return self

@@ -24,11 +24,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
-from psgpo.models import TokenValueModel, learned_state, load_learned, load_tokenizer, prepare_training
+from psgpo.models import TokenValueModel, load_tokenizer, prepare_training
 from psgpo.optimizers import Muon
+from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
+from psgpo.parallel.team import ALONE, Team
 from psgpo.prm.assess import score_examples, scored_response
 from psgpo.prm.card import model_card
 from psgpo.prm.data import PrmExample
@@ -37,7 +40,7 @@ from psgpo.prm.record import ScorerRecord
 from psgpo.prm.score import PrmScorer, line_values
 from psgpo.prm.weights import line_weights
 from psgpo.seeds import derive_seed
-from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, token_batches
+from psgpo.training import ResumableLog, computing, length_buckets, rate_factor, set_rates, shared_batches
 
 MAX_GRAD_NORM = 1.0
 
@@ -58,6 +61,7 @@ def train_prm(
     seed: int = 0,
     device: str | torch.device = "cpu",
     compute: ModelSettings | None = None,
+    team: Team = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a PRM from the SFT policy in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
@@ -73,6 +77,7 @@ def train_prm(
         record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
             never scored.
         compute: how training computes: precision, adapters, activations; None: the defaults.
+        team: the processes that train together: each works through a share of every batch, the main one writes.
         progress: called with (optimizer steps done, all steps).
 
     Returns:
@@ -85,49 +90,54 @@ def train_prm(
     tokenizer = load_tokenizer(init_dir)
     examples = train if callable(train) else lambda _epoch: train
     first = examples(1)
-    model = initial_model(init_dir, seed).to(device)
+    model = initial_model(init_dir, seed)
     compute = compute or ModelSettings()
     prepare_training(model, compute, seed=seed)
     _check(first, held_out, model)
     job = _job(first, held_out, settings, seed)
     weigh = line_weights(first, settings)
+    replica = Replica(model, team, device)
     optimizer = _optimizers(model, settings)
     held_out = [weigh(example) for example in held_out]
 
-    scorer = PrmScorer(model, tokenizer, device=device)
-    log = open_log(out)
+    log = open_log(out, writes=team.is_main)
     best: dict[str, Any] | None = None
     done, spent, started = 0, 0.0, time.perf_counter()
     if log.state is None:
         log.log(
             {"epoch": 0, "step": 0, "train_loss": None, "learning_rate": None}
-            | held_out_metrics(scorer, held_out, settings)
+            | _held_out(replica, tokenizer, held_out, settings)
             | {"seconds": 0.0}
         )
     elif log.state["job"] != json.dumps(job):
         raise UserError(f"{out}: holds a PRM training with other settings or data; delete it or choose another folder")
     else:
-        load_learned(model, log.state["model"])
+        replica.load(log.state["model"])
         for one, state in zip(optimizer, log.state["optimizer"], strict=True):
-            one.load_state_dict(state)
+            load_optimizer(one, state)
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
     for epoch in range(done + 1, settings.epochs + 1):
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break
         now = [weigh(example) for example in (first if epoch == 1 else examples(epoch))]
         row = _train_epoch(
-            model, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
+            replica, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
         )
-        row |= held_out_metrics(scorer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
+        row |= _held_out(replica, tokenizer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
         if best is None or row["held_out_loss"] < best["held_out_loss"]:
             best = row
-            model.save_pretrained(out / "best", tokenizer)
+            with replica.whole() as whole:
+                if team.is_main:
+                    whole.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        log.save(row["step"], **plain, model=learned_state(model), optimizer=[o.state_dict() for o in optimizer])
+        moments = [optimizer_state(one) for one in optimizer]
+        log.save(row["step"], **plain, model=replica.state(), optimizer=moments)
     assert best is not None
-    publish(out, model_card(settings, best, job, record), record)
+    if team.is_main:
+        publish(out, model_card(settings, best, job, record), record)
     log.close()
+    team.wait()
     return best
 
 
@@ -154,11 +164,12 @@ def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.opt
     return [adamw, Muon(hidden, lr=settings.muon_learning_rate, weight_decay=settings.weight_decay)]
 
 
-def open_log(out: Path) -> ResumableLog:
-    """The log of a training, cleared of an attempt that died before its first state."""
-    if not (out / "state.pt").is_file():  # nothing to go on from: rows of an attempt that died early would stay
+def open_log(out: Path, *, writes: bool = True) -> ResumableLog:
+    """The log of a training, cleared of an attempt that died before its first state. See `ResumableLog`."""
+    if writes and not (out / "state.pt").is_file():
+        # Nothing to go on from: rows of an attempt that died early would stay.
         (out / "metrics.jsonl").unlink(missing_ok=True)
-    return ResumableLog(out)
+    return ResumableLog(out, writes=writes)
 
 
 def publish(out: Path, card: str, record: ScorerRecord | None) -> None:
@@ -183,7 +194,7 @@ def _job(
 
 
 def _train_epoch(
-    model: TokenValueModel,
+    replica: Replica[TokenValueModel],
     optimizers: Sequence[torch.optim.Optimizer],
     train: Sequence[PrmExample],
     settings: PrmSettings,
@@ -198,13 +209,15 @@ def _train_epoch(
     batches = length_buckets([example.length for example in train], settings.batch_size, rng)
     steps = len(batches) * settings.epochs
     loss_sum, lines, rate = 0.0, 0.0, 0.0
+    model = replica.network
+    parameters = list(model.parameters())
     model.train()
     for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
         factor = rate_factor(settings.schedule, step, steps=steps, warmup=settings.warmup)
         rate = settings.learning_rate * factor
         model.zero_grad()
-        loss, count = _backward(model, [train[i] for i in batch], pad, settings.microbatch_tokens, dtype)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
+        loss, count = _backward(replica, [train[i] for i in batch], pad, settings.microbatch_tokens, dtype)
+        clip_gradients(parameters, MAX_GRAD_NORM)
         set_rates(optimizers, [settings.learning_rate, settings.muon_learning_rate][: len(optimizers)], factor)
         for optimizer in optimizers:
             optimizer.step()
@@ -216,26 +229,35 @@ def _train_epoch(
 
 
 def _backward(
-    model: TokenValueModel, batch: Sequence[PrmExample], pad: int, budget: int | None, dtype: str
+    replica: Replica[TokenValueModel], batch: Sequence[PrmExample], pad: int, budget: int | None, dtype: str
 ) -> tuple[float, float]:
-    """Add the gradient of a batch's loss; the loss, and the number of lines it is a mean over."""
+    """Make the gradient of a batch's loss; the loss, and the number of lines it is a mean over."""
     count = float(sum(sum(e.weights) for e in batch))
-    total = 0.0
-    for indices in token_batches([e.length for e in batch], budget):
+    total = torch.zeros(1, dtype=torch.float64)
+    for indices, counts in shared_batches([e.length for e in batch], budget, replica.team):
         part = [batch[i] for i in indices]
-        with computing(dtype, next(model.parameters()).device):
-            scores = line_values(model, [(e.prompt_ids, e.token_ids, e.line_ends) for e in part], pad)
+        with computing(dtype, next(replica.network.parameters()).device):
+            scores = line_values(replica.network, [(e.prompt_ids, e.token_ids, e.line_ends) for e in part], pad)
         targets = torch.tensor([value for e in part for value in e.targets], device=scores.device)
-        weights = torch.tensor([value for e in part for value in e.weights], device=scores.device)
+        weights = torch.tensor([value * counts for e in part for value in e.weights], device=scores.device)
         loss = line_mse(scores, targets, weights, count)
         torch.autograd.backward(loss)
         total += float(loss.detach())
-    return total, count
+    replica.sum_gradients()
+    return float(replica.team.sum(total)), count
 
 
-def held_out_metrics(scorer: PrmScorer, held_out: Sequence[PrmExample], settings: PrmSettings) -> dict[str, Any]:
-    """Loss per line, accuracy, majority and AUROC of a PRM on examples it is not trained on."""
-    scores = score_examples(scorer, held_out)
+def _held_out(
+    replica: Replica[TokenValueModel],
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: Sequence[PrmExample],
+    settings: PrmSettings,
+) -> dict[str, Any]:
+    """Loss per line, accuracy, majority and AUROC on examples that are not trained on; each process scores a part."""
+    team = replica.team
+    with replica.whole() as whole:
+        scorer = PrmScorer(whole, tokenizer, device=next(replica.network.parameters()).device)
+        scores = team.gather(score_examples(scorer, held_out[team.block(len(held_out))]))
     errors = [
         np.asarray(e.weights) * (row - np.asarray(e.targets)) ** 2 for e, row in zip(held_out, scores, strict=True)
     ]

@@ -1,7 +1,8 @@
 """The networks of a PPO run: their forward passes and their updates, a micro-batch at a time.
 
 A micro-batch holds rows of similar length, cut to its longest, so little of it is padding. Its loss is divided by the
-tokens of the whole minibatch: micro-batches add up to the gradient of one big batch.
+tokens of the whole minibatch: micro-batches add up to the gradient of one big batch. Of several processes each works
+through a share of the rows of every minibatch; gradients, metrics and what forward passes give are summed over them.
 """
 
 # B responses, S tokens of prompt and response
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,10 +21,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from psgpo.config import RlSettings
-from psgpo.models import TokenValueModel, adapters_off, learned_state, load_learned, token_logprobs, token_loss
+from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_loss
+from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
+from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
-from psgpo.training import computing, rate_factor, set_rates, token_batches
+from psgpo.training import computing, rate_factor, set_rates, shared_batches
 
 FORWARD_TOKENS = 8192
 """Padded tokens of a forward pass without gradient, at most, where the settings name no number."""
@@ -63,16 +67,23 @@ class Learner:
         temperature: float,
         seed: int,
         dtype: str = "float32",
+        team: Team = ALONE,
+        device: str | torch.device | None = None,
     ) -> None:
         """
         Args:
             reference: frozen; None: the policy with its adapters off.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
+            team: the processes that train together; each calls every method, with the same batch.
+            device: where the networks go; None: where the policy is.
         """
         self.policy, self.reference, self.critic = policy, reference, critic
-        self.rl, self.temperature, self.seed, self.dtype = rl, temperature, seed, dtype
-        self.device = policy.device
+        self.rl, self.temperature, self.seed, self.dtype, self.team = rl, temperature, seed, dtype, team
+        self.device = torch.device(device or policy.device)
+        self.policy_replica = Replica(policy, team, self.device)
+        self.critic_replica = Replica(critic, team, self.device)
+        self.ref_replica = self.policy_replica if reference is None else Replica(reference, team, self.device)
         self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
         self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
 
@@ -80,28 +91,33 @@ class Learner:
         """(B, S)."""
         # Adapters are switched off once, for all parts.
         with adapters_off(self.policy) if self.reference is None else nullcontext():
-            return self._logprobs(self.reference or self.policy, batch)
+            return self._logprobs(self.ref_replica, batch)
 
     def policy_logprobs(self, batch: Batch) -> Tensor:
         """Of the policy as it is, (B, S)."""
-        return self._logprobs(self.policy, batch)
+        return self._logprobs(self.policy_replica, batch)
 
     @torch.no_grad()
-    def _logprobs(self, model: PreTrainedModel, batch: Batch) -> Tensor:
+    def _logprobs(self, replica: Replica[PreTrainedModel], batch: Batch) -> Tensor:
         found = torch.zeros_like(batch.old_logprobs)
-        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+        for rows, width, counts in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
             inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
             with computing(self.dtype, self.device):
-                found[rows, :width] = token_logprobs(model, *inputs, temperature=self.temperature)[0]
-        return found
+                forward = partial(token_logprobs, replica.network, *inputs, temperature=self.temperature)
+                logprobs, _ = replica.run(forward)
+            if counts:
+                found[rows, :width] = logprobs
+        return self.team.sum(found)
 
     @torch.no_grad()
     def values(self, batch: Batch) -> Tensor:
         """V of the state before every response token, (B, S)."""
         found = torch.zeros_like(batch.old_logprobs)
-        for rows, width in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
-            found[rows, :width] = self._values(batch, rows, width)
-        return found
+        for rows, width, counts in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+            values = self._values(batch, rows, width)
+            if counts:
+                found[rows, :width] = values
+        return self.team.sum(found)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
         """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
@@ -121,32 +137,34 @@ class Learner:
         self.policy.eval()
         self.critic.eval()
         updates = self.rl.epochs * self.rl.minibatches
-        means = {name: total / updates for name, total in sums.items()}
+        means = {name: total / updates for name, total in self.team.totals(sums).items()}
         return means | {"learning_rate": peaks[0] * factor, "critic_learning_rate": peaks[1] * factor}
 
     def state(self) -> dict[str, dict]:
         """What an interrupted run goes on from."""
         return {
-            "policy": learned_state(self.policy),
-            "critic": learned_state(self.critic),
-            "policy_optimizer": self.policy_optimizer.state_dict(),
-            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "policy": self.policy_replica.state(),
+            "critic": self.critic_replica.state(),
+            "policy_optimizer": optimizer_state(self.policy_optimizer),
+            "critic_optimizer": optimizer_state(self.critic_optimizer),
         }
 
     def load(self, state: dict[str, dict]) -> None:
         """Take up a `state`."""
-        load_learned(self.policy, state["policy"])
-        load_learned(self.critic, state["critic"])
-        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
-        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.policy_replica.load(state["policy"])
+        self.critic_replica.load(state["critic"])
+        load_optimizer(self.policy_optimizer, state["policy_optimizer"])
+        load_optimizer(self.critic_optimizer, state["critic_optimizer"])
 
-    def _parts(self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None) -> Iterator[tuple[Tensor, int]]:
-        """Rows of every micro-batch of `chosen` (all by default), and the length of its longest row."""
+    def _parts(
+        self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None
+    ) -> Iterator[tuple[Tensor, int, bool]]:
+        """This process's micro-batches of `chosen` (all by default): rows, length of the longest, whether it counts."""
         lengths_B = batch.attention_mask.sum(dim=1)
         chosen = torch.arange(len(lengths_B), device=lengths_B.device) if chosen is None else chosen
         lengths = lengths_B[chosen].tolist()
-        for part in token_batches(lengths, budget):
-            yield chosen[part], max(lengths[i] for i in part)
+        for part, counts in shared_batches(lengths, budget, self.team):
+            yield chosen[part], max(lengths[i] for i in part), counts
 
     def _values(self, batch: Batch, rows: Tensor, width: int) -> Tensor:
         """The critic's output one position to the left: a value belongs to the state before its token."""
@@ -157,8 +175,9 @@ class Learner:
     def _policy_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
         count = float(batch.mask[chosen].sum())
         self.policy_optimizer.zero_grad()
-        for rows, width in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
-            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], batch.mask[rows, :width]
+        for rows, width, counts in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
+            mask = batch.mask[rows, :width] * counts
+            inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], mask
             marked = inputs[2].bool()
             old_N, advantage_N = batch.old_logprobs[rows, :width][marked], targets.advantages[rows, :width][marked]
             clipped = 0.0
@@ -175,39 +194,42 @@ class Learner:
                 return share
 
             with computing(self.dtype, self.device):
-                loss, entropy_N = token_loss(
-                    self.policy, *inputs, row_loss, temperature=self.temperature, with_entropy=True
+                forward = partial(
+                    token_loss, self.policy, *inputs, row_loss, temperature=self.temperature, with_entropy=True
                 )
+                loss, entropy_N = self.policy_replica.run(forward)
             torch.autograd.backward(loss)
             sums["policy_loss"] += float(loss.detach())
             sums["clip_fraction"] += clipped / count
             assert entropy_N is not None
             sums["entropy"] += float(entropy_N.sum()) / count
-        sums["grad_norm_policy"] += self._step(self.policy_optimizer)
+        self._step(self.policy_replica, self.policy_optimizer, "grad_norm_policy", sums)
 
     def _critic_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
         count = float(batch.mask[chosen].sum())
         self.critic_optimizer.zero_grad()
-        for rows, width in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
+        for rows, width, counts in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
             loss, clipped = value_loss(
                 self._values(batch, rows, width),
                 targets.old_values[rows, :width],
                 targets.returns[rows, :width],
-                batch.mask[rows, :width],
+                batch.mask[rows, :width] * counts,
                 clip=self.rl.value_clip,
                 denominator=count,
             )
             torch.autograd.backward(loss)
             sums["value_loss"] += float(loss.detach())
             sums["value_clip_fraction"] += float(clipped) / count
-        sums["grad_norm_critic"] += self._step(self.critic_optimizer)
+        self._step(self.critic_replica, self.critic_optimizer, "grad_norm_critic", sums)
 
-    def _step(self, optimizer: torch.optim.Optimizer) -> float:
-        """Clip the gradient, take one step; its norm before clipping."""
+    def _step(self, replica: Replica, optimizer: torch.optim.Optimizer, name: str, sums: dict[str, float]) -> None:
+        """Clip the gradient of all processes, take one step; note the norm before clipping."""
+        replica.sum_gradients()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.rl.max_grad_norm)
+        norm = clip_gradients(parameters, self.rl.max_grad_norm)
+        if self.team.is_main:  # the same in every process, and totals are made of all
+            sums[name] += norm
         optimizer.step()
-        return float(norm)
 
 
 def _adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:

@@ -4,6 +4,10 @@ Every step: sample responses from the policy, run their unit tests, score their 
 line scores and KL to the SFT policy into one reward per token, estimate advantages with the critic (GAE), and take a
 few clipped policy and value steps.
 
+Of several processes each samples, judges and scores a part of a step's responses; then all hold all of them, compute
+what is cheap alike, and share the forward and backward passes (`Learner`). A response's random numbers depend on its
+seed alone, so the step is the same whatever the number of processes.
+
 PSGPO (arXiv 2410.17621, section 4.2). What the paper leaves open is a setting (`RlSettings`). Differs from it:
 - ValueInit: the PRM means "this prefix is good" (−1 … 1), a value means "expected return" (near 0 while few programs
   pass). The paper does not say how one becomes the other; `value_map` does, before the first update:
@@ -30,10 +34,11 @@ from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, right_pad, save_merged
+from psgpo.parallel.team import ALONE, Team
 from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
 from psgpo.rl.learner import Batch, Learner, Targets
-from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, rewarded_lines, rewarded_tokens
+from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens
 from psgpo.sampling import HFSampler, Sampler
 from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
@@ -62,6 +67,7 @@ class PpoTrainer:
         engine: VllmSampler | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        team: Team = ALONE,
     ) -> None:
         """
         Args:
@@ -72,19 +78,29 @@ class PpoTrainer:
             engine: draws responses from the policy's weights, handed over before every step; None: the policy itself.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
             dtype: `model.dtype` of the recipe: what forward passes compute in, sampling included.
+            team: the processes that train together. Only the main one writes.
         """
         assert (scorer is None) == (arm.line_reward == "none")
-        self.policy, self.critic = policy.to(device), critic.to(device)
-        self.reference = None if reference is None else reference.to(device).eval().requires_grad_(False)
+        self.policy, self.critic, self.team = policy, critic, team
+        self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
         self.arm, self.rl, self.sampling = arm, rl, sampling
         self.out, self.seed, self.device, self.dtype = out, seed, device, dtype
         self.token_text = TokenText(tokenizer)
         self.engine = engine
-        self.sampler: Sampler = engine or HFSampler(policy, tokenizer, batch_size=sampling.batch_size)
         self.learner = Learner(
-            self.policy, self.reference, self.critic, rl, temperature=sampling.temperature, seed=seed, dtype=dtype
+            self.policy,
+            self.reference,
+            self.critic,
+            rl,
+            temperature=sampling.temperature,
+            seed=seed,
+            dtype=dtype,
+            team=team,
+            device=device,
         )
+        plain = self.learner.policy_replica.plain
+        self.sampler: Sampler = engine or HFSampler(plain, tokenizer, batch_size=sampling.batch_size)
 
     def train(
         self,
@@ -93,7 +109,7 @@ class PpoTrainer:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Run `rl.steps` steps over (problem, prompt ids) pairs and save the policy to `out/model`."""
-        log = ResumableLog(self.out)
+        log = ResumableLog(self.out, writes=self.team.is_main)
         if log.state is not None:
             self.learner.load(log.state)
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
@@ -160,12 +176,19 @@ class PpoTrainer:
         seeds: Sequence[int],
         clock: Callable[[str], None],
     ) -> list[Rollout]:
-        with computing(self.dtype, self.device):
-            return collect_rollouts(self.sampler, self.token_text, self.sandbox, prompts, seeds, self.sampling, clock)
+        mine = self.team.block(len(prompts))
+        with self.learner.policy_replica.whole(), computing(self.dtype, self.device):
+            rollouts = collect_rollouts(
+                self.sampler, self.token_text, self.sandbox, prompts[mine], seeds[mine], self.sampling, clock
+            )
+        return gathered(rollouts, [problem for problem, _ in prompts], self.team)
 
     def _line_rewards(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
         """λ · g of every line of every rollout. Shape of each: (L,)."""
-        score_L = self.scorer.score(rollouts) if self.scorer else [np.zeros(0)] * len(rollouts)
+        if self.scorer is None:
+            score_L = [np.zeros(0)] * len(rollouts)
+        else:
+            score_L = self.team.gather(self.scorer.score(rollouts[self.team.block(len(rollouts))]))
         return [rewarded_lines(rollout, score, self.arm) for rollout, score in zip(rollouts, score_L, strict=True)]
 
     def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:
@@ -208,8 +231,9 @@ class PpoTrainer:
         chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
         seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
         score_parts, return_parts = [], []
-        for start in range(0, count, self.sampling.batch_size):
-            part = slice(start, start + self.sampling.batch_size)
+        size = self.sampling.batch_size * self.team.size
+        for start in range(0, count, size):
+            part = slice(start, start + size)
             rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
             batch = self._batch(rollouts, self._line_rewards(rollouts))
             # λ_GAE = 1 and V = 0 make the advantage the return itself.
@@ -235,8 +259,10 @@ class PpoTrainer:
         return Targets(advantages=advantages, returns=returns, old_values=values)
 
     def _save_policy(self, folder: Path) -> None:
-        save_merged(self.policy, folder)
-        self.tokenizer.save_pretrained(folder)
+        with self.learner.policy_replica.whole() as policy:
+            if self.team.is_main:
+                save_merged(policy, folder)
+                self.tokenizer.save_pretrained(folder)
 
 
 class PhaseClock:

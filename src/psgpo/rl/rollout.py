@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from psgpo.execution import Sandbox
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
 from psgpo.models import load_tokenizer
+from psgpo.parallel.team import Team
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.score import PrmScorer
@@ -83,6 +84,18 @@ def collect_rollouts(
             prompts, completions, decoded, verdicts, strict=True
         )
     ]
+
+
+def gathered(mine: Sequence[Rollout], problems: Sequence[Problem], team: Team) -> list[Rollout]:
+    """Every process's rollouts, in order. Their problems, which every process has, do not travel: tests can be large.
+
+    Args:
+        problems: of all rollouts.
+    """
+    if team.size == 1:
+        return list(mine)
+    all_of_them = team.gather([replace(rollout, problem=None) for rollout in mine])  # type: ignore[arg-type]
+    return [replace(rollout, problem=problem) for rollout, problem in zip(all_of_them, problems, strict=True)]
 
 
 def judged_rollout(

@@ -24,7 +24,7 @@ from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
 
-_FREE_TO_CHANGE = frozenset({"processes", "out", "tracking"})
+_FREE_TO_CHANGE = frozenset({"processes", "out", "tracking", "parallel"})
 """Keys of a recipe that change how a run is carried out, not what comes out."""
 
 

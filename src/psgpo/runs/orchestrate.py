@@ -1,7 +1,8 @@
 """Carry out a recipe: every stage in a process of its own, as many side by side as the recipe allows.
 
 Stages are forked from one server process that has loaded PyTorch and transformers: loading them takes seconds of CPU,
-and a run has some twenty stages.
+and a run has some twenty stages. Processes that a launcher started carry it out in another way
+(`psgpo.runs.together`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from psgpo.errors import UserError, reported
+from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.progress import StageProgress, bars, read_progress
 from psgpo.runs.stages import Stage, run_stage, stage_graph
@@ -51,13 +53,12 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
         StageError: a stage crashed; the others in progress are stopped. Running again resumes.
     """
     check_trackers(run.recipe)
-    graph = stage_graph(run.recipe)
-    todo = _wanted(graph, targets)
-    todo = {name: stage for name, stage in todo.items() if not run.stage_done(name)}
-    if todo and targets is None:
-        # A report is of everything that is there, so anything new makes a new one.
-        (run.path / "stages" / "report.json").unlink(missing_ok=True)
-        todo["report"] = graph["report"]
+    if launched():
+        from psgpo.runs.together import run_together  # loads torch
+
+        run_together(run, targets)
+        return
+    todo = stages_to_do(run, targets)
     running: list[_Running] = []
     console = Console(stderr=True, highlight=False)
     try:
@@ -94,6 +95,18 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
             item.process.terminate()
         for item in running:
             item.process.join()
+
+
+def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stage]:
+    """Stages that are not done and are wanted, in order; see `run_stages`."""
+    graph = stage_graph(run.recipe)
+    todo = _wanted(graph, targets)
+    todo = {name: stage for name, stage in todo.items() if not run.stage_done(name)}
+    if todo and targets is None:
+        # A report is of everything that is there, so anything new makes a new one.
+        (run.path / "stages" / "report.json").unlink(missing_ok=True)
+        todo["report"] = graph["report"]
+    return todo
 
 
 def _wanted(graph: dict[str, Stage], targets: list[str] | None) -> dict[str, Stage]:

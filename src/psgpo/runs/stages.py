@@ -35,27 +35,29 @@ class Stage:
     needs: tuple[str, ...]
     """Stages that must be done before."""
     work: Callable[[RunDirectory, Progress], None] = field(repr=False)
+    together: bool
+    """All processes that a launcher started work on it together; else one of them does it."""
 
 
 def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     """All stages of a recipe by name, in an order that respects their needs. Imports nothing heavy."""
     graph: dict[str, Stage] = {}
 
-    def add(name: str, needs: list[str], function: str, *arguments: str) -> None:
+    def add(name: str, needs: list[str], function: str, *arguments: str, together: bool = False) -> None:
         def work(run: RunDirectory, progress: Progress) -> None:
             from psgpo.runs import work as module
 
             with module.one_thread():
                 getattr(module, function)(run, progress, *arguments)
 
-        graph[name] = Stage(name=name, needs=tuple(needs), work=work)
+        graph[name] = Stage(name=name, needs=tuple(needs), work=work, together=together)
 
     add("problems", [], "make_problems")
     # The embedded benchmark's SFT data come from the seed, not from the problems.
-    add("sft", [] if embedded(recipe) else ["problems"], "train_policy")
-    add(f"rl-{BASELINE}", ["problems", "sft"], "train_arm", BASELINE)
-    labels = "labels" if recipe.labels.source == "search" else "mutants"
-    if recipe.prm and recipe.labels.source == "mutation":
+    add("sft", [] if embedded(recipe) else ["problems"], "train_policy", together=True)
+    add(f"rl-{BASELINE}", ["problems", "sft"], "train_arm", BASELINE, together=True)
+    mutants = recipe.labels.source == "mutation"
+    if recipe.prm and mutants:
         add("mutants", ["problems"], "make_mutants")
     elif recipe.prm:
         shards = [f"labels-{number}" for number in range(1, recipe.labels.shards + 1)]
@@ -68,8 +70,9 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
         add("labels", [*shards, *linear], "merge_labels")
     for name, prm in recipe.prm.items():
         # One that starts from the SFT policy needs it; a search has seen to that already.
-        first = ["sft"] if labels == "mutants" and prm.kind == "causal" and prm.init is None else []
-        add(f"prm-{name}", [labels, *first], "train_reward_model", name)
+        first = ["sft"] if mutants and prm.kind == "causal" and prm.init is None else []
+        labels = ["mutants"] if mutants else ["labels"]
+        add(f"prm-{name}", labels + first, "train_reward_model", name, together=prm.from_policy and not mutants)
     for arm, settings in recipe.arms.items():
         if arm != BASELINE:
             prms = {settings.prm, settings.value_init} - {None, "oracle"}
@@ -78,6 +81,7 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
                 ["problems", "sft", *(f"prm-{name}" for name in sorted(str(p) for p in prms))],
                 "train_arm",
                 arm,
+                together=True,
             )
     add("evaluate-sft", ["problems", "sft"], "evaluate", "sft")
     for arm in recipe.arms:
@@ -86,8 +90,11 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     return graph
 
 
-def run_stage(run: RunDirectory, name: str, progress: Progress) -> None:
+def run_stage(run: RunDirectory, name: str, progress: Progress, *, follows: bool = False) -> None:
     """Run one stage in this process; nothing happens when it is done already.
+
+    Args:
+        follows: this process works along on a stage whose lock, trackers and receipt are another's.
 
     Raises:
         UserError: no such stage, or one it needs is not done yet (and the command that does it).
@@ -102,6 +109,9 @@ def run_stage(run: RunDirectory, name: str, progress: Progress) -> None:
         raise UserError(
             f"{run.path}: stage {name} needs {', '.join(missing)} first; run: psgpo run RECIPE --until {name}"
         )
+    if follows:
+        graph[name].work(run, progress)
+        return
     check_trackers(run.recipe)
     with run.stage(name):
         # Another process may have finished it while this one waited for its turn.

@@ -28,7 +28,7 @@ from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import model_folder
 from psgpo.runs.networks import arm_networks
-from psgpo.runs.opening import chosen_device, open_sandbox
+from psgpo.runs.opening import chosen_device, open_sandbox, training_team
 from psgpo.runs.splits import load_splits, load_tasks
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, benchmark, opened_sampler
@@ -99,9 +99,11 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             max_position_embeddings=recipe.model.max_positions,
         )
     prepare_training(model, recipe.model, adapt=False)
+    team = training_team(recipe)
     if not pairs:
-        model.save_pretrained(run.path / "sft" / "model")
-        tokenizer.save_pretrained(run.path / "sft" / "model")
+        if team.is_main:
+            model.save_pretrained(run.path / "sft" / "model")
+            tokenizer.save_pretrained(run.path / "sft" / "model")
         return
     train_sft(
         model,
@@ -112,6 +114,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
         seed=recipe.seed,
         device=chosen_device(recipe),
         dtype=recipe.model.dtype,
+        team=team,
         progress=progress,
     )
 
@@ -145,6 +148,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             engine=engine,
             device=chosen_device(recipe),
             dtype=recipe.model.dtype,
+            team=training_team(recipe),
         )
         template = recipe_template(recipe, tokenizer)
         prompts = [(problem, build_prompt_ids(tokenizer, template, problem)) for problem in problems]

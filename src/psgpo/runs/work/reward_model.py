@@ -30,7 +30,7 @@ from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import model_folder
-from psgpo.runs.opening import chosen_device
+from psgpo.runs.opening import chosen_device, training_team
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, read_labels
 from psgpo.seeds import derive_seed
@@ -116,6 +116,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         prompt_template=recipe_template(run.recipe, tokenizer),
         threshold=0.0,
     )
+    team = training_team(run.recipe)
     train_prm(
         start,
         train,
@@ -126,8 +127,11 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         seed=seed,
         device=device,
         compute=run.recipe.model,
+        team=team,
         progress=progress,
     )
+    if not team.is_main:
+        return
     keys = {example.key for example in held_out}
     assess_prm(
         PrmScorer(out / "model", device=device),

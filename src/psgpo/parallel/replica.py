@@ -1,0 +1,198 @@
+"""A network that all processes train: gradients, whole weights, state.
+
+Data parallel: every process holds the network; the gradients of its share of rows are summed over processes after the
+last micro-batch. Own sums, not `DistributedDataParallel`: that averages where our losses are divided by the tokens of
+the whole minibatch already, its hooks sit in `forward`, which the chunked loss (`psgpo.models.logprobs`) goes around,
+and it wants as many passes from every process. The price is that sums do not overlap with the backward pass.
+
+Sharded (FSDP 2): every process keeps a part of each weight, gradient and optimizer state; a block's weights are
+gathered while it computes. The gradient is summed, not averaged, after every micro-batch.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from psgpo.errors import UserError
+from psgpo.models import TokenValueModel, learned_state, load_learned
+from psgpo.models.logprobs import plain_head
+from psgpo.parallel.team import Team
+
+Network = TypeVar("Network", PreTrainedModel, TokenValueModel)
+T = TypeVar("T")
+
+
+class Replica(Generic[Network]):
+    """`network` as this process holds it. Made before its optimizer: sharding replaces parameters."""
+
+    def __init__(self, network: Network, team: Team, device: str | torch.device) -> None:
+        self.network, self.team = network, team
+        self._plain = network
+        if team.sharded:
+            self._plain = _hollow(network, device)
+            _shard(_root(network), team, device)
+        else:
+            network.to(device)
+
+    @property
+    def plain(self) -> Network:
+        """A network without hooks: the network itself, or where it is sharded a twin that is empty but for `whole`."""
+        return self._plain
+
+    def run(self, call: Callable[[], T]) -> T:
+        """`call`, which uses the network in other ways than by its `forward`."""
+        return _root(self.network).run_whole(call) if self.team.sharded else call()
+
+    @contextmanager
+    def whole(self) -> Iterator[Network]:
+        """`plain` with all weights, in every process."""
+        if not self.team.sharded:
+            yield self.network
+            return
+        parts, twins = dict(self.network.named_parameters()), dict(self._plain.named_parameters())
+        with torch.no_grad():
+            for name, twin in twins.items():
+                twin.data = parts[name].full_tensor()  # type: ignore[attr-defined]
+        try:
+            yield self._plain
+        finally:
+            for twin in twins.values():
+                twin.data = twin.data.new_empty(0)
+
+    def sum_gradients(self) -> None:
+        """After the last micro-batch of an update: the gradient of all processes' rows."""
+        if not self.team.sharded:
+            self.team.sum_gradients([p for p in self.network.parameters() if p.requires_grad])
+
+    def state(self) -> dict[str, Tensor]:
+        """What training changed (`learned_state`), whole; the same file whatever the number of processes.
+
+        Raises:
+            RuntimeError: the processes hold different weights, which nothing after can mend.
+        """
+        with self.whole() as plain:
+            state = learned_state(plain)
+            if not self.team.sharded:
+                _check_equal(state, self.team)
+                return state
+            return {name: value.cpu().clone() for name, value in state.items()} if self.team.is_main else {}
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up a `state`."""
+        if not self.team.sharded:
+            load_learned(self.network, state)
+            return
+        for name, mine in [*self.network.named_parameters(), *self.network.named_buffers()]:
+            if name in state:
+                mine.copy_(_placed(state[name], mine))
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
+    """Scale the gradient down to this norm, at most; its norm before."""
+    if not any(_is_sharded(p) for p in parameters):
+        return float(nn.utils.clip_grad_norm_(parameters, limit))
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = norm.full_tensor() if _is_sharded(norm) else norm  # type: ignore[attr-defined]
+    nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return float(norm)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its `state_dict` with whole tensors. Called by every process."""
+    return _whole(optimizer.state_dict())
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take up an `optimizer_state`."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    placed = {
+        index: {key: _placed(value, parameters[index]) for key, value in moments.items()}
+        for index, moments in state["state"].items()
+    }
+    optimizer.load_state_dict({**state, "state": placed})
+
+
+def _root(network: nn.Module) -> Any:
+    """The model of transformers in it, whose `forward` gathers what lies outside its blocks."""
+    return network.classifier if isinstance(network, TokenValueModel) else network
+
+
+def _hollow(network: Network, device: str | torch.device) -> Network:
+    """A copy without weights."""
+    empty = {id(p): nn.Parameter(p.new_empty(0, device=device), p.requires_grad) for p in network.parameters()}
+    twin = copy.deepcopy(network, empty)
+    for module in twin.modules():
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else buffer.to(device)
+    return twin
+
+
+def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> None:
+    """Split the weights over the processes, one group for each block and one for the rest.
+
+    Block by block from where the model lies to `device`, so no device ever holds it whole.
+    """
+    try:
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+    except ImportError:
+        raise UserError('parallel.strategy = "fsdp" needs PyTorch 2.6 or newer; update it or use "ddp"') from None
+    from torch.distributed.device_mesh import init_device_mesh
+
+    names = set(root._no_split_modules or ())
+    blocks = [module for module in root.modules() if type(module).__name__ in names]
+    if not blocks:
+        raise UserError(
+            f'{type(root).__name__}: names no blocks (_no_split_modules) to shard by; use parallel.strategy = "ddp"'
+        )
+    if root.get_output_embeddings() is not None:
+        plain_head(root)  # found out by a forward pass, which every process can still do alone
+    mesh = init_device_mesh(torch.device(device).type, (team.size,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(root, mesh=mesh, reshard_after_forward=True)
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    # What comes out of a value model is squeezed into a new tensor, never changed in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+    root.run_whole = MethodType(lambda _self, call: call(), root)
+    register_fsdp_forward_method(root, "run_whole")
+
+
+def _is_sharded(tensor: Any) -> bool:
+    return hasattr(tensor, "full_tensor")
+
+
+def _whole(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _whole(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_whole(value) for value in tree]
+    return tree.full_tensor().cpu() if _is_sharded(tree) else tree
+
+
+def _placed(whole: Any, like: Tensor) -> Any:
+    """A whole tensor as the part of it that `like` is; anything else as it is."""
+    if not isinstance(whole, Tensor) or not _is_sharded(like) or whole.shape != like.shape:
+        return whole
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
+
+
+def _check_equal(state: dict[str, Tensor], team: Team) -> None:
+    if team.size > 1:
+        sums = set(team.gather([float(sum(value.double().sum() for value in state.values()))]))
+        if len(sums) > 1:
+            raise RuntimeError(f"the processes hold different weights (sums {sorted(sums)}): their updates differed")

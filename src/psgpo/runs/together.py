@@ -1,0 +1,109 @@
+"""Carry out a recipe in processes that a launcher started, one for each GPU: no process is made here.
+
+A training is worked on by all of them, one training after the other. Every other stage is one process's; those that
+can start are dealt out, so that shards are labelled and policies evaluated on as many GPUs as there are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+from psgpo.errors import UserError
+from psgpo.parallel.team import current_team
+from psgpo.runs.directory import RunDirectory
+from psgpo.runs.orchestrate import stages_to_do
+from psgpo.runs.progress import StageProgress
+from psgpo.runs.stages import Stage, run_stage, stage_graph
+
+SPOKEN_EVERY = 15.0
+"""Seconds between two lines about one stage."""
+
+
+def run_together(run: RunDirectory, targets: list[str] | None) -> None:
+    """As `psgpo.runs.orchestrate.run_stages`; called by all processes.
+
+    Raises:
+        UserError: the recipe wants vLLM, which makes processes of its own.
+    """
+    if run.recipe.sampling.engine != "transformers":
+        raise UserError("sampling.engine = 'vllm' draws for one process; under a launcher set 'transformers'")
+    team = current_team()
+    todo = team.on_main(lambda: list(stages_to_do(run, targets)))
+    graph = stage_graph(run.recipe)
+    while todo:
+        # Whatever this process sees on the disk, all start the same.
+        ready = team.on_main(partial(_startable, run, [graph[name] for name in todo]))
+        # Trainings first: the other stages gather meanwhile, and more of them can be dealt out at once.
+        now = [name for name in ready if graph[name].together][:1]
+        if now:
+            _work(run, now[0], follows=not team.is_main)
+        else:
+            now = ready
+            for name in now[team.rank :: team.size]:
+                _work(run, name)
+        team.wait()
+        todo = [name for name in todo if name not in now]
+
+
+def _startable(run: RunDirectory, todo: list[Stage]) -> list[str]:
+    ready = [stage.name for stage in todo if all(run.stage_done(need) for need in stage.needs)]
+    assert ready, f"none of {todo} can start"
+    return ready
+
+
+def _work(run: RunDirectory, name: str, *, follows: bool = False) -> None:
+    with _logged(run.path / "logs" / f"{name}.log") as terminal:
+        if follows:
+            run_stage(run, name, lambda done, total: None, follows=True)
+            return
+        spoken = _Spoken(run, name, terminal)
+        run_stage(run, name, spoken)
+        spoken.say(f"done in {time.monotonic() - spoken.started:.0f} s")
+
+
+@contextmanager
+def _logged(log: Path) -> Iterator[TextIO]:
+    """What the body and its processes print goes to the log; the standard error from before."""
+    log.parent.mkdir(exist_ok=True)
+    sys.stdout.flush()
+    before = [os.dup(descriptor) for descriptor in (1, 2)]
+    try:
+        with log.open("ab", buffering=0) as stream:
+            for descriptor in (1, 2):
+                os.dup2(stream.fileno(), descriptor)
+        with os.fdopen(os.dup(before[1]), "w") as terminal:
+            yield terminal
+    finally:
+        sys.stdout.flush()
+        for descriptor, old in zip((1, 2), before, strict=True):
+            os.dup2(old, descriptor)
+            os.close(old)
+
+
+class _Spoken:
+    """Progress of a stage: its file, and now and then a line on standard error."""
+
+    def __init__(self, run: RunDirectory, name: str, terminal: TextIO) -> None:
+        self._name = name
+        self._file = StageProgress(run.path, name)
+        self._console = Console(file=terminal, highlight=False)
+        self.started = self._heard = time.monotonic()
+        self.say("started")
+
+    def __call__(self, done: int, total: int) -> None:
+        self._file(done, total)
+        if time.monotonic() - self._heard > SPOKEN_EVERY:
+            self._heard = time.monotonic()
+            self.say(f"{done}/{total} in {self._heard - self.started:.0f} s")
+
+    def say(self, what: str) -> None:
+        self._console.print(f"  {self._name}: {what}")

@@ -1,0 +1,73 @@
+"""A PPO update of two processes, data parallel and sharded, is that of one up to rounding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learner_world import batch, policy
+
+from parallel_world import together
+from psgpo.config import LoraSettings, ModelSettings, RlSettings
+from psgpo.models import TokenValueModel, prepare_training
+from psgpo.parallel.team import current_team
+from psgpo.rl.learner import Batch, Learner, Targets
+
+Result = tuple[dict[str, float], dict[str, torch.Tensor], torch.Tensor, torch.Tensor]
+
+
+def updated(name: str, sharded: bool, rows: int, compute: ModelSettings, settings: dict[str, Any]) -> Result:
+    """Metrics of one update, moments of the gradients behind it, reference logprobs and values before."""
+    team = replace(current_team(), sharded=sharded)
+    made, critic = policy(name), TokenValueModel.from_policy(policy(name), head_init="normal", seed=2)
+    reference = None if compute.lora else policy(name)
+    prepare_training(made, compute, seed=1)
+    prepare_training(critic, compute, seed=2)
+    one = Learner(made, reference, critic, RlSettings(**settings), temperature=0.8, seed=5, team=team)
+    whole = batch()
+    data = Batch(**{key: getattr(whole[0], key)[:rows] for key in Batch.__slots__})
+    targets = Targets(**{key: getattr(whole[1], key)[:rows] for key in Targets.__slots__})
+    before = one.ref_logprobs(data), one.values(data)
+    metrics = one.update(0, data, targets)
+    state = one.state()
+    # Adam's first moment is a tenth of the clipped gradient: what is compared is not scaled by the learning rate.
+    found = {f"{net}.{key}": value for net in ("policy", "critic") for key, value in state[net].items()}
+    for net in ("policy", "critic"):
+        moments = state[f"{net}_optimizer"]["state"]
+        found |= {f"{net}.gradient.{index}": moment["exp_avg"] for index, moment in moments.items()}
+    return metrics, found if team.is_main else {}, *before
+
+
+CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {
+    "data parallel": ("llama", False, 8, ModelSettings(), {"minibatches": 2}),
+    "data parallel, micro-batches": ("shift", False, 8, ModelSettings(), {"minibatches": 2, "microbatch_tokens": 30}),
+    "sharded": ("shift", True, 8, ModelSettings(), {"minibatches": 2}),
+    "sharded, micro-batches, recomputed": (
+        "llama",
+        True,
+        8,
+        ModelSettings(gradient_checkpointing=True),
+        {"minibatches": 2, "microbatch_tokens": 30},
+    ),
+    "sharded adapters": ("llama", True, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
+    "data parallel, fewer rows than processes": ("shift", False, 3, ModelSettings(), {"minibatches": 3}),
+    "sharded, fewer rows than processes": ("shift", True, 3, ModelSettings(), {"minibatches": 3}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_make_the_update_of_one(case: str, tmp_path: Path) -> None:
+    name, _, *rest = CASES[case]
+    metrics, weights, *before = updated(name, False, *rest)
+    ours, theirs = together(updated, 2, tmp_path, *CASES[case])
+    assert ours[0] == pytest.approx(metrics, rel=1e-5)
+    assert ours[0] == theirs[0]
+    for mine, want in zip(ours[2:], before, strict=True):
+        torch.testing.assert_close(mine, want, rtol=1e-5, atol=2e-6)
+    assert ours[1].keys() == weights.keys()
+    for key, want in weights.items():
+        difference = float((ours[1][key] - want).norm() / want.norm().clamp(min=1e-3))
+        assert difference < 2e-6, (key, difference)
