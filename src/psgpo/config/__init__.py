@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from psgpo.config.base import Section
 from psgpo.config.load import load_recipe, parse_recipe
-from psgpo.config.policy import LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
+from psgpo.config.policy import CriticSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource, TaskRange
 from psgpo.config.recipe import EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
 from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
@@ -16,6 +16,7 @@ from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, P
 __all__ = [
     "ArmSettings",
     "BenchmarkSource",
+    "CriticSettings",
     "EvaluationSettings",
     "JsonlSource",
     "LabelSettings",

@@ -22,8 +22,7 @@ def dry_run(recipe: Recipe) -> str:
     """
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
-    from psgpo.models import check_policy_folder, load_tokenizer, require_peft  # loads torch
-    from psgpo.runs.hub import cached_folder
+    from psgpo.models import require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
 
     if recipe.model.lora is not None:
@@ -33,14 +32,7 @@ def dry_run(recipe: Recipe) -> str:
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]
     said += [f"device {chosen_device(recipe)}, {recipe.processes} stages side by side"]
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
-    if recipe.model.path is not None:
-        folder = cached_folder(recipe.model.path)
-        if folder is None:
-            said += [f"model: {recipe.model.path}, from the Hugging Face Hub"]
-        else:
-            said += [f"model: {check_policy_folder(folder, context=recipe.sampling.max_new_tokens)}"]
-            recipe_template(recipe, load_tokenizer(folder))
-    said += _reward_models(recipe)
+    said += [*_policy(recipe), *_reward_models(recipe)]
     if isinstance(recipe.problems, JsonlSource):
         counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}
         said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]
@@ -57,6 +49,37 @@ def dry_run(recipe: Recipe) -> str:
     return "\n".join(said) + "\n"
 
 
+_HUB = "from the Hugging Face Hub"
+"""Of a model that is not here yet, so that there is nothing to look at."""
+
+
+def _policy(recipe: Recipe) -> list[str]:
+    """What the policy and a critic of its own are, as far as they are here."""
+    from psgpo.models import check_policy_folder, load_tokenizer  # loads torch
+    from psgpo.runs.hub import cached_folder
+    from psgpo.runs.networks import check_critic
+    from psgpo.sampling.rows import refuse_encoder_prompts
+
+    if recipe.model.path is None:
+        return []
+    context = recipe.sampling.max_new_tokens
+    folder = cached_folder(recipe.model.path)
+    critic = None if recipe.critic.path is None else cached_folder(recipe.critic.path)
+    if folder is None:
+        said = [f"model: {recipe.model.path}, {_HUB}"]
+    else:
+        said = [f"model: {check_policy_folder(folder, context=context)}"]
+        tokenizer = load_tokenizer(folder)
+        recipe_template(recipe, tokenizer)
+        if recipe.sampling.engine == "vllm":
+            refuse_encoder_prompts(tokenizer, "sampling.engine = 'vllm'")
+    if critic is not None and folder is not None:
+        said += [f"critic: {check_critic(critic, folder, context=context)}"]
+    elif recipe.critic.path is not None:
+        said += [f"critic: {recipe.critic.path}" + (f", {_HUB}" if critic is None else "")]
+    return said
+
+
 def _reward_models(recipe: Recipe) -> list[str]:
     """A line for every reward model that starts from a model of its own, looked at where it is here."""
     from psgpo.prm.train_options import check_architecture  # loads torch
@@ -69,7 +92,7 @@ def _reward_models(recipe: Recipe) -> list[str]:
         folder = cached_folder(prm.init)
         if folder is not None:
             check_architecture(prm.kind, folder, f"prm.{name}.init")
-        where = f"{prm.init}, from the Hugging Face Hub" if folder is None else str(prm.init)
+        where = f"{prm.init}, {_HUB}" if folder is None else str(prm.init)
         said.append(f"prm {name}: {prm.kind}, scope {prm.scope}, {where}")
     return said
 
