@@ -153,6 +153,8 @@ class Recipe(Section):
         muon += [f"prm.{name}" for name, settings in self.prm.items() if settings.optimizer == "muon"]
         if self.parallel.strategy == "fsdp" and muon:
             raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
+        if self.sft.lora and self.model.lora is None:
+            raise ValueError("sft.lora needs the sizes of the adapters: set model.lora.rank")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
         return self

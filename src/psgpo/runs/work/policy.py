@@ -98,7 +98,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
-    prepare_training(model, recipe.model, adapt=False)
+    prepare_training(model, recipe.model, seed=derive_seed(recipe.seed, "adapters", "sft"), adapt=recipe.sft.lora)
     team = training_team(recipe)
     if not pairs:
         if team.is_main:
