@@ -178,7 +178,7 @@ def _job(
     for example in [*train, *held_out]:
         digest.update(repr((example.key, example.token_ids, example.targets)).encode())
     sizes = {"train_responses": len(train), "held_out_responses": len(held_out), "examples": digest.hexdigest()}
-    return {"settings": settings.model_dump(mode="json"), "seed": seed} | sizes
+    return {"settings": settings.training(), "seed": seed} | sizes
 
 
 def _train_epoch(
