@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from parallel_world import together
 
+from parallel_world import killed, together
 from psgpo.config import SftSettings
 from psgpo.jsonl import read_jsonl
 from psgpo.models import create_policy, load_policy, train_tokenizer
@@ -22,7 +23,7 @@ class KilledError(Exception):
 
 
 def train(out: Path, sharded: bool, until: int | None = None) -> None:
-    pairs = [("# add\n", "x = 1\n" * (1 + i % 5)) for i in range(42)]
+    pairs = [("# add\n", "x = 1\n" * (1 + i % 5)) for i in range(200)]
     tokenizer = train_tokenizer([prompt + program for prompt, program in pairs], 290)
     shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 1}
     policy = create_policy(tokenizer, max_position_embeddings=64, **shape)
@@ -33,10 +34,8 @@ def train(out: Path, sharded: bool, until: int | None = None) -> None:
 
     settings = SftSettings(batch_size=5, microbatch_tokens=40, optimizer="adamw", learning_rate=1e-3)
     team = replace(current_team(), sharded=sharded)
-    try:
+    with suppress(KilledError):
         train_sft(policy, tokenizer, pairs, settings, out=out, seed=0, team=team, progress=stop)
-    except KilledError:
-        pass
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -56,9 +55,11 @@ def test_two_processes_train_what_one_trains(sharded: bool, tmp_path: Path) -> N
         torch.testing.assert_close(two[key], value, rtol=0, atol=2e-5)
 
 
-def test_a_resumed_training_writes_the_same_metrics(tmp_path: Path) -> None:
-    """The mean loss of a row goes over steps before and after the kill."""
-    train(tmp_path / "one", False)
-    train(tmp_path / "two", False, 4)
-    train(tmp_path / "two", False)
+def test_killed_midway_ends_where_an_uninterrupted_training_ends(tmp_path: Path) -> None:
+    """`kill -9`; metrics and weights equal to the bit, also the mean loss over steps before and after the kill."""
+    together(train, 1, tmp_path / "a", tmp_path / "one", False)
+    killed(train, tmp_path / "two" / "state.pt", tmp_path / "two", False)
+    together(train, 1, tmp_path / "b", tmp_path / "two", False)
     assert rows(tmp_path / "two") == rows(tmp_path / "one") != []
+    weights = "model/model.safetensors"
+    assert (tmp_path / "two" / weights).read_bytes() == (tmp_path / "one" / weights).read_bytes()

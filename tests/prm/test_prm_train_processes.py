@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from parallel_world import together
 from prm_world import SETTINGS, examples
 
+from parallel_world import killed, together
 from psgpo.jsonl import read_jsonl
 from psgpo.models import TokenValueModel, load_tokenizer
 from psgpo.parallel.team import current_team
@@ -19,7 +19,7 @@ from psgpo.prm import split_by_problem, train_prm
 
 def train(policy: Path, out: Path, sharded: bool, optimizer: str) -> None:
     train, held_out = split_by_problem(examples(load_tokenizer(policy), 80), 0.2)
-    settings = SETTINGS.model_copy(update={"microbatch_tokens": 150, "optimizer": optimizer, "epochs": 2})
+    settings = SETTINGS.model_copy(update={"microbatch_tokens": 150, "optimizer": optimizer, "epochs": 3})
     team = replace(current_team(), sharded=sharded)
     train_prm(policy, train, held_out, settings, out, seed=1, team=team)
 
@@ -40,3 +40,13 @@ def test_two_processes_train_what_one_trains(policy_dir: Path, tmp_path: Path, s
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=0, atol=1e-4)
     assert not (tmp_path / "two" / "best").exists()
+
+
+def test_killed_midway_ends_where_an_uninterrupted_training_ends(policy_dir: Path, tmp_path: Path) -> None:
+    """`kill -9` in an epoch; metrics and weights equal to the bit."""
+    together(train, 1, tmp_path / "a", policy_dir, tmp_path / "one", False, "muon")
+    killed(train, tmp_path / "two" / "state.pt", policy_dir, tmp_path / "two", False, "muon")
+    together(train, 1, tmp_path / "b", policy_dir, tmp_path / "two", False, "muon")
+    assert rows(tmp_path / "two") == rows(tmp_path / "one")
+    weights = "model/model.safetensors"
+    assert (tmp_path / "two" / weights).read_bytes() == (tmp_path / "one" / weights).read_bytes()

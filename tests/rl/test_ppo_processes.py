@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parallel_world import together
 
+from parallel_world import together
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl
@@ -68,10 +69,8 @@ def train(out: Path, sharded: bool, lora: bool, until: int | None = None) -> Non
             scorer=EarlyLines(),
             team=replace(current_team(), sharded=sharded),
         )
-        try:
+        with suppress(KilledError):
             trainer.train([(p, build_prompt_ids(tokenizer, "# {prompt}\n", p)) for p in problems], progress=stop)
-        except KilledError:
-            pass
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
