@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from psgpo.errors import UserError
-from psgpo.prompts import SLOT, TRIMMED_SLOT
+from psgpo.prompts import SLOT, TRIMMED_SLOT, encoder_prompts
 
 if TYPE_CHECKING:
     from psgpo.config import Recipe
@@ -43,9 +43,12 @@ def chat_layout(tokenizer: Any, message: str = SLOT, system: str | None = None) 
         system: the system prompt; None leaves it to the chat template, which may write one of its own.
 
     Raises:
-        UserError: there is no chat template, or it refuses a system prompt or changes the message.
+        UserError: an encoder reads the prompts, there is no chat template, or it refuses a system prompt or changes the
+            message.
     """
     name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+    if encoder_prompts(tokenizer):
+        raise UserError(f"{name}: an encoder–decoder reads a text, not a chat; set prompt_chat = false")
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             f"{name}: its tokenizer has no chat template; set prompt_chat = false, take the model's instruct version, "

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from psgpo.config.base import Section
 from psgpo.config.load import load_recipe, parse_recipe
-from psgpo.config.policy import LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
+from psgpo.config.policy import CriticSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import JsonlSource, OpChainSource
 from psgpo.config.recipe import EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
 from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
 
 __all__ = [
     "ArmSettings",
+    "CriticSettings",
     "EvaluationSettings",
     "JsonlSource",
     "LabelSettings",

@@ -22,8 +22,8 @@ class ModelSettings(Section):
     """The policy before SFT."""
 
     path: Path | None = None
-    """A directory with any `AutoModelForCausalLM` and its tokenizer. Absent: a small decoder is made from the
-    sizes below and its tokenizer trained on the SFT data."""
+    """A directory with any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM` and its tokenizer. Absent: a small decoder
+    is made from the sizes below and its tokenizer trained on the SFT data."""
     hidden_size: Positive = 64
     intermediate_size: Positive = 128
     layers: Positive = 3
@@ -43,6 +43,14 @@ class ModelSettings(Section):
         if self.hidden_size % (2 * self.heads):
             raise ValueError("model.hidden_size must be an even multiple of model.heads")
         return self
+
+
+class CriticSettings(Section):
+    """What the critic starts from, in arms without `value_init`."""
+
+    path: Path | None = None
+    """A folder with another model of the policy's tokenizer, such as a smaller one of the same family, or a value
+    model; a language model gets a fresh head. Absent: the policy as SFT left it."""
 
 
 class SftSettings(Section):

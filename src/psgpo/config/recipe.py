@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from psgpo.config.base import Positive, PositiveFloat, Section
-from psgpo.config.policy import ModelSettings, RlSettings, SamplingSettings, SftSettings
+from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import JsonlSource, OpChainSource
 from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
 from psgpo.prompts import SLOT, has_slot
@@ -70,6 +70,7 @@ class Recipe(Section):
     """The system prompt of the chat; absent: what the chat template writes by itself."""
     problems: Annotated[OpChainSource | JsonlSource, Field(discriminator="kind")]
     model: ModelSettings = ModelSettings()
+    critic: CriticSettings = CriticSettings()
     sft: SftSettings = SftSettings()
     sampling: SamplingSettings = SamplingSettings()
     sandbox: SandboxSettings = SandboxSettings()
@@ -134,6 +135,10 @@ class Recipe(Section):
             raise ValueError(
                 "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "
                 "sft.optimizer = 'adamw' and sft.learning_rate (1e-5, say), or sft.examples = 0"
+            )
+        if self.critic.path is not None and self.model.path is None:
+            raise ValueError(
+                "critic.path needs model.path: a new model has a tokenizer of its own, which no folder shares"
             )
         muon = ["sft"] if self.sft.examples and self.sft.optimizer == "muon" else []
         muon += [f"prm.{name}" for name, settings in self.prm.items() if settings.optimizer == "muon"]

@@ -21,7 +21,7 @@ from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.labeling.identity import spec_identity
 from psgpo.problems.programs import end_of_function
-from psgpo.prompts import encode_prompt, fill
+from psgpo.prompts import encode_prompt, encoder_prompts, fill
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
 
@@ -190,7 +190,12 @@ def _room(problem: Problem, prefix: Sequence[int], limit: int, context: int | No
 
 
 def _continuation(tokenizer: Any, prefix: Sequence[int], ids: Sequence[int]) -> str:
-    """The text after the prompt. Decoded together with it: some tokenizers drop the space a text begins with."""
+    """The text after the prompt. Decoded together with it: some tokenizers drop the space a text begins with.
+
+    An encoder–decoder's response is a text of its own.
+    """
     options: Json = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    if encoder_prompts(tokenizer):
+        return str(tokenizer.decode(list(ids), **options))
     before, whole = tokenizer.decode(list(prefix), **options), tokenizer.decode([*prefix, *ids], **options)
     return str(whole[len(before) :] if whole.startswith(before) else tokenizer.decode(list(ids), **options))

@@ -12,7 +12,7 @@ from psgpo.models.prepare import prepare_training
 from psgpo.models.seq2seq_value import register as register_seq2seq_value
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM, ShiftForTokenClassification, register
 from psgpo.models.tokenizer import train_tokenizer
-from psgpo.models.value import TokenValueModel
+from psgpo.models.value import TokenValueModel, check_value_start, initial_model
 
 register()
 register_seq2seq_value()
@@ -24,7 +24,9 @@ __all__ = [
     "TokenValueModel",
     "adapters_off",
     "check_policy_folder",
+    "check_value_start",
     "create_policy",
+    "initial_model",
     "learned_state",
     "load_learned",
     "load_policy",

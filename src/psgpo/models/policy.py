@@ -144,13 +144,7 @@ def check_policy_folder(directory: Path | str, *, context: int = 0) -> str:
         UserError: it is no policy, cannot carry a value head, reads too little, or lacks its tokenizer.
     """
     directory = _existing(directory)
-    tokenizer = load_tokenizer(directory)
-    try:
-        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{directory}: no usable config.json ({_one_line(error)})") from error
-    if not (list(directory.glob("*.safetensors")) or list(directory.glob("pytorch_model*.bin"))):
-        raise UserError(f"{directory}: no weights (*.safetensors); download the whole model folder")
+    tokenizer, config = load_tokenizer(directory), checked_config(directory, context=context)
     try:
         with torch.device("meta"):
             model = _auto_class(config, directory).from_config(config, trust_remote_code=False)
@@ -164,13 +158,33 @@ def check_policy_folder(directory: Path | str, *, context: int = 0) -> str:
             f"{directory}: model_type {config.model_type!r} cannot be policy and critic ({_one_line(error)}); use a "
             "decoder such as llama, qwen2, qwen3 or gpt2, or an encoder–decoder such as t5"
         ) from error
+    return f"{described(model)}, {len(tokenizer):,} tokens in the vocabulary"
+
+
+def checked_config(directory: Path, *, context: int) -> PretrainedConfig:
+    """The configuration of a model folder that has weights and reads more than `context` tokens.
+
+    Raises:
+        UserError: it has not.
+    """
+    try:
+        config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{directory}: no usable config.json ({_one_line(error)})") from error
+    if not (list(directory.glob("*.safetensors")) or list(directory.glob("pytorch_model*.bin"))):
+        raise UserError(f"{directory}: no weights (*.safetensors); download the whole model folder")
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and longest <= context:
         raise UserError(
             f"{directory}: its context holds {longest} tokens, sampling.max_new_tokens is {context}; lower it"
         )
+    return config
+
+
+def described(model: PreTrainedModel) -> str:
+    """Architecture and size in words."""
     count = sum(parameter.numel() for parameter in model.parameters())
-    return f"{type(model).__name__}, {count:,} parameters, {len(tokenizer):,} tokens in the vocabulary"
+    return f"{type(model).__name__}, {count:,} parameters"
 
 
 def value_config(policy: PreTrainedModel) -> PretrainedConfig:

@@ -8,17 +8,31 @@ OpenRLHF and vLLM's pooling read unchanged.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from psgpo.errors import UserError
 from psgpo.models.adapters import save_merged
 from psgpo.models.dropout import switch_off_dropout
-from psgpo.models.policy import load_policy, reads_ahead, value_config
+from psgpo.models.policy import (
+    check_policy_folder,
+    checked_config,
+    described,
+    load_policy,
+    reads_ahead,
+    value_config,
+)
 from psgpo.models.seq2seq_value import Seq2SeqValueConfig
 
 
@@ -106,16 +120,7 @@ class TokenValueModel(nn.Module):
             raise UserError(f"{directory}: no such folder; give the local folder of a value model")
         try:
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-            if config.num_labels != 1:
-                raise UserError(
-                    f"{directory}: a value model has num_labels = 1, found {config.num_labels}; "
-                    "retrain it with one label"
-                )
-            if reads_ahead(config) or (config.is_encoder_decoder and not isinstance(config, Seq2SeqValueConfig)):
-                raise UserError(
-                    f"{directory}: its values (model_type {config.model_type!r}) come from an encoder, which reads "
-                    "what comes after a token too; give a value model made by psgpo, or one of a decoder"
-                )
+            _refuse_no_values(config, directory)
             classifier = AutoModelForTokenClassification.from_pretrained(
                 directory, dtype=dtype, local_files_only=True, trust_remote_code=False
             )
@@ -133,3 +138,46 @@ class TokenValueModel(nn.Module):
         save_merged(self.classifier, directory)
         if tokenizer is not None:
             tokenizer.save_pretrained(directory)
+
+
+def initial_model(init_dir: Path | str, seed: int) -> TokenValueModel:
+    """A fresh head on a language model's trunk, or the value model that the folder holds."""
+    if _holds_values(Path(init_dir)):
+        return TokenValueModel.from_pretrained(init_dir)
+    return TokenValueModel.from_policy(init_dir, seed=seed)
+
+
+def check_value_start(directory: Path | str, *, context: int = 0) -> str:
+    """Look at a folder for `initial_model` without loading its weights; says what it is.
+
+    Args:
+        context: tokens that a response may have, which the model must be able to read.
+
+    Raises:
+        UserError: it is neither a value model nor a policy that can carry a value head, or reads too little.
+    """
+    directory = Path(directory)
+    if not _holds_values(directory):
+        return check_policy_folder(directory, context=context)
+    config = checked_config(directory, context=context)
+    _refuse_no_values(config, directory)
+    with torch.device("meta"):
+        return described(AutoModelForTokenClassification.from_config(config, trust_remote_code=False))
+
+
+def _holds_values(directory: Path) -> bool:
+    config = directory / "config.json"
+    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
+    return any("TokenClassification" in name for name in names or ())
+
+
+def _refuse_no_values(config: PretrainedConfig, directory: Path) -> None:
+    if config.num_labels != 1:
+        raise UserError(
+            f"{directory}: a value model has num_labels = 1, found {config.num_labels}; retrain it with one label"
+        )
+    if reads_ahead(config) or (config.is_encoder_decoder and not isinstance(config, Seq2SeqValueConfig)):
+        raise UserError(
+            f"{directory}: its values (model_type {config.model_type!r}) come from an encoder, which reads what comes "
+            "after a token too; give a value model made by psgpo, or one of a decoder"
+        )

@@ -8,7 +8,7 @@ from typing import Any
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
-from psgpo.prompts import SLOT, TRIMMED_SLOT, encode_prompt, fill
+from psgpo.prompts import SLOT, TRIMMED_SLOT, encode_prompt, encoder_prompts, fill
 from psgpo.records import LineLabels
 
 
@@ -46,9 +46,12 @@ def sampled_template(paths: Sequence[Path], prompts: Mapping[str, str], tokenize
 def _candidates(tokenizer: Any, ids: tuple[int, ...], problem: str) -> list[str]:
     """Templates that may have made the ids of this problem's prompt; the text may stand there without its white space.
 
-    A BOS that the tokenizer puts in front of every text is no part of them, nor is the space it puts there.
+    A BOS that the tokenizer puts in front of every text is no part of them, nor are the space it puts there and the
+    EOS of an encoder–decoder's prompt.
     """
     text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    if encoder_prompts(tokenizer):
+        text = text.removesuffix(tokenizer.eos_token)
     bare = text.removeprefix(tokenizer.bos_token) if tokenizer.bos_token else text
     forms = (bare, bare.removeprefix(" "), text)
     text = next((form for form in forms if encode_prompt(tokenizer, form) == ids), text)

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
-from psgpo.models import TokenValueModel, load_tokenizer, prepare_training
+from psgpo.models import TokenValueModel, initial_model, load_tokenizer, prepare_training
 from psgpo.optimizers import Muon
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
 from psgpo.parallel.team import ALONE, Team
@@ -139,15 +139,6 @@ def train_prm(
     log.close()
     team.wait()
     return best
-
-
-def initial_model(init_dir: Path | str, seed: int) -> TokenValueModel:
-    """A fresh head on a causal language model's trunk, or the value model that the folder holds."""
-    config = Path(init_dir) / "config.json"
-    names = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
-    if any("TokenClassification" in name for name in names or ()):
-        return TokenValueModel.from_pretrained(init_dir)
-    return TokenValueModel.from_policy(init_dir, seed=seed)
 
 
 def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.optim.Optimizer]:

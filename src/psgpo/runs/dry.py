@@ -23,6 +23,7 @@ def dry_run(recipe: Recipe) -> str:
     check_trackers(recipe)
     from psgpo.models import check_policy_folder, load_tokenizer, require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
+    from psgpo.sampling.rows import refuse_encoder_prompts
 
     if recipe.model.lora is not None:
         require_peft()
@@ -33,7 +34,15 @@ def dry_run(recipe: Recipe) -> str:
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
     if recipe.model.path is not None:
         said += [f"model: {check_policy_folder(recipe.model.path, context=recipe.sampling.max_new_tokens)}"]
-        recipe_template(recipe, load_tokenizer(recipe.model.path))
+        tokenizer = load_tokenizer(recipe.model.path)
+        recipe_template(recipe, tokenizer)
+        if recipe.sampling.engine == "vllm":
+            refuse_encoder_prompts(tokenizer, "sampling.engine = 'vllm'")
+    if recipe.critic.path is not None and recipe.model.path is not None:
+        from psgpo.runs.networks import check_critic
+
+        found = check_critic(recipe.critic.path, recipe.model.path, context=recipe.sampling.max_new_tokens)
+        said += [f"critic: {found}"]
     if isinstance(recipe.problems, JsonlSource):
         counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}
         said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.errors import UserError
+from psgpo.prompts import encoder_prompts, set_encoder_prompts
 from psgpo.sampling.sampler import Sampler
 
 _FORMS = "hf:FOLDER, vllm:FOLDER or openai:URL#MODEL"
@@ -78,6 +79,7 @@ def _open_hf(
         raise UserError(f"dtype {dtype!r}: write float32, bfloat16 or float16")
     model, own = load_policy(folder, dtype=kind, device=device)
     chosen = own if tokenizer is None else load_tokenizer(tokenizer)
+    set_encoder_prompts(chosen, encoder_prompts(own))  # a folder with a tokenizer alone cannot tell
     return HFSampler(model, chosen, batch_size=batch_size), chosen
 
 
@@ -104,7 +106,7 @@ def _open_openai(
     from psgpo.models import load_tokenizer
     from psgpo.remote import Endpoint
     from psgpo.sampling.openai import OpenAISampler
-    from psgpo.sampling.rows import folder_stop_ids
+    from psgpo.sampling.rows import folder_stop_ids, refuse_encoder_prompts
 
     url, _, model = address.partition("#")
     if not model:
@@ -112,6 +114,7 @@ def _open_openai(
     if tokenizer is None:
         raise UserError(f"sampler openai:{address} needs the folder of the model's tokenizer: prefixes are token ids")
     chosen = load_tokenizer(tokenizer)
+    refuse_encoder_prompts(chosen, f"sampler openai:{address}")
     endpoint = Endpoint(url=url, api_key=os.environ.get(api_key_env, ""), timeout=timeout, tries=tries)
     stops = folder_stop_ids(tokenizer, chosen)
     sampler = OpenAISampler(endpoint, model, chosen, stop_ids=stops, concurrency=batch_size)

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from psgpo.errors import UserError
+from psgpo.prompts import encoder_prompts
 
 
 def checked_limits(
@@ -45,6 +46,18 @@ def checked_limits(
                 "lower max_new_tokens or shorten the prompt"
             )
     return limits
+
+
+def refuse_encoder_prompts(tokenizer: Any, name: str) -> None:
+    """
+    Raises:
+        UserError: the tokenizer belongs to an encoder–decoder, which this sampler cannot feed.
+    """
+    if encoder_prompts(tokenizer):
+        raise UserError(
+            f"{name}: serves no encoder–decoders; sample them in this process: sampling.engine = 'transformers', "
+            "or hf:FOLDER on the command line"
+        )
 
 
 def stop_ids(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

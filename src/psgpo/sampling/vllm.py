@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from psgpo.errors import UserError
 from psgpo.models import save_merged
 from psgpo.records import Completion
-from psgpo.sampling.rows import checked_limits, folder_stop_ids
+from psgpo.sampling.rows import checked_limits, folder_stop_ids, refuse_encoder_prompts
 from psgpo.sampling.sampler import SamplerStats
 
 CPU_CACHE = 2 << 30
@@ -56,6 +56,7 @@ class VllmSampler:
         """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}: must be at least 1")
+        refuse_encoder_prompts(tokenizer, f"sampler vllm:{folder}")
         if not Path(folder).is_dir():
             raise UserError(f"{folder}: no such folder; give the local folder of a model (download hub models first)")
         vllm = _vllm()

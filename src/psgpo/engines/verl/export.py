@@ -55,11 +55,16 @@ def check_policy(policy: Path) -> None:
     Raises:
         UserError: naming the architecture.
     """
-    kind = AutoConfig.from_pretrained(policy, local_files_only=True, trust_remote_code=False).model_type
-    if kind in _NOT_SERVED:
+    config = AutoConfig.from_pretrained(policy, local_files_only=True, trust_remote_code=False)
+    if config.is_encoder_decoder:
         raise UserError(
-            f"{policy}: vLLM, which samples for verl, has no {kind!r}; set model.path to a model of an architecture "
-            "that it serves, such as qwen2 or llama"
+            f"{policy}: verl trains decoders alone, and {config.model_type!r} is an encoder–decoder; train it with "
+            "psgpo run, or set model.path to a decoder such as qwen2 or llama"
+        )
+    if config.model_type in _NOT_SERVED:
+        raise UserError(
+            f"{policy}: vLLM, which samples for verl, has no {config.model_type!r}; set model.path to a model of an "
+            "architecture that it serves, such as qwen2 or llama"
         )
 
 
