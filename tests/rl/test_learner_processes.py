@@ -53,6 +53,8 @@ CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {
         {"minibatches": 2, "microbatch_tokens": 30},
     ),
     "sharded adapters": ("llama", True, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
+    "sharded, no plain head": ("gemma2", True, 8, ModelSettings(), {"minibatches": 1}),
+    "sharded encoder and decoder": ("t5", True, 8, ModelSettings(), {"minibatches": 1}),
     "data parallel, fewer rows than processes": ("shift", False, 3, ModelSettings(), {"minibatches": 3}),
     "sharded, fewer rows than processes": ("shift", True, 3, ModelSettings(), {"minibatches": 3}),
 }
