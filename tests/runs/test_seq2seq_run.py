@@ -21,11 +21,12 @@ from psgpo.engines.verl.overrides import Cluster
 from psgpo.errors import UserError
 from psgpo.evaluation.draw import _continuation
 from psgpo.jsonl import read_jsonl
-from psgpo.models import TokenValueModel, load_policy, load_tokenizer
+from psgpo.models import TokenValueModel, initial_model, load_policy, load_tokenizer
 from psgpo.models.seq2seq_value import Seq2SeqForTokenClassification
 from psgpo.prm import PrmScorer
 from psgpo.prm.layout import sampled_template
 from psgpo.prm.scorers import open_scorer
+from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import encode_prompt, fill
@@ -135,6 +136,12 @@ def test_the_prm_reads_text_as_it_reads_responses(run: RunDirectory) -> None:
     assert len(of_text) == len(code.splitlines())
     np.testing.assert_allclose(of_text, of_ids, rtol=1e-4, atol=1e-5)
     assert len(set(of_text.tolist())) == len(of_text)
+
+
+def test_a_causal_prm_may_start_from_an_encoder_decoder(run: RunDirectory) -> None:
+    for folder in ("sft/model", "prm/sign/model"):
+        check_architecture("causal", run.path / folder, "--init")
+        assert isinstance(initial_model(run.path / folder, 0).classifier, Seq2SeqForTokenClassification)
 
 
 def test_responses_are_texts_of_their_own(run: RunDirectory) -> None:
