@@ -100,8 +100,9 @@ def check_architecture(kind: str, init: Path, key: str) -> None:
     except (ValueError, AttributeError):
         raise UserError(f"{key} {init}: its config.json is no JSON object; save the model again") from None
     causal = any(word in name for name in names for word in ("CausalLM", "LMHead"))
-    value = any("ForTokenClassification" in name for name in names)
-    if kind == "causal" and not causal and not value:
+    # An encoder–decoder reads lines with its decoder, or whole with both halves.
+    either = any(word in name for name in names for word in ("ForTokenClassification", "ForConditionalGeneration"))
+    if kind == "causal" and not causal and not either:
         raise UserError(
             f"{key} {init}: {', '.join(names) or 'no architecture'} is no causal language model; give one, or use "
             f"{other} encoder"
