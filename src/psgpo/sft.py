@@ -67,6 +67,7 @@ def train_sft(
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     parameters = [p for p in model.parameters() if p.requires_grad]
     log = ResumableLog(out, writes=team.is_main)
+    team.wait()  # all have read the state that the main process goes on to replace
     loss_sum, count = 0.0, 0
     if log.state is not None:
         replica.load(log.state["model"])

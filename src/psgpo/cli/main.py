@@ -48,7 +48,8 @@ def run(
     if dry:
         from psgpo.runs.dry import dry_run
 
-        sys.stdout.write(dry_run(load_recipe(recipe, overrides)))
+        said = dry_run(load_recipe(recipe, overrides))
+        sys.stdout.write(said if speaks() else "")
         return
     directory = open_run(recipe, overrides)
     run_stages(directory, until)

@@ -99,6 +99,7 @@ def train_prm(
     held_out = [weigh(example) for example in held_out]
 
     log = open_log(out, writes=team.is_main)
+    team.wait()  # all have read the state that the main process goes on to replace
     best: dict[str, Any] | None = None
     done, spent, started = 0, 0.0, time.perf_counter()
     if log.state is None:

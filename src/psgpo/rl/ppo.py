@@ -110,6 +110,7 @@ class PpoTrainer:
     ) -> None:
         """Run `rl.steps` steps over (problem, prompt ids) pairs and save the policy to `out/model`."""
         log = ResumableLog(self.out, writes=self.team.is_main)
+        self.team.wait()  # all have read the state that the main process goes on to replace
         if log.state is not None:
             self.learner.load(log.state)
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
