@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -26,9 +27,7 @@ def together(work: Callable[..., Any], size: int, folder: Path, *arguments: Any)
     Raises:
         AssertionError: one failed or hangs.
     """
-    context = multiprocessing.get_context("forkserver")
-    preload = ["psgpo.rl.ppo", "psgpo.sft", "torch.distributed.tensor", "torch.distributed.fsdp", "peft"]
-    context.set_forkserver_preload(["parallel_world", *preload])
+    context = server()
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     processes = [
@@ -46,6 +45,32 @@ def together(work: Callable[..., Any], size: int, folder: Path, *arguments: Any)
     assert not hanging, f"{len(hanging)} of {size} processes hang"
     assert [process.exitcode for process in processes] == [0] * size
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(size)]
+
+
+def killed(work: Callable[..., Any], state: Path, *arguments: Any) -> None:
+    """`work(*arguments)` in a process that is killed (-9) soon after it has written `state` for the first time."""
+    process = server().Process(target=_alone, args=(work, arguments))
+    process.start()
+    ends = time.monotonic() + SECONDS
+    while not state.exists() and process.is_alive() and time.monotonic() < ends:
+        time.sleep(0.001)
+    process.kill()
+    process.join()
+    assert state.exists(), "killed before the first state: nothing is tested"
+    assert process.exitcode == -signal.SIGKILL, "it ended before it was killed: nothing is tested"
+
+
+def server() -> Any:
+    """Where processes are forked from."""
+    context = multiprocessing.get_context("forkserver")
+    preload = ["psgpo.rl.ppo", "psgpo.sft", "torch.distributed.tensor", "torch.distributed.fsdp", "peft"]
+    context.set_forkserver_preload(["parallel_world", *preload])
+    return context
+
+
+def _alone(work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    work(*arguments)
 
 
 def _member(rank: int, size: int, port: int, out: Path, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -85,6 +85,8 @@ def test_overrides(tmp_path: Path) -> None:
         (lambda t: t["problems"].update(train_operations=[9, 6]), ["train_operations", "[fewest, most]"]),
         (lambda t: t.update(rl={"clip": float("inf")}), ["rl.clip", "finite"]),
         (lambda t: t.update(sandbox={"memory_mb": 8}), ["sandbox.memory_mb", "64"]),
+        (lambda t: t.update(sft={"lora": True}), ["sft.lora", "model.lora.rank"]),
+        (lambda t: t.update(sampling={"engine_options": {"seed": 1}}), ["sampling.engine_options", "vllm"]),
     ],
 )
 def test_recipes_that_could_not_run_do_not_load(change: Callable[[Table], object], words: list[str]) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from psgpo.config import SftSettings
+from psgpo.config import LoraSettings, ModelSettings, SftSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
-from psgpo.models import create_policy, train_tokenizer
+from psgpo.models import create_policy, load_policy, prepare_training, train_tokenizer
 from psgpo.sft import train_sft
 
 SHORT, LONG = ("# add\n", "x = 1\n"), ("# add\n", "x = 1\n" * 200)
@@ -43,3 +43,36 @@ def test_micro_batches_train_what_whole_batches_train(tmp_path: Path) -> None:
     losses = [read_jsonl(tmp_path / run / "metrics.jsonl", dict) for run in "ab"]
     for one, many in zip(*losses, strict=True):
         assert one["loss"] == pytest.approx(many["loss"], rel=1e-5)
+
+
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+def test_adapters_learn_alone_resume_and_are_saved_merged(tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="pip install 'psgpo[lora]'")
+    pairs = [("# add\n", "x = 1\n" * (1 + i % 5)) for i in range(24)]
+    settings = SftSettings(epochs=4, batch_size=4, optimizer="adamw", learning_rate=1e-2, lora=True)
+    tokenizer = train_tokenizer([prompt + text for prompt, text in pairs], 300)
+
+    def run(out: Path, stop: int | None) -> dict[str, torch.Tensor]:
+        model = create_policy(tokenizer, seed=0, hidden_size=32, num_hidden_layers=1)
+        prepare_training(model, ModelSettings(lora=LoraSettings(rank=4)), seed=1)
+
+        def kill(done: int, _: int) -> None:
+            if done == stop:
+                raise KilledError
+
+        train_sft(model, tokenizer, pairs, settings, out=out, seed=1, progress=kill)
+        return dict(load_policy(out / "model")[0].state_dict())
+
+    whole = run(tmp_path / "whole", None)
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", 5)
+    resumed = run(tmp_path / "killed", None)
+    start = create_policy(tokenizer, seed=0, hidden_size=32, num_hidden_layers=1).state_dict()
+    assert whole.keys() == resumed.keys() == start.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    moved = {name for name, value in whole.items() if not torch.equal(value, start[name])}
+    assert any("layers" in name for name in moved)
+    assert not any("embed" in name or "norm" in name for name in moved)

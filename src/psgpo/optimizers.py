@@ -56,10 +56,11 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 def make_optimizers(
     model: nn.Module, *, muon: bool, lr: float, muon_lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for everything; with `muon`, Muon for the matrices that are no embedding and AdamW for the rest."""
+    """AdamW for all that learns; with `muon`, Muon for the matrices that are no embedding and AdamW for the rest."""
+    learning = [p for p in model.parameters() if p.requires_grad]
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    hidden = [p for p in model.parameters() if muon and p.ndim == 2 and id(p) not in embeddings]
+    hidden = [p for p in learning if muon and p.ndim == 2 and id(p) not in embeddings]
     chosen = {id(p) for p in hidden}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for p in learning if id(p) not in chosen]
     adamw = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95), fused=True)
     return [adamw, Muon(hidden, lr=muon_lr, weight_decay=weight_decay)] if hidden else [adamw]

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.config import SftSettings
 from psgpo.errors import UserError
-from psgpo.models import right_pad, token_loss
+from psgpo.models import right_pad, save_merged, token_loss
 from psgpo.optimizers import make_optimizers
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
 from psgpo.parallel.team import ALONE, Team
@@ -38,7 +38,7 @@ def train_sft(
     team: Team = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Train `model` on (prompt as the model reads it, solution) pairs and save it to `out/model`.
+    """Train `model` on (prompt as the model reads it, solution) pairs and save it to `out/model`, adapters merged.
 
     The loss is the mean negative logprob of solution tokens and the end-of-sequence token, per batch. Metrics go to
     `out/metrics.jsonl`. An interrupted training goes on from `out/state.pt`, written twenty times per run.
@@ -65,8 +65,9 @@ def train_sft(
         weight_decay=settings.weight_decay,
     )
     base_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     log = ResumableLog(out, writes=team.is_main)
+    team.wait()  # all have read the state that the main process goes on to replace
     loss_sum, count = 0.0, 0
     if log.state is not None:
         replica.load(log.state["model"])
@@ -105,7 +106,7 @@ def train_sft(
     model.eval()
     with replica.whole() as whole:
         if team.is_main:
-            whole.save_pretrained(out / "model")
+            save_merged(whole, out / "model")
             tokenizer.save_pretrained(out / "model")
     log.close()
 

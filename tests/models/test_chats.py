@@ -17,6 +17,8 @@ from psgpo.config import SftSettings
 from psgpo.errors import UserError
 from psgpo.lines import TokenText
 from psgpo.models import load_policy
+from psgpo.parallel.replica import Replica
+from psgpo.parallel.team import ALONE
 from psgpo.prm.layout import sampled_template
 from psgpo.prompts import build_prompt_ids, encode_prompt, fill
 from psgpo.records import AssertTests, LineLabels, Problem, Response, Status, Verdict
@@ -158,7 +160,7 @@ def test_the_end_is_learned_where_the_same_id_pads() -> None:
         model = policy(tokenizer)
         examples = _tokenise(tokenizer, pairs, 200)
         assert all(ids[-1] == tokenizer.eos_token_id for ids, _ in examples)
-        loss, count = _backward(model, examples, tokenizer.pad_token_id, None, "float32")
+        loss, count = _backward(Replica(model, ALONE, "cpu"), examples, tokenizer.pad_token_id, None, "float32")
         assert count == sum(len(tokenizer(text)["input_ids"]) + 1 for _, text in pairs)
         found.append((loss, model.lm_head.weight.grad.clone()))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
@@ -168,7 +170,7 @@ def test_the_end_is_learned_where_the_same_id_pads() -> None:
     with torch.no_grad():
         logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
     alone = -sum(float(logits[t - 1, ids[t]]) for t in range(prompt, len(ids))) / (len(ids) - prompt)
-    loss, _ = _backward(model, [examples[2]], apart.pad_token_id, None, "float32")
+    loss, _ = _backward(Replica(model, ALONE, "cpu"), [examples[2]], apart.pad_token_id, None, "float32")
     assert loss == pytest.approx(alone, rel=1e-5)
 
 

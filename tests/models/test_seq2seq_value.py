@@ -45,6 +45,7 @@ def test_values_are_the_head_on_the_decoders_states(name: str) -> None:
             hidden = policy.get_decoder()(input_ids=decoder_ids, encoder_hidden_states=encoded).last_hidden_state
             want = (hidden @ model.head.weight[0])[0]
             torch.testing.assert_close(got[b, prompt - 1 : len(row)], want, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model(torch.tensor([row]))[0, prompt - 1 :], want, rtol=1e-4, atol=1e-5)
     assert torch.equal(got[~states()], torch.zeros_like(got[~states()]))
     assert not TokenValueModel.from_policy(policy)(*batch()).any()
 

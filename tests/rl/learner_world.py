@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig, PreTrainedModel, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    Gemma2Config,
+    LlamaConfig,
+    PreTrainedModel,
+    T5Config,
+)
 
 from psgpo.models import ShiftConfig, ShiftForCausalLM, right_pad
 from psgpo.rl.learner import Batch, Targets
@@ -23,6 +30,10 @@ def policy(name: str) -> PreTrainedModel:
         t5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
         ids = {"vocab_size": 40, "pad_token_id": 0, "decoder_start_token_id": 0, "eos_token_id": END}
         return AutoModelForSeq2SeqLM.from_config(T5Config(**t5, **ids, initializer_factor=0.5)).eval()
+    if name == "gemma2":  # its logits are capped: no plain head
+        heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+        capped = Gemma2Config(**SIZES, **heads, final_logit_softcapping=2.0, initializer_range=0.2)
+        return AutoModelForCausalLM.from_config(capped).eval()
     config = LlamaConfig(**SIZES, num_attention_heads=2, num_key_value_heads=1, initializer_range=0.2)
     return AutoModelForCausalLM.from_config(config).eval()
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,9 +21,12 @@ from psgpo.engines.verl.overrides import Cluster
 from psgpo.errors import UserError
 from psgpo.evaluation.draw import _continuation
 from psgpo.jsonl import read_jsonl
-from psgpo.models import TokenValueModel, load_policy, load_tokenizer
+from psgpo.models import TokenValueModel, initial_model, load_policy, load_tokenizer
 from psgpo.models.seq2seq_value import Seq2SeqForTokenClassification
+from psgpo.prm import PrmScorer
 from psgpo.prm.layout import sampled_template
+from psgpo.prm.scorers import open_scorer
+from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import encode_prompt, fill
@@ -123,6 +127,23 @@ def test_every_arm_trains_and_its_critic_is_the_one_it_should_be(run: RunDirecto
     assert critic.head.in_features == 32  # the PRM's, which starts from the policy
 
 
+def test_the_prm_reads_text_as_it_reads_responses(run: RunDirectory) -> None:
+    folder = run.path / "prm" / "sign" / "model"
+    problem = load_problems_jsonl(run.path / "problems" / "test.jsonl")[0]
+    code = problem.reference_solution or ""
+    of_text = open_scorer(folder).score_lines(problem.prompt, code)
+    of_ids = PrmScorer(folder).score_lines(fill(TEMPLATE, problem.prompt), code)
+    assert len(of_text) == len(code.splitlines())
+    np.testing.assert_allclose(of_text, of_ids, rtol=1e-4, atol=1e-5)
+    assert len(set(of_text.tolist())) == len(of_text)
+
+
+def test_a_causal_prm_may_start_from_an_encoder_decoder(run: RunDirectory) -> None:
+    for folder in ("sft/model", "prm/sign/model"):
+        check_architecture("causal", run.path / folder, "--init")
+        assert isinstance(initial_model(run.path / folder, 0).classifier, Seq2SeqForTokenClassification)
+
+
 def test_responses_are_texts_of_their_own(run: RunDirectory) -> None:
     tokenizer = load_tokenizer(run.path / "sft" / "model")
     prompt = encode_prompt(tokenizer, "add 3 to each")
@@ -134,6 +155,9 @@ def test_a_dry_run_describes_policy_and_critic(table: dict[str, Any], tmp_path: 
     said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run")}, origin="recipe"))
     assert "model: T5ForConditionalGeneration, " in said
     assert "critic: T5ForConditionalGeneration, 9," in said
+    decoder = save(tiny_policy("llama", code_tokenizer()), code_tokenizer(), tmp_path / "decoder")
+    said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run"), "critic": {"path": str(decoder)}}, origin="r"))
+    assert "critic: LlamaForCausalLM, " in said
 
 
 def refused(table: dict[str, Any], tmp_path: Path, **changes: Any) -> str:

@@ -49,7 +49,8 @@ def run(
     if dry:
         from psgpo.runs.dry import dry_run
 
-        sys.stdout.write(dry_run(load_recipe(recipe, overrides)))
+        said = dry_run(load_recipe(recipe, overrides))
+        sys.stdout.write(said if speaks() else "")
         return
     directory = open_run(recipe, overrides)
     run_stages(directory, until)
@@ -76,9 +77,9 @@ def rl(
 
 @app.command()
 def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Stage: sample responses of the baseline's checkpoints and label their lines."""
+    """Stage: sample responses of the baseline's checkpoints and label their lines, or make labelled mutants."""
     loaded = load_recipe(recipe, overrides)
-    names = [name for name in stage_graph(loaded) if name == "responses" or name.split("-")[0] == "labels"]
+    names = [name for name in stage_graph(loaded) if name.split("-")[0] in ("responses", "labels", "mutants")]
     if not names:
         raise UserError(f"{recipe}: no [prm.<name>] in this recipe, so nothing needs labels; add one")
     run_only(recipe, overrides, names)

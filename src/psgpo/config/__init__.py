@@ -9,18 +9,20 @@ from __future__ import annotations
 from psgpo.config.base import Section
 from psgpo.config.load import load_recipe, parse_recipe
 from psgpo.config.policy import CriticSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
-from psgpo.config.problems import JsonlSource, OpChainSource
+from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource, TaskRange
 from psgpo.config.recipe import EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
-from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
+from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
 
 __all__ = [
     "ArmSettings",
+    "BenchmarkSource",
     "CriticSettings",
     "EvaluationSettings",
     "JsonlSource",
     "LabelSettings",
     "LoraSettings",
     "ModelSettings",
+    "MutationSettings",
     "OpChainSource",
     "PrmSettings",
     "Recipe",
@@ -29,6 +31,7 @@ __all__ = [
     "SandboxSettings",
     "Section",
     "SftSettings",
+    "TaskRange",
     "TrackingSettings",
     "load_recipe",
     "parse_recipe",

@@ -6,13 +6,12 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from psgpo.config.problems import JsonlSource, OpChainSource
+from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
 from psgpo.config.recipe import Recipe
-from psgpo.config.rewards import ArmSettings, PrmSettings
 from psgpo.errors import UserError
 
 
@@ -85,15 +84,21 @@ def _explain(item: Any) -> str:
 def _allowed_keys(location: list[Any]) -> list[str]:
     section: type[BaseModel] = Recipe
     tables: dict[str, type[BaseModel]] = {
-        "prm": PrmSettings,
-        "arms": ArmSettings,
         "opchain": OpChainSource,
         "jsonl": JsonlSource,
+        "benchmark": BenchmarkSource,
     }
     for part in location:
-        if part in tables:
+        if part in tables and section is Recipe:  # the tag of problems.kind
             section = tables[part]
         elif part in section.model_fields and part != "problems":
-            annotation = section.model_fields[part].annotation
-            section = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else section
+            section = _table(section.model_fields[part].annotation) or section
     return sorted(section.model_fields)
+
+
+def _table(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds: itself, or one of a union or of a dict of them."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None

@@ -35,7 +35,7 @@ class ModelSettings(Section):
     gradient_checkpointing: bool = False
     """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
     lora: LoraSettings | None = None
-    """RL and PRM training learn adapters (and a value head), not the weights; SFT learns the weights. The policy with
+    """RL and PRM training learn adapters (and a value head), not the weights; SFT does with `sft.lora`. The policy with
     its adapters off is the reference. Saved models have the adapters merged in. Needs `pip install 'psgpo[lora]'`."""
 
     @model_validator(mode="after")
@@ -55,6 +55,9 @@ class CriticSettings(Section):
 
 class SftSettings(Section):
     """Supervised fine-tuning. On JSONL problems the data are the reference solutions."""
+
+    lora: bool = False
+    """Learn adapters of the sizes in `model.lora`, not the weights. RL starts from the model they are merged into."""
 
     examples: Annotated[int, Field(ge=0)] = 24_000
     """Generated examples (OpChain); 0 starts RL from the model as it is."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from psgpo.config.base import Positive, PositiveFloat, Range, Section
+from pydantic import AfterValidator, Field, model_validator
+
+from psgpo.config.base import Positive, PositiveFloat, Range, Section, ordered
+
+BenchmarkName = Literal["humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", "mbppplus", "livecodebench"]
+"""As `psgpo.problems.benchmarks.BENCHMARKS` has them."""
+TaskNumber = Annotated[int, Field(ge=0)]
 
 
 class OpChainSource(Section):
@@ -38,3 +44,42 @@ class JsonlSource(Section):
     """Copied into the run beside the others; no stage reads it."""
     label: Path | None = None
     """Problems to label; the training problems when absent."""
+
+
+class TaskRange(Section):
+    """Tasks of a public benchmark."""
+
+    benchmark: BenchmarkName
+    ids: Annotated[tuple[TaskNumber, TaskNumber], AfterValidator(ordered)] | None = None
+    """First and last number of the tasks' ids, both included; absent: all tasks."""
+
+    @model_validator(mode="after")
+    def _ids_are_numbers(self) -> Self:
+        if self.ids is not None and self.benchmark == "livecodebench":
+            raise ValueError("ids: tasks of livecodebench have no numbers; leave ids out")
+        return self
+
+
+class BenchmarkSource(Section):
+    """Public benchmarks, a range of tasks for each purpose. See docs/benchmarks.md for the files.
+
+    A problem's prompt is its text as the benchmark has it: of MBPP the sentence and the tests, of HumanEval the code.
+    """
+
+    kind: Literal["benchmark"]
+    data: dict[BenchmarkName, Path] = {}  # noqa: RUF012 (pydantic copies it)
+    """A benchmark's own data file; those that are not named come from the Hugging Face Hub."""
+    train: TaskRange
+    """Problems for RL."""
+    sft: TaskRange | None = None
+    """Problems whose reference solutions SFT learns; absent: the training problems."""
+    label: TaskRange | None = None
+    """Problems that are labelled: responses to them, or mutants of their solutions (`labels.source`). Absent: the
+    training problems, for mutants those of SFT."""
+    plus: BenchmarkName | None = None
+    """A benchmark with more tests for the same tasks (mbppplus, humanevalplus), for the verdicts on mutants."""
+    test: Annotated[dict[str, TaskRange], Field(min_length=1)]
+    """Test sets by name. Each is measured and reported apart; the first one is the report's."""
+    test_trained: Literal["refuse", "report"] = "refuse"
+    """Test problems that are trained on too: refuse the recipe, or report every test set twice, as a whole and without
+    them."""

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
-from psgpo.config.problems import JsonlSource, OpChainSource
-from psgpo.config.rewards import ArmSettings, LabelSettings, PrmSettings
+from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
+from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
 from psgpo.prompts import SLOT, has_slot
 
 
@@ -24,6 +24,14 @@ class EvaluationSettings(Section):
     temperature: PositiveFloat = 1.0
     bootstrap: Positive = 2000
     """Resamples of problems behind every interval."""
+    at: tuple[Positive, ...] = ()
+    """The k of pass@k in the report's tables of test sets (`problems.test` of benchmarks); empty: `samples` alone."""
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if max(self.at, default=0) > self.samples:
+            raise ValueError(f"at = {list(self.at)}: pass@{max(self.at)} needs as many samples, found {self.samples}")
+        return self
 
 
 class SandboxSettings(Section):
@@ -68,7 +76,7 @@ class Recipe(Section):
     """Put it into the chat template of the model's tokenizer, see docs/prompts.md."""
     prompt_system: str | None = None
     """The system prompt of the chat; absent: what the chat template writes by itself."""
-    problems: Annotated[OpChainSource | JsonlSource, Field(discriminator="kind")]
+    problems: Annotated[OpChainSource | JsonlSource | BenchmarkSource, Field(discriminator="kind")]
     model: ModelSettings = ModelSettings()
     critic: CriticSettings = CriticSettings()
     sft: SftSettings = SftSettings()
@@ -76,6 +84,7 @@ class Recipe(Section):
     sandbox: SandboxSettings = SandboxSettings()
     rl: RlSettings = RlSettings()
     labels: LabelSettings = LabelSettings()
+    mutation: MutationSettings = MutationSettings()
     prm: dict[str, PrmSettings] = {}  # noqa: RUF012 (pydantic copies it)
     arms: dict[str, ArmSettings]
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -118,7 +127,7 @@ class Recipe(Section):
             if start is not None and settings.value_map == "probability" and start.target != "sign":
                 raise ValueError(f"arms.{arm}.value_map = 'probability' needs a PRM of target 'sign'")
             target = None if settings.prm in (None, "oracle") else self.prm[settings.prm].target
-            wanted = {"sum": "sign", "progress": "progress"}.get(settings.line_reward)
+            wanted = {"sum": "sign", "progress": "progress", "program": "sign"}.get(settings.line_reward)
             if target is not None and target != wanted:
                 raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {wanted!r}")
         needs_oracle = any(a.prm == "oracle" for a in self.arms.values())
@@ -144,6 +153,27 @@ class Recipe(Section):
         muon += [f"prm.{name}" for name, settings in self.prm.items() if settings.optimizer == "muon"]
         if self.parallel.strategy == "fsdp" and muon:
             raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
+        if self.sft.lora and self.model.lora is None:
+            raise ValueError("sft.lora needs the sizes of the adapters: set model.lora.rank")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
+        return self
+
+    @model_validator(mode="after")
+    def _reward_models_fit(self) -> Self:
+        for arm, settings in self.arms.items():
+            scope = "program" if settings.line_reward == "program" else "line"
+            behind = self.prm.get(settings.prm or "")
+            if settings.prm is not None and scope != (behind.scope if behind else "line"):
+                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of scope {scope!r}")
+            start = self.prm.get(settings.value_init or "")
+            if start is not None and (start.kind, start.scope) != ("causal", "line"):
+                raise ValueError(f"arms.{arm}.value_init: a critic starts from a PRM of kind 'causal', scope 'line'")
+        if self.labels.source == "mutation":
+            for name, prm in self.prm.items():
+                if (prm.target, prm.labels, prm.select, prm.neutral_labels) != ("sign", "search", "full", True):
+                    raise ValueError(
+                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select and "
+                        "neutral_labels out, with target = 'sign'"
+                    )
         return self

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -10,8 +11,11 @@ from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Secti
 
 
 class LabelSettings(Section):
-    """Line labels by search with rollouts (paper: binary search, K = 20)."""
+    """Line labels by search with rollouts (paper: binary search, K = 20), or from mutants (`mutation`)."""
 
+    source: Literal["search", "mutation"] = "search"
+    """search: responses of the baseline's checkpoints. mutation: verified mutants of reference solutions (PRLCoder),
+    made by the table `mutation`; of this table only `holdout` counts then."""
     strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
         "binary-search"
     )
@@ -44,13 +48,62 @@ class LabelSettings(Section):
     """Share of the labelled problems kept from PRM training, to measure the PRM on."""
 
 
-class PrmSettings(Section):
-    """One process reward model."""
+class MutationSettings(Section):
+    """Labels by mutants, `labels.source = "mutation"`: see docs/mutation.md, whose options these are."""
 
+    bugs_per_line: Annotated[int, Field(ge=0)] = 4
+    """Planted bugs for one line, at most."""
+    refactors_per_line: Annotated[int, Field(ge=0)] = 3
+    """Rewrites of one line, at most."""
+    generated: Annotated[int, Field(ge=0)] = 200
+    """Inputs made for a problem, beside its tests and those of `problems.plus`."""
+    after: Literal["unlabelled", "negative", "positive"] = "unlabelled"
+    """Label of lines behind a planted bug."""
+    timeouts: Literal["drop", "negative"] = "drop"
+    """Programs that ran out of time."""
+    survivors: Literal["positive", "drop"] = "positive"
+    """Planted bugs that pass every test (paper: positive)."""
+    catalogue: bool = True
+    """Ask the operators of psgpo for proposals."""
+    server: str | None = None
+    """OpenAI-compatible server of a model that proposes too, up to and without `/chat/completions` (paper:
+    DeepSeek-Coder-V2)."""
+    model: str | None = None
+    """Its name there."""
+    per_line: Positive = 1
+    """Answers of the model for each line, of each kind."""
+    max_tokens: Positive = 512
+    """Of an answer, at most."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key."""
+
+    @model_validator(mode="after")
+    def _somebody_proposes(self) -> Self:
+        if (self.server is None) != (self.model is None):
+            raise ValueError("server and model go together: set both or neither")
+        if not self.catalogue and self.server is None:
+            raise ValueError("catalogue = false without a server leaves nobody to propose mutants")
+        return self
+
+
+class PrmSettings(Section):
+    """One process reward model, or outcome reward model."""
+
+    kind: Literal["causal", "encoder", "ngrams"] = "causal"
+    """causal: a language model with a value head. encoder: reads (problem, prefix), once per line. ngrams: a linear
+    model on text. See docs/prm.md."""
+    scope: Literal["line", "program"] = "line"
+    """program: an outcome reward model (ORM), one score for the whole program."""
+    init: Path | None = None
+    """Folder of the model to start from, or its name on the Hugging Face Hub. Absent: the SFT policy. An encoder needs
+    one; n-grams start from nothing. What does not share the policy's tokenizer scores text, and cannot start a
+    critic."""
     target: Literal["sign", "progress"]
-    """sign: regression on the labels -1, 0, +1 (paper). progress: on min(m, m*)/T, the fraction done."""
+    """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
+    labels. progress: on min(m, m*)/T, the fraction done."""
     labels: Literal["search", "oracle"] = "search"
-    """oracle: exact labels of the embedded benchmark; an upper bound for analysis, clearly not the method."""
+    """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for
+    analysis, clearly not the method."""
     select: Literal["full", "remove-hard", "medium-only", "revised-only"] = "full"
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
@@ -83,15 +136,46 @@ class PrmSettings(Section):
             raise ValueError("class_weights and label_smoothing are for target 'sign': progress has no classes")
         return self
 
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Self:
+        if self.kind == "encoder" and self.init is None:
+            raise ValueError("kind 'encoder' needs init: the folder of an encoder, or its name on the Hub")
+        if self.kind == "ngrams" and self.init is not None:
+            raise ValueError("kind 'ngrams' starts from nothing; leave init out")
+        if self.from_policy:
+            return self
+        for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
+            if getattr(self, key) != value:
+                raise ValueError(
+                    f"{key} = {getattr(self, key)!r} needs a PRM of lines that starts from the policy: kind 'causal', "
+                    "scope 'line', no init"
+                )
+        return self
+
+    @property
+    def from_policy(self) -> bool:
+        """A PRM of lines on the SFT policy's trunk, in the policy's token ids."""
+        return self.kind == "causal" and self.scope == "line" and self.init is None
+
+    def training(self) -> dict[str, Any]:
+        """How weights are learned, as JSON values; not what they are the weights of."""
+        return self.model_dump(mode="json", exclude={"kind", "scope", "init"})
+
 
 class ArmSettings(Section):
     """One RL run, from the SFT policy."""
 
-    line_reward: Literal["none", "sum", "progress"] = "none"
+    line_reward: Literal["none", "sum", "progress", "program"] = "none"
     """none: unit tests only. sum: λ/T · R(x, y^(≤m)) at each line end (PSGPO's DenseReward).
-    progress: λ times the increments of the running maximum of R, never negative."""
+    progress: λ times the increments of the running maximum of R, never negative.
+    program: λ times an ORM's score of the whole program, at the last token."""
     prm: str | None = None
     """Name of the PRM behind the line reward, or `oracle`: the embedded benchmark's exact labels (upper bound)."""
+    line_score: Literal["score", "signed"] = "score"
+    """What R is. score: the PRM's own number, near -1 to 1 for `causal`, a logit for `encoder` and `ngrams`.
+    signed: 2 P - 1 in [-1, 1], P the calibrated probability that the prefix is right."""
+    unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
+    """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
     value_map: Literal["fit", "probability", "identity"] = "fit"
@@ -109,4 +193,8 @@ class ArmSettings(Section):
     def _fits_together(self) -> Self:
         if (self.line_reward == "none") != (self.prm is None):
             raise ValueError("line_reward and prm go together: set both (line_reward 'sum' or 'progress') or neither")
+        if self.line_reward == "none" and not self.unit_test_reward:
+            raise ValueError("unit_test_reward = 0 without a line_reward leaves nothing to learn from")
+        if self.line_score == "signed" and (self.line_reward not in ("sum", "program") or self.prm == "oracle"):
+            raise ValueError("line_score = 'signed' is for line_reward 'sum' or 'program' with a trained PRM")
         return self

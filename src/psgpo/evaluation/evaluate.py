@@ -24,6 +24,11 @@
     statuses              {status: count} of the sampled responses
     seconds, drawn        wall time of the call that finished, and how many responses that call drew
 
+Where the problems are test sets with names (`psgpo.evaluation.sets`), there is no number over all of them: `problems`,
+`samples` and everything from `pass_at_1` to `statuses` stand inside of
+
+    tests                 {name of the set: {"trained_on": count, "all": {...}, "clean": {...} or null}}
+
 An *estimate* is {"value", "low", "high", "count"}: 95 % percentile bootstrap over problems, `count` problems. It covers
 the choice of problems and the sampling, not the training seed.
 """
@@ -33,7 +38,7 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -42,7 +47,8 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import EvaluationSettings, SamplingSettings
 from psgpo.errors import UserError
-from psgpo.evaluation.summary import summarise
+from psgpo.evaluation.sets import EvalSet
+from psgpo.evaluation.summary import summarise, summarise_tests
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, sample_responses
@@ -66,6 +72,7 @@ def evaluate_policy(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
     open_policy: Callable[[], AbstractContextManager[tuple[Sampler, PreTrainedTokenizerBase]]] | None = None,
+    tests: Mapping[str, EvalSet] | None = None,
 ) -> Json:
     """Draw `settings.samples` responses per problem (and a greedy one), judge them, write and return the summary.
 
@@ -78,6 +85,7 @@ def evaluate_policy(
         progress: called with (responses judged, responses in all).
         open_policy: opens what draws, with its tokenizer, where something is to be drawn; None: a `HFSampler` of the
             folder, on `device`.
+        tests: the test sets that the problems are; None or empty: they are one, and nothing was trained on it.
 
     Raises:
         UserError: no problems, two problems with one id, a broken policy folder, or samples of another evaluation.
@@ -99,6 +107,7 @@ def evaluate_policy(
                 rows += new
                 if progress:
                     progress(len(rows), total)
+    options = {"resamples": settings.bootstrap, "seed": seed}
     summary = {
         "policy": str(policy_dir),
         "checkpoint": out.name,
@@ -106,7 +115,7 @@ def evaluate_policy(
         "temperature": settings.temperature,
         "top_p": sampling.top_p,
         "max_new_tokens": sampling.max_new_tokens,
-        **summarise(rows, resamples=settings.bootstrap, seed=seed),
+        **(summarise_tests(rows, tests, **options) if tests else summarise(rows, **options)),
         "seconds": round(time.perf_counter() - started, 3),
         "drawn": drawn,
     }

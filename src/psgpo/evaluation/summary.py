@@ -16,6 +16,7 @@ from psgpo.evaluation.metrics import (
     mean_pass_at_k,
     pass_at_k_by_group,
 )
+from psgpo.evaluation.sets import EvalSet
 from psgpo.jsonl import read_jsonl
 
 Json = dict[str, Any]
@@ -56,6 +57,23 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, resamples: int = 2000, seed:
         ).to_json(),
         "finished": sum(row["finished"] for row in flat) / len(flat) if flat else None,
         "statuses": dict(sorted(Counter(row["verdict"]["status"] for row in flat).items())),
+    }
+
+
+def summarise_tests(
+    rows: Sequence[Mapping[str, Any]], tests: Mapping[str, EvalSet], *, resamples: int = 2000, seed: int = 0
+) -> Json:
+    """`summarise` of every test set, as a whole and without the problems that were trained on (null without any)."""
+
+    def part(ids: frozenset[str]) -> Json | None:
+        chosen = [row for row in rows if row["problem_id"] in ids]
+        return summarise(chosen, resamples=resamples, seed=seed) if chosen else None
+
+    return {
+        "tests": {
+            name: {"trained_on": len(test.trained_on), "all": part(test.part("all")), "clean": part(test.part("clean"))}
+            for name, test in tests.items()
+        }
     }
 
 

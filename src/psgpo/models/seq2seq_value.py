@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
@@ -68,10 +69,11 @@ class Seq2SeqForTokenClassification(PreTrainedModel):
         self.score = nn.Linear(width, config.num_labels)
         self.post_init()
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> TokenClassifierOutput:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> TokenClassifierOutput:
         """Logits `(B, S, num_labels)`: those of the head's bias alone before a prompt's EOS."""
-        trunk = Seq2SeqTrunk(self.model)
-        return TokenClassifierOutput(logits=self.score(trunk(input_ids, attention_mask).last_hidden_state))
+        mask_BS = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        states_BSd = Seq2SeqTrunk(self.model)(input_ids, mask_BS).last_hidden_state
+        return TokenClassifierOutput(logits=self.score(states_BSd))
 
 
 def register() -> None:

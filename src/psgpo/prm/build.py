@@ -27,7 +27,7 @@ from psgpo.config import ModelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.job import check_job
 from psgpo.jsonl import finite, read_jsonl, write_json, write_jsonl
-from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer
+from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer, tokenizer_fingerprint
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
 from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
@@ -101,7 +101,7 @@ def split_three(items: Sequence[Item], job: PrmJob) -> tuple[list[Item], list[It
         sizes = ", ".join(f"{len(part)} to {what}" for part, what in zip(parts, names, strict=True))
         raise UserError(
             f"{len({item.problem_id for item in items})} problems give programs {sizes}; label more problems, or "
-            "change --holdout and --choosing"
+            "change --holdout and --choosing (of a recipe labels.holdout)"
         )
     return parts
 
@@ -215,11 +215,12 @@ def _train(
 def causal_examples(job: PrmJob) -> list[PrmExample]:
     """Token ids with targets: of label files their own ids, of programs those that scoring makes.
 
-    Programs of `psgpo mutate` share most of their lines with their reference: each prefix is trained on once.
-    Prompts are laid out by the record's template in either case, as scoring does.
+    Programs of `psgpo mutate` share most of their lines with their reference: each prefix is trained on once. Responses
+    of a policy with another tokenizer are programs too, read as text. Prompts are laid out by the record's template in
+    every case, as scoring does.
 
     Raises:
-        UserError: labels of another tokenizer.
+        UserError: labels that record no tokenizer, and are not of this one.
     """
     assert job.init is not None
     tokenizer = load_tokenizer(job.init)
@@ -230,10 +231,11 @@ def causal_examples(job: PrmJob) -> list[PrmExample]:
     for path in map(data_file, job.data):
         if recognised(path) == "labels" and job.record.scope == "line":
             labels = list(read_jsonl(path, LineLabels.from_json))
-            refuse_other_tokenizer(labels, tokenizer, str(path))
-            made = build_examples(labels, job.settings)
-            examples += [replace(e, prompt_ids=encoder.prompt(job.prompts[e.problem_id])) for e in made]
-            continue
+            if {label.tokenizer for label in labels} <= {"", tokenizer_fingerprint(tokenizer)}:
+                refuse_other_tokenizer(labels, tokenizer, str(path))
+                made = build_examples(labels, job.settings)
+                examples += [replace(e, prompt_ids=encoder.prompt(job.prompts[e.problem_id])) for e in made]
+                continue
         programs = load_text_programs(path, job.prompts)
         if job.record.scope == "line":
             once = zip(programs, counted_lines(programs), strict=True)
@@ -261,7 +263,7 @@ def _train_ngrams(
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / WEIGHTS, weights)
     write_jsonl(job.out / "metrics.jsonl", history)
-    described = {"settings": settings.model_dump(mode="json"), "seed": job.seed, "train_examples": len(train)}
+    described = {"settings": settings.training(), "seed": job.seed, "train_examples": len(train)}
     kept = min(history, key=lambda row: row["held_out_loss"])
     (folder / "README.md").write_text(ngram_card(kept, described, job.record), encoding="utf-8")
     job.record.save(folder)
@@ -282,7 +284,7 @@ def _described(job: PrmJob, programs: Sequence[TextProgram]) -> dict[str, Any]:
         "choosing": job.choosing,
         "seed": job.seed,
         "compute": job.compute.model_dump(mode="json", exclude_defaults=True),
-    } | job.settings.model_dump(mode="json")
+    } | job.settings.training()
 
 
 def _part(progress: Progress, what: str) -> Callable[[int, int], None]:

@@ -167,4 +167,4 @@ def _job(
     digest = hashlib.blake2b(repr([*train, *held_out]).encode(), digest_size=8)
     sizes = {"train_examples": len(train), "held_out_examples": len(held_out), "examples": digest.hexdigest()}
     reading = {"scope": record.scope, "template": record.prompt_template, "max_tokens": record.max_tokens}
-    return {"settings": settings.model_dump(mode="json"), "seed": seed} | sizes | reading
+    return {"settings": settings.training(), "seed": seed} | sizes | reading

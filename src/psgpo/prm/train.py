@@ -52,7 +52,7 @@ def line_mse(scores: Tensor, targets: Tensor, weights: Tensor, denominator: Tens
 
 def train_prm(
     init_dir: Path | str,
-    train: Sequence[PrmExample] | Callable[[int], Sequence[PrmExample]],
+    train: Sequence[PrmExample],
     held_out: Sequence[PrmExample],
     settings: PrmSettings,
     out_dir: Path | str,
@@ -72,8 +72,7 @@ def train_prm(
 
     Args:
         init_dir: a causal language model, or a value model to go on from.
-        train, held_out: from `split_by_problem`; `held_out` chooses the epoch that is kept. `train` may also be a
-            function of the epoch (from 1) that gives as many examples every time.
+        train, held_out: from `split_by_problem`; `held_out` chooses the epoch that is kept.
         record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
             never scored.
         compute: how training computes: precision, adapters, activations; None: the defaults.
@@ -88,19 +87,19 @@ def train_prm(
     """
     out = Path(out_dir)
     tokenizer = load_tokenizer(init_dir)
-    examples = train if callable(train) else lambda _epoch: train
-    first = examples(1)
     model = initial_model(init_dir, seed)
     compute = compute or ModelSettings()
     prepare_training(model, compute, seed=seed)
-    _check(first, held_out, model)
-    job = _job(first, held_out, settings, seed)
-    weigh = line_weights(first, settings)
+    _check(train, held_out, model)
+    job = _job(train, held_out, settings, seed) | compute.model_dump(mode="json", include={"dtype", "lora"})
+    weigh = line_weights(train, settings)
+    train = [weigh(example) for example in train]
     replica = Replica(model, team, device)
     optimizer = _optimizers(model, settings)
     held_out = [weigh(example) for example in held_out]
 
     log = open_log(out, writes=team.is_main)
+    team.wait()  # all have read the state that the main process goes on to replace
     best: dict[str, Any] | None = None
     done, spent, started = 0, 0.0, time.perf_counter()
     if log.state is None:
@@ -119,9 +118,8 @@ def train_prm(
     for epoch in range(done + 1, settings.epochs + 1):
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break
-        now = [weigh(example) for example in (first if epoch == 1 else examples(epoch))]
         row = _train_epoch(
-            replica, optimizer, now, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
+            replica, optimizer, train, settings, epoch, seed, tokenizer.pad_token_id, compute.dtype, progress
         )
         row |= _held_out(replica, tokenizer, held_out, settings) | {"seconds": spent + time.perf_counter() - started}
         if best is None or row["held_out_loss"] < best["held_out_loss"]:
@@ -181,7 +179,7 @@ def _job(
     for example in [*train, *held_out]:
         digest.update(repr((example.key, example.token_ids, example.targets)).encode())
     sizes = {"train_responses": len(train), "held_out_responses": len(held_out), "examples": digest.hexdigest()}
-    return {"settings": settings.model_dump(mode="json"), "seed": seed} | sizes
+    return {"settings": settings.training(), "seed": seed} | sizes
 
 
 def _train_epoch(

@@ -59,7 +59,7 @@ def chosen_record(
     if template != CHAT and not has_slot(template):
         raise UserError(f"--template {template!r} lacks {{prompt}}; write chat, or a template with it")
     if init is not None:
-        _check_architecture(kind, init)
+        check_architecture(kind, init, "--init")
     if template == CHAT:
         template = _chat_of(kind, init)
     target: Target = "sign" if kind == "causal" else "correct"
@@ -82,24 +82,33 @@ def _chat_of(kind: str, init: Path | None) -> str:
     return chat_layout(load_tokenizer(init))
 
 
-def _check_architecture(kind: str, init: Path) -> None:
-    """Refuse an encoder where a causal model is needed, whose scores would know the lines to come, and the reverse."""
+def check_architecture(kind: str, init: Path, key: str) -> None:
+    """Refuse an encoder where a causal model is needed, whose scores would know the lines to come, and the reverse.
+
+    Args:
+        key: how the user named `init`, for messages.
+
+    Raises:
+        UserError: the folder is no model, or one of the other kind.
+    """
+    other = "--kind" if key.startswith("--") else "kind"
     config = init / "config.json"
     if not config.is_file():
-        raise UserError(f"--init {init}: no model folder (config.json); download the model and give its local folder")
+        raise UserError(f"{key} {init}: no model folder (config.json); download the model and give its local folder")
     try:
         names = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
     except (ValueError, AttributeError):
-        raise UserError(f"--init {init}: its config.json is no JSON object; save the model again") from None
+        raise UserError(f"{key} {init}: its config.json is no JSON object; save the model again") from None
     causal = any(word in name for name in names for word in ("CausalLM", "LMHead"))
-    value = any("ForTokenClassification" in name for name in names)
-    if kind == "causal" and not causal and not value:
+    # An encoder–decoder reads lines with its decoder, or whole with both halves.
+    either = any(word in name for name in names for word in ("ForTokenClassification", "ForConditionalGeneration"))
+    if kind == "causal" and not causal and not either:
         raise UserError(
-            f"--init {init}: {', '.join(names) or 'no architecture'} is no causal language model; give one, or use "
-            "--kind encoder"
+            f"{key} {init}: {', '.join(names) or 'no architecture'} is no causal language model; give one, or use "
+            f"{other} encoder"
         )
     if kind == "encoder" and causal:
-        raise UserError(f"--init {init}: {', '.join(names)} is a causal language model, no encoder; use --kind causal")
+        raise UserError(f"{key} {init}: {', '.join(names)} is a causal language model, no encoder; use {other} causal")
 
 
 def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int | None, **options: Any) -> PrmSettings:

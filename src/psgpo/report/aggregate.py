@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import numpy as np
 
 from psgpo.errors import UserError
 from psgpo.evaluation.metrics import bootstrap_mean, paired_seed_difference, problem_pass_at_k
-from psgpo.report.load import Evaluation, Run
+from psgpo.evaluation.sets import Part, parts_of
+from psgpo.report.load import Evaluation, Run, number
 
 BASELINE = "baseline"
 FREE_KEYS = frozenset({"name", "out", "seed", "device", "processes"})
@@ -54,6 +56,10 @@ class Experiment:
     """Runs of one recipe that differ in the seed only."""
 
     runs: tuple[Run, ...]
+    part: Part | None = None
+    """Which test problems the evaluations of `runs` are cut down to; None: there is one test set, and it is whole."""
+    parts: tuple[Experiment, ...] = ()
+    """The same runs on every part of every test set, this part among them."""
 
     @property
     def first(self) -> Run:
@@ -107,7 +113,28 @@ def experiment(runs: Sequence[Run]) -> Experiment:
                 f"{runs[index].path}: seed {seed} is already there from {runs[seeds.index(seed)].path}; give each once"
             )
     order = sorted(range(len(runs)), key=lambda index: seeds[index])
-    return Experiment(runs=tuple(runs[index] for index in order))
+    ordered = tuple(runs[index] for index in order)
+    parts = tuple(
+        Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(first.tests)
+    )
+    # Of the first test set the problems that nothing was trained on, where there are any.
+    return dataclasses.replace(parts[0], parts=parts) if parts else Experiment(runs=ordered)
+
+
+def _cut(run: Run, part: Part) -> Run:
+    """The run as if it had been evaluated on these problems alone."""
+    ids = run.tests[part.test].part(part.which)
+    return dataclasses.replace(
+        run,
+        evaluations={
+            name: dataclasses.replace(
+                evaluation,
+                summary=evaluation.summary["tests"][part.test][part.which],
+                samples=tuple(sample for sample in evaluation.samples if sample.problem_id in ids),
+            )
+            for name, evaluation in run.evaluations.items()
+        },
+    )
 
 
 def _difference(left: Any, right: Any, key: str) -> str:
@@ -130,6 +157,19 @@ def pass_at_1(data: Experiment, policy: str, keep: Keep | None = None) -> Estima
     """pass@1 over the test problems, or those that `keep` picks; None when a run has not evaluated the policy."""
     runs = data.with_evaluation(policy)
     return _estimate(runs, [pass_rates(run.evaluations[policy]) for run in runs], keep)
+
+
+def pass_at_k(data: Experiment, policy: str, k: int) -> float:
+    """pass@k over the test problems, as a mean over seeds; NaN when a run has not evaluated the policy, or with k."""
+    runs = data.with_evaluation(policy)
+    found = [entry for run in runs for entry in run.evaluations[policy].summary["pass_at_k"] if entry["k"] == k]
+    return float(np.mean([number(entry["value"]) for entry in found])) if found else math.nan
+
+
+def shown_k(data: Experiment) -> tuple[int, ...]:
+    """The k > 1 that tables of test sets show."""
+    settings = data.first.recipe.evaluation
+    return tuple(k for k in settings.at or (settings.samples,) if k > 1)
 
 
 def difference(data: Experiment, policy: str, keep: Keep | None = None) -> Estimate | None:

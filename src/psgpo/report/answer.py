@@ -37,7 +37,7 @@ def _start(data: Experiment) -> str:
         return "No policy has been evaluated yet, so this run cannot say which arm is better."
     known = baseline or sft
     assert known is not None
-    where = f"On {known.n_problems} test problems"
+    where = f"On {known.n_problems} test problems" + (f" ({data.part.title})" if data.part else "")
     over = f", as a mean of {len(data.runs)} training seeds," if len(data.runs) > 1 else ""
     if sft is None or baseline is None:
         name = "after supervised fine-tuning" if baseline is None else "of the RL baseline"
@@ -103,8 +103,11 @@ def _prms(data: Experiment) -> list[str]:
                 if math.isnan(first)
                 else f" and finds the first bad line of {percent(first, 0)} of the wrong programs"
             )
-            parts.append(f"“{name}” has AUROC {auroc:.2f} against {truth} labels{found}")
-    return [f"On held-out responses the PRM {'; '.join(parts)}."] if parts else []
+            source = data.first.recipe.labels.source
+            against = "the verdicts on mutants" if (truth, source) == ("search", "mutation") else f"{truth} labels"
+            parts.append(f"“{name}” has AUROC {auroc:.2f} against {against}{found}")
+    held_out = "mutants" if data.first.recipe.labels.source == "mutation" else "responses"
+    return [f"On held-out {held_out} the PRM {'; '.join(parts)}."] if parts else []
 
 
 def _list(parts: Sequence[str]) -> str:

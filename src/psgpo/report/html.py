@@ -78,7 +78,7 @@ def strip(data: Experiment) -> Iterator[Step]:
         ("Problems", "hidden tests", ["problems"]),
         ("SFT", "starting policy", ["sft"]),
         ("RL baseline", "unit tests only", ["rl-baseline"]),
-        ("Line labels", recipe.labels.strategy.replace("-", " "), _label_stages(recipe)),
+        ("Line labels", _labelled_by(recipe), _label_stages(recipe)),
         ("PRM", "scores per line", [f"prm-{name}" for name in recipe.prm]),
         ("RL arms", "line rewards", [f"rl-{arm}" for arm in arms]),
         ("Evaluation", "pass@k", [f"evaluate-{policy}" for policy in data.policies]),
@@ -92,12 +92,19 @@ def strip(data: Experiment) -> Iterator[Step]:
 def _label_stages(recipe: Recipe) -> list[str]:
     if not recipe.prm:
         return []
+    if recipe.labels.source == "mutation":
+        return ["mutants"]
     shards = [f"labels-{number + 1}" for number in range(recipe.labels.shards)]
     return ["responses", *shards, *(["labels-linear"] if recipe.labels.compare_linear else []), "labels"]
 
 
+def _labelled_by(recipe: Recipe) -> str:
+    return "mutants" if recipe.labels.source == "mutation" else recipe.labels.strategy.replace("-", " ")
+
+
 SHORT = {
     "problems": "",
+    "mutants": "",
     "sft": "",
     "rl-baseline": "",
     "responses": "sample",

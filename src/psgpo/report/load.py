@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
+from psgpo.evaluation.sets import EvalSet, load_sets
 from psgpo.jsonl import read_jsonl
 from psgpo.records import LineLabels
 
@@ -91,6 +92,7 @@ class PrmRun:
 
     name: str
     measure: Json | None
+    """Measures by what the labels are: `search` (responses or mutants, as the run has them) and `exact`."""
     metrics: dict[str, Array]
     scores: dict[Key, tuple[float, ...]]
     """Per held-out response, one score per line."""
@@ -117,6 +119,10 @@ class Run:
     labels: tuple[LineLabels, ...]
     exact: dict[Key, Exact]
     label_summary: Json | None
+    mutant_summary: Json | None
+    """Of `psgpo.mutation`, where labels come from mutants."""
+    tests: dict[str, EvalSet]
+    """Empty where the test problems are one set and nothing was trained on it."""
     prm: dict[str, PrmRun]
     """Only those that have a measurement or scores."""
     evaluations: dict[str, Evaluation]
@@ -161,6 +167,8 @@ def load_run(path: Path | str) -> Run:
         labels=tuple(_read_lines(path / "labels" / "labels.jsonl", LineLabels.from_json)),
         exact=dict(_read_lines(path / "labels" / "exact.jsonl", _exact)),
         label_summary=_read_json(path / "labels" / "summary.json"),
+        mutant_summary=_read_json(path / "mutants" / "summary.json"),
+        tests=load_sets(path / "problems"),
         prm={name: prm for name, prm in prms.items() if prm is not None},
         evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation is not None},
     )
@@ -252,4 +260,7 @@ def _prm(folder: Path, name: str) -> PrmRun | None:
     )
     if measure is None and not scores:
         return None
+    if measure is not None and "search" not in measure:  # of a PRM that reads text
+        error = measure["calibration"]
+        measure = {"search": measure | {"calibration": error["fitted"] or error["raw"], "by_position": []}}
     return PrmRun(name=name, measure=measure, metrics=_columns(folder / "metrics.jsonl"), scores=scores)

@@ -83,6 +83,9 @@ def _results(data: Experiment, series: dict[str, Series]) -> Section:
     plots = tuple(plot for plot in (figures.forest(data, series), figures.best_of_k(data, series)) if plot)
     if plots:
         blocks.append(Block(plots=plots))
+    for part in data.parts:
+        assert part.part is not None
+        blocks.append(Block(title=part.part.title, table=tables.part_table(part)))
     if len(data.runs) > 1:
         blocks.append(Block(title="Every seed", table=tables.seed_table(data)))
     else:
@@ -96,6 +99,8 @@ def _results(data: Experiment, series: dict[str, Series]) -> Section:
         f"{settings.samples} responses per problem at temperature {settings.temperature:g}. Intervals are 95 % "
         f"{interval}. Differences are paired: the same problems for both policies."
     )
+    if data.part is not None:
+        lead = f"{data.part.title}. {lead} Other test sets, and what was trained on too, stand below, each for itself."
     return Section(id="results", title="Results", lead=lead, blocks=tuple(blocks))
 
 
@@ -175,6 +180,8 @@ def _where(data: Experiment, series: dict[str, Series]) -> Section:
 
 
 def _labels(data: Experiment, series: dict[str, Series]) -> Section:
+    if data.first.recipe.labels.source == "mutation":
+        return _mutants(data)
     settings = data.first.recipe.labels
     cost, quality = stage_tables.label_table(data, "cost"), stage_tables.label_table(data, "quality")
     scan = stage_tables.scan_table(data)
@@ -196,6 +203,16 @@ def _labels(data: Experiment, series: dict[str, Series]) -> Section:
     return Section(id="labels", title="Line labels", lead=lead, blocks=tuple(blocks))
 
 
+def _mutants(data: Experiment) -> Section:
+    table = stage_tables.mutant_table(data)
+    blocks = (Block(table=table),) if table is not None else (_missing("Mutants", {"mutants": data.runs}),)
+    lead = (
+        "From mutants (PRLCoder): a planted bug or a rewrite of one line of a reference solution, judged by its tests. "
+        "A line is + where the whole program passes, − where the changed line makes it fail."
+    )
+    return Section(id="labels", title="Line labels", lead=lead, blocks=blocks)
+
+
 def _prm(data: Experiment, series: dict[str, Series]) -> Section:
     table = stage_tables.prm_table(data)
     blocks = [Block(table=table)] if table is not None else []
@@ -207,10 +224,11 @@ def _prm(data: Experiment, series: dict[str, Series]) -> Section:
         blocks.append(Block(plots=plots))
     if not data.first.recipe.prm:
         blocks.append(Block(notes=("This recipe trains no PRM.",)))
+    mutants = data.first.recipe.labels.source == "mutation"
     lead = (
-        "On responses to problems the PRM was not trained on; comments and blank lines are left out. ProcessBench F1 "
-        "is the harmonic mean of the accuracy on wrong programs (first error found exactly) and on right ones (none "
-        "reported)."
+        f"On {'mutants of solutions' if mutants else 'responses'} to problems the PRM was not trained on; comments and "
+        "blank lines are left out. ProcessBench F1 is the harmonic mean of the accuracy on wrong programs (first error "
+        "found exactly) and on right ones (none reported)."
     )
     return Section(id="prm", title="Process reward models", lead=lead, blocks=tuple(blocks))
 
@@ -218,7 +236,9 @@ def _prm(data: Experiment, series: dict[str, Series]) -> Section:
 def _programs(data: Experiment, series: dict[str, Series]) -> Section:
     programs = tuple(choose_programs(data.first))
     block = Block(programs=programs)
-    if not programs:
+    if data.first.recipe.labels.source == "mutation":
+        block = Block(notes=("Labels come from mutants here; mutants/programs.jsonl has them line by line.",))
+    elif not programs:
         block = _missing("Labelled programs with PRM scores", {"labels": data.runs, "prm-*": data.runs})
     lead = (
         "Held-out responses, chosen by a rule: the passing one of median length, then failing ones whose first bad "

@@ -162,10 +162,14 @@ def reliability(data: Experiment) -> Plot | None:
         ends.append((last["predicted"], last["true"], Series(label=name, colour=colour, dash="-", variable="")))
     if not ends:
         return None
-    axes.set_xlabel("predicted: (R + 1)/2, or R for a progress PRM")
+    of_text = not all(prm.from_policy for prm in data.first.recipe.prm.values())
+    calibrated = ", calibrated P where it reads text" if of_text else ""
+    axes.set_xlabel(f"predicted: (R + 1)/2, or R for a progress PRM{calibrated}")
     axes.set_ylabel("good lines, or true progress")
     axes.set_title("Reliability")
     end_labels(axes, ends)
+    if data.first.recipe.labels.source == "mutation":
+        truths = {"mutants'" if truth == "search" else truth for truth in truths}
     caption = (
         f"Against {' and '.join(sorted(truths))} labels, ten bins, area by number of lines. On the diagonal "
         "scores mean what they say."

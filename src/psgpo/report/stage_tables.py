@@ -155,6 +155,27 @@ def scan_table(data: Experiment) -> Table | None:
     return Table(columns=(*columns, Column(title="Linear scan")), rows=tuple(rows))
 
 
+MUTANTS: tuple[tuple[str, str], ...] = (
+    ("problems.used", "Problems with a reference solution that passes"),
+    ("candidates", "Changes proposed"),
+    ("programs.pass", "Programs that pass everything"),
+    ("programs.fail", "Programs that fail"),
+    ("false_positives.bug.passed_all", "Planted bugs that no test found"),
+)
+
+
+def mutant_table(data: Experiment) -> Table | None:
+    """How many mutants there are of which kind."""
+    summaries = [run.mutant_summary for run in data.runs]
+    if not all(summaries):
+        return None
+    rows = tuple(
+        (Cell(text=title, kind="label"), over_seeds([dig(summary, key) for summary in summaries], whole))
+        for key, title in MUTANTS
+    )
+    return Table(columns=(Column(title="", numeric=False), Column(title="Mutants")), rows=rows)
+
+
 PRM: tuple[tuple[str, str, str, Show], ...] = (
     ("lines.accuracy", "Accuracy", "of lines", percent),
     ("lines.majority", "Majority", "constant guess", percent),
@@ -180,14 +201,20 @@ def prm_table(data: Experiment) -> Table | None:
     )
     rows = []
     for name, settings in data.first.recipe.prm.items():
-        trained = "exact labels (upper bound, not the method)" if settings.labels == "oracle" else "search labels"
+        source = "mutants" if data.first.recipe.labels.source == "mutation" else "search"
+        trained = f"{source} labels" if source == "search" else "lines of mutants"
+        if settings.labels == "oracle":
+            trained = "exact labels (upper bound, not the method)"
+        what = f"target {settings.target}" if settings.scope == "line" else "ORM: one score for a whole program"
+        what = what if settings.kind == "causal" else f"{settings.kind}, {what}"
         for truth in TRUTHS:
             measures = [(run.prm[name].measure or {}).get(truth) if name in run.prm else None for run in data.runs]
             if truth == "exact" and not any(measures):
                 continue
-            head = Cell(text=name, note=f"target {settings.target}, trained on {trained}", kind="head")
+            head = Cell(text=name, note=f"{what}, trained on {trained}", kind="head")
             values = (over_seeds([dig(measure, key) for measure in measures], show) for key, _, _, show in PRM)
-            rows.append((head if truth == "search" else Cell(text=""), Cell(text=truth), *values))
+            first, against = (head, source) if truth == "search" else (Cell(text=""), truth)
+            rows.append((first, Cell(text=against), *values))
     return Table(columns=columns, rows=tuple(rows))
 
 

@@ -9,6 +9,12 @@
      "seconds_per_stage": {stage: seconds},
      "problems": {"kind", "test", "surviving_mutants"}}
 
+Where there are several test sets, or some problems were trained on, the two tables above are of the part that "part"
+names: the first set without what was trained on. Every part is in
+
+     "tests": [{"part": {"test", "which": "all" or "clean", "problems", "trained_on"}, "pass_at_1": {...},
+                "difference_to_baseline": {...}, "pass_at_k": {policy: {k: mean over seeds}}}]
+
 With several seeds `labels`, `prm` and `seconds_per_stage` are lists over seeds, in the order of "seeds".
 A policy that some run has not evaluated has null in both tables.
 """
@@ -19,20 +25,18 @@ import dataclasses
 from typing import Any
 
 from psgpo.jsonl import finite
-from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1
+from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1, pass_at_k, shown_k
 
 SCHEMA = 1
 
 
 def summarise(data: Experiment) -> dict[str, Any]:
     """The content of `summary.json`."""
-    differences = {policy: _plain(difference(data, policy)) for policy in data.policies if policy != BASELINE}
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "recipe": data.first.recipe.name,
         "seeds": [run.recipe.seed for run in data.runs],
-        "pass_at_1": {policy: _plain(pass_at_1(data, policy)) for policy in data.policies},
-        "difference_to_baseline": differences,
+        **_rates(data),
         "labels": [run.label_summary for run in data.runs],
         "prm": [{name: prm.measure for name, prm in run.prm.items()} for run in data.runs],
         "seconds_per_stage": [{name: stage.seconds for name, stage in run.stages.items()} for run in data.runs],
@@ -40,8 +44,27 @@ def summarise(data: Experiment) -> dict[str, Any]:
     }
     if len(data.runs) == 1:
         summary |= {key: summary[key][0] for key in ("labels", "prm", "seconds_per_stage")}
+    if data.parts:
+        summary["part"] = _part(data)
+        summary["tests"] = [{"part": _part(part), **_rates(part), "pass_at_k": _at_k(part)} for part in data.parts]
     ready: dict[str, Any] = finite(summary)
     return ready
+
+
+def _rates(data: Experiment) -> dict[str, Any]:
+    return {
+        "pass_at_1": {policy: _plain(pass_at_1(data, policy)) for policy in data.policies},
+        "difference_to_baseline": {p: _plain(difference(data, p)) for p in data.policies if p != BASELINE},
+    }
+
+
+def _part(data: Experiment) -> dict[str, Any]:
+    assert data.part is not None
+    return dataclasses.asdict(data.part)
+
+
+def _at_k(data: Experiment) -> dict[str, dict[int, float]]:
+    return {policy: {k: pass_at_k(data, policy, k) for k in shown_k(data)} for policy in data.policies}
 
 
 def _plain(estimate: Estimate | None) -> dict[str, Any] | None:

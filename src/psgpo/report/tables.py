@@ -12,7 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from psgpo.report.aggregate import BASELINE, Bins, Estimate, Experiment, difference, pass_at_1
+from psgpo.report.aggregate import (
+    BASELINE,
+    Bins,
+    Estimate,
+    Experiment,
+    difference,
+    pass_at_1,
+    pass_at_k,
+    shown_k,
+)
 from psgpo.report.load import number
 
 ORACLE_NOTE = "exact oracle (upper bound, not the method)"
@@ -79,21 +88,46 @@ def describe_arm(data: Experiment, policy: str) -> str:
         return "supervised fine-tuning, where every arm starts"
     settings = data.first.recipe.arms[policy]
     reward = {
-        "none": "unit tests only",
-        "sum": f"unit tests + λ{'/T' if settings.length_norm else ''} · line score",
-        "progress": "unit tests + λ · progress of the line score",
+        "none": "",
+        "sum": f"λ{'/T' if settings.length_norm else ''} · line score",
+        "progress": "λ · progress of the line score",
+        "program": "λ · score of the whole program",
     }[settings.line_reward]
-    parts = [reward]
+    tests = {0.0: "", 1.0: "unit tests"}.get(settings.unit_test_reward, f"{settings.unit_test_reward:g} · unit tests")
+    parts = [" + ".join(filter(None, (tests, reward))) if reward else f"{tests} only"]
     if settings.prm is not None:
         same = settings.lambda_fail == settings.lambda_pass
         lambdas = f"λ\u00a0{settings.lambda_fail:g}" + ("" if same else f"\u00a0/\u00a0{settings.lambda_pass:g}")
-        parts.append("exact labels" if settings.prm == "oracle" else f"PRM “{settings.prm}”")
+        parts.append("exact labels" if settings.prm == "oracle" else f"{_kind_of(data, settings.prm)} “{settings.prm}”")
         parts.append(lambdas)
     if settings.value_init is not None:
         parts.append(f"critic from PRM “{settings.value_init}”")
     if settings.prm is not None and not settings.neutral_lines:
         parts.append("comments rewarded")
     return ", ".join(parts)
+
+
+def _kind_of(data: Experiment, prm: str) -> str:
+    return "PRM" if data.first.recipe.prm[prm].scope == "line" else "ORM"
+
+
+def part_table(data: Experiment) -> Table:
+    """Policies × pass@1, difference to the baseline and pass@k, on one part of a test set."""
+    ks = shown_k(data)
+    columns = (
+        Column(title="Policy", numeric=False),
+        Column(title="pass@1", help="95 % interval" if len(data.runs) == 1 else "lowest to highest seed"),
+        Column(title="− baseline", help="points, paired"),
+        *(Column(title=f"pass@{k}") for k in ks),
+    )
+    rows = []
+    for policy in data.policies:
+        found = pass_at_1(data, policy)
+        against = Cell(text="reference", kind="quiet") if policy == BASELINE else signed_cell(difference(data, policy))
+        share = _seeds_cell(found) if len(data.runs) > 1 else _share_cell(found)
+        head = Cell(text=policy, kind="head", series=policy)
+        rows.append((head, share, against, *(cell(pass_at_k(data, policy, k), percent) for k in ks)))
+    return Table(columns=columns, rows=tuple(rows))
 
 
 def main_table(data: Experiment) -> Table:

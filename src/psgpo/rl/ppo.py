@@ -112,6 +112,7 @@ class PpoTrainer:
     ) -> None:
         """Run `rl.steps` steps over (problem, prompt ids) pairs and save the policy to `out/model`."""
         log = ResumableLog(self.out, writes=self.team.is_main)
+        self.team.wait()  # all have read the state that the main process goes on to replace
         if log.state is not None:
             self.learner.load(log.state)
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
@@ -138,7 +139,7 @@ class PpoTrainer:
         line_reward_L = self._line_rewards(rollouts)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
-        metrics = _rollout_metrics(rollouts, line_reward_L)
+        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
         if self.engine is not None:
             # Ratios compare the policy with itself: its own log-probabilities, not those of the engine's kernels.
             drawn = batch.old_logprobs
@@ -201,7 +202,7 @@ class PpoTrainer:
             response = slice(len(rollout.prompt_ids), len(rows[b]))
             mask[b, response] = 1.0
             old_logprobs[b, response] = torch.tensor(rollout.logprobs)
-            reward_T = rewarded_tokens(rollout, line_reward)
+            reward_T = rewarded_tokens(rollout, line_reward, self.arm)
             rewards[b, response] = torch.tensor(reward_T, dtype=torch.float32)
         return Batch(
             input_ids=input_ids,
@@ -284,7 +285,9 @@ class PhaseClock:
         return dict(self._phases) | {"seconds_step": self._last - self._started}
 
 
-def _rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Metrics:
+def _rollout_metrics(
+    rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray], unit_test_reward: float
+) -> Metrics:
     passed_B = np.array([rollout.verdict.passed for rollout in rollouts])
     line_total_B = np.array([reward.sum() for reward in line_reward_L])
     lines = sum(len(rollout.neutral) for rollout in rollouts)
@@ -294,7 +297,7 @@ def _rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.nda
     return {
         "pass_rate": float(passed_B.mean()),
         "all_fail_share": 1 - float(np.mean(list(by_problem.values()))),
-        "reward_unit_test": float(passed_B.mean()),
+        "reward_unit_test": unit_test_reward * float(passed_B.mean()),
         "reward_lines": float(line_total_B.mean()),
         "line_reward_pass": float(line_total_B[passed_B].mean()) if passed_B.any() else float("nan"),
         "line_reward_fail": float(line_total_B[~passed_B].mean()) if not passed_B.all() else float("nan"),

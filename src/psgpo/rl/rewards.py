@@ -6,7 +6,11 @@ PSGPO (arXiv 2410.17621, section 4.2): g_m = R_φ(x, y^(≤m)) / T at the last t
 unit test passes, else 0; λ = 0.25 when the tests fail and 0.025 when they pass. The form of g is a named variant,
 `LINE_REWARDS`.
 
-Differs from the paper: `progress` (ours) is not in it; its λ are the recipe's.
+PRLCoder (arXiv 2502.01715) is the same sum with other weights: r_t = Σ_i R_P · 1[t = T_i] − β · log-ratio is λ = 1 for
+every response, no 1/T and no R_UT; its ORM arm pays R_O once, at the last token (`program`). The weight of R_UT is a
+setting.
+
+Differs from the papers: `progress` (ours) is in neither; its λ are the recipe's.
 
 # L code lines, T response tokens
 """
@@ -49,7 +53,17 @@ def progress(score_L: Array, neutral_L: Flags, length_norm: bool) -> Array:
     return np.diff(running_L)
 
 
-LINE_REWARDS: dict[str, LineReward] = {"none": none, "sum": sum_over_lines, "progress": progress}
+def whole_program(score_L: Array, neutral_L: Flags, length_norm: bool) -> Array:
+    """g = R_O, an ORM's one score of the whole program: L is 1, and the "line" ends where the response does."""
+    return score_L
+
+
+LINE_REWARDS: dict[str, LineReward] = {
+    "none": none,
+    "sum": sum_over_lines,
+    "progress": progress,
+    "program": whole_program,
+}
 
 
 def line_rewards(
@@ -67,7 +81,7 @@ def line_rewards(
 
     Args:
         form: a name in `LINE_REWARDS`.
-        score_L: R(x, y^(≤m)) per line; ignored (may be empty) by `none`.
+        score_L: R(x, y^(≤m)) per line; ignored (may be empty) by `none`; of `program` one number.
         neutral_L: comment, blank and docstring lines.
         passed: the verdict; chooses λ.
         neutral_lines: False rewards comment lines as code lines are: the safeguard off.
@@ -78,7 +92,7 @@ def line_rewards(
 
 
 def token_rewards(line_reward_L: Array, line_ends_L: Sequence[int], *, tokens: int, unit_test_reward: float) -> Array:
-    """Place line rewards at line ends and R_UT at the last token. Shape: (tokens,).
+    """Place line rewards at line ends and R_UT, times its weight, at the last token. Shape: (tokens,).
 
     Lines that end in the same token (a tokenizer that merges newlines) add up there.
 

@@ -16,9 +16,14 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings, SamplingSettings
 from psgpo.execution import Sandbox
+from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
+from psgpo.models import load_tokenizer
 from psgpo.parallel.team import Team
+from psgpo.prm.calibrate import probabilities
+from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.score import PrmScorer
+from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.problems.programs import judged_program
 from psgpo.records import Completion, Problem, Verdict
@@ -130,14 +135,16 @@ def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
     )
 
 
-def rewarded_tokens(rollout: Rollout, line_reward_L: Array) -> Array:
-    """Line rewards where lines end and R_UT at the last token; no KL. Shape: (T,)."""
-    unit_test = float(rollout.verdict.passed)
-    return token_rewards(line_reward_L, rollout.line_ends, tokens=len(rollout.token_ids), unit_test_reward=unit_test)
+def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) -> Array:
+    """Line rewards where lines end (an ORM's at the last token) and R_UT at the last token; no KL. Shape: (T,)."""
+    tokens = len(rollout.token_ids)
+    ends = (tokens - 1,) if arm.line_reward == "program" else rollout.line_ends
+    unit_test = arm.unit_test_reward * float(rollout.verdict.passed)
+    return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=unit_test)
 
 
 class LineScorer(Protocol):
-    """R(x, y^(≤m)) for every line of every rollout."""
+    """R(x, y^(≤m)) for every line of every rollout; of an ORM one number for every rollout."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Array]: ...
 
@@ -150,6 +157,47 @@ class PrmLineScorer:
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Array]:
         return self._prm.score([(r.prompt_ids, r.token_ids, r.line_ends) for r in rollouts])
+
+
+class TextLineScorer:
+    """A PRM or ORM of any kind and any tokenizer: it reads the problem and the response as text.
+
+    Text and tokens meet at lines: the PRM scores line m of `code_lines(text)`, and `Rollout.line_ends` says with which
+    of the policy's tokens that line ends. Scores are those of `psgpo prm eval`.
+    """
+
+    NO_PROGRAM = -1.0
+    """An ORM's score of a response without a line of code: as bad as a program that fails."""
+
+    def __init__(self, scorer: TextScorer, *, signed: bool = False) -> None:
+        """
+        Args:
+            signed: 2 P(good) − 1 in place of the score.
+        """
+        self._scorer = scorer
+        self._signed = signed
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Array]:
+        pairs = [(rollout.problem.prompt, rollout.text) for rollout in rollouts]
+        if self._scorer.record.scope == "program":
+            return self._programs(pairs)
+        return [self._read(score_L) for score_L in self._scorer.score_many(pairs)]
+
+    def _programs(self, pairs: Sequence[tuple[str, str]]) -> list[Array]:
+        """One score for each. Shape of each: (1,)."""
+        lines = [[line.text for line in code_lines(text)] for _, text in pairs]
+        there = [b for b, of_program in enumerate(lines) if of_program]
+        scores = [np.array([self.NO_PROGRAM]) for _ in pairs]
+        found = self._scorer.score_prefixes([(pairs[b][0], "\n".join(lines[b])) for b in there])
+        for b, score in zip(there, self._read(found), strict=True):
+            scores[b] = np.array([score])
+        return scores
+
+    def _read(self, scores: Array) -> Array:
+        if not self._signed:
+            return scores
+        record = self._scorer.record
+        return 2.0 * probabilities(scores, record.calibration, record.target) - 1.0
 
 
 class OracleLineScorer:
@@ -193,11 +241,32 @@ def exact_line_scores(label: ExactLabel, target: str) -> Array:
 def open_line_scorer(
     arm: ArmSettings, prm: Path, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox, *, device: str
 ) -> LineScorer | None:
-    """The scorer of an arm's lines: the PRM in folder `prm`, the oracle, or None without line rewards."""
+    """The scorer of an arm's lines: the PRM in folder `prm`, the oracle, or None without line rewards.
+
+    A PRM of lines in the policy's own tokens reads the sampled ids; every other one reads text.
+
+    Raises:
+        UserError: the folder is no usable PRM.
+    """
     if arm.line_reward == "none":
         return None
     if arm.prm == "oracle":
         return OracleLineScorer(
             ExactOracle(sandbox.evaluate_many), "progress" if arm.line_reward == "progress" else "sign"
         )
-    return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))
+    if reads_ids(prm, tokenizer) and arm.line_score == "score":
+        return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))
+    return TextLineScorer(open_scorer(prm, device=device), signed=arm.line_score == "signed")
+
+
+def reads_ids(prm: Path, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the PRM in this folder scores the lines of token ids of this tokenizer.
+
+    A value model without a record can be read in no other way.
+    """
+    if not (prm / FILE).is_file():
+        return True
+    record = ScorerRecord.load(prm)
+    if (record.kind, record.scope) != ("causal", "line"):
+        return False
+    return tokenizer_fingerprint(load_tokenizer(prm)) == tokenizer_fingerprint(tokenizer)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from psgpo.chats import recipe_template
-from psgpo.config import JsonlSource, Recipe
+from psgpo.config import BenchmarkSource, JsonlSource, Recipe
+from psgpo.evaluation.sets import parts_of
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.splits import load_splits
+from psgpo.runs.splits import load_splits, load_tasks
 from psgpo.runs.stages import stage_graph
 from psgpo.runs.tracking import check_trackers
 
@@ -21,9 +22,8 @@ def dry_run(recipe: Recipe) -> str:
     """
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
-    from psgpo.models import check_policy_folder, load_tokenizer, require_peft  # loads torch
+    from psgpo.models import require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
-    from psgpo.sampling.rows import refuse_encoder_prompts
 
     if recipe.model.lora is not None:
         require_peft()
@@ -32,20 +32,12 @@ def dry_run(recipe: Recipe) -> str:
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]
     said += [f"device {chosen_device(recipe)}, {recipe.processes} stages side by side"]
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
-    if recipe.model.path is not None:
-        said += [f"model: {check_policy_folder(recipe.model.path, context=recipe.sampling.max_new_tokens)}"]
-        tokenizer = load_tokenizer(recipe.model.path)
-        recipe_template(recipe, tokenizer)
-        if recipe.sampling.engine == "vllm":
-            refuse_encoder_prompts(tokenizer, "sampling.engine = 'vllm'")
-    if recipe.critic.path is not None and recipe.model.path is not None:
-        from psgpo.runs.networks import check_critic
-
-        found = check_critic(recipe.critic.path, recipe.model.path, context=recipe.sampling.max_new_tokens)
-        said += [f"critic: {found}"]
+    said += [*_policy(recipe), *_reward_models(recipe)]
     if isinstance(recipe.problems, JsonlSource):
         counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}
         said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]
+    if isinstance(recipe.problems, BenchmarkSource):
+        said += _benchmarks(recipe)
     graph = stage_graph(recipe)
     width = max(map(len, graph))
     for name, stage in graph.items():
@@ -55,3 +47,58 @@ def dry_run(recipe: Recipe) -> str:
             waits = [need for need in stage.needs if not run.stage_done(need)] if name != "report" else []
             said.append(f"  {name:<{width}}  to do" + (f", after {', '.join(waits)}" if waits else ""))
     return "\n".join(said) + "\n"
+
+
+_HUB = "from the Hugging Face Hub"
+"""Of a model that is not here yet, so that there is nothing to look at."""
+
+
+def _policy(recipe: Recipe) -> list[str]:
+    """What the policy and a critic of its own are, as far as they are here."""
+    from psgpo.models import check_policy_folder, load_tokenizer  # loads torch
+    from psgpo.runs.hub import cached_folder
+    from psgpo.runs.networks import check_critic
+    from psgpo.sampling.rows import refuse_encoder_prompts
+
+    if recipe.model.path is None:
+        return []
+    context = recipe.sampling.max_new_tokens
+    folder = cached_folder(recipe.model.path)
+    critic = None if recipe.critic.path is None else cached_folder(recipe.critic.path)
+    if folder is None:
+        said = [f"model: {recipe.model.path}, {_HUB}"]
+    else:
+        said = [f"model: {check_policy_folder(folder, context=context)}"]
+        tokenizer = load_tokenizer(folder)
+        recipe_template(recipe, tokenizer)
+        if recipe.sampling.engine == "vllm":
+            refuse_encoder_prompts(tokenizer, "sampling.engine = 'vllm'")
+    if critic is not None and folder is not None:
+        said += [f"critic: {check_critic(critic, folder, context=context)}"]
+    elif recipe.critic.path is not None:
+        said += [f"critic: {recipe.critic.path}" + (f", {_HUB}" if critic is None else "")]
+    return said
+
+
+def _reward_models(recipe: Recipe) -> list[str]:
+    """A line for every reward model that starts from a model of its own, looked at where it is here."""
+    from psgpo.prm.train_options import check_architecture  # loads torch
+    from psgpo.runs.hub import cached_folder
+
+    said = []
+    for name, prm in recipe.prm.items():
+        if prm.init is None:
+            continue
+        folder = cached_folder(prm.init)
+        if folder is not None:
+            check_architecture(prm.kind, folder, f"prm.{name}.init")
+        where = f"{prm.init}, {_HUB}" if folder is None else str(prm.init)
+        said.append(f"prm {name}: {prm.kind}, scope {prm.scope}, {where}")
+    return said
+
+
+def _benchmarks(recipe: Recipe) -> list[str]:
+    """How many problems there are for what, and which tests were trained on."""
+    tasks = load_tasks(recipe)
+    counts = [f"{len(problems)} {split}" for split, problems in tasks.splits.items() if split != "test"]
+    return ["problems: " + ", ".join(counts), *(f"test {part.title}" for part in parts_of(tasks.tests))]

@@ -18,6 +18,7 @@ from psgpo.models import (
     prepare_training,
 )
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.hub import model_folder
 from psgpo.runs.stages import policy_folder
 from psgpo.seeds import derive_seed
 
@@ -39,9 +40,10 @@ def arm_networks(
     if arm.value_init is not None:
         critic = TokenValueModel.from_pretrained(run.path / "prm" / arm.value_init / "model")
     else:
-        if recipe.critic.path is not None:
-            check_critic(recipe.critic.path, start)
-        critic = initial_model(recipe.critic.path or start, derive_seed(recipe.seed, "critic"))
+        own = recipe.critic.path and model_folder(recipe.critic.path, "critic.path")
+        if own is not None:
+            check_critic(own, start)
+        critic = initial_model(own or start, derive_seed(recipe.seed, "critic"))
     prepare_training(policy, recipe.model, seed=derive_seed(recipe.seed, "adapters", "policy"))
     prepare_training(critic, recipe.model, seed=derive_seed(recipe.seed, "adapters", "critic"))
     return policy, reference, critic, tokenizer

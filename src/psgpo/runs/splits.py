@@ -1,13 +1,31 @@
-"""The user's own problem files: which there are, and that no test problem is trained on."""
+"""Problems that are not made but given: files of one's own and public benchmarks, and what is trained and tested on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from psgpo.config import JsonlSource
+from psgpo.config import BenchmarkSource, JsonlSource, Recipe, TaskRange
 from psgpo.errors import UserError
+from psgpo.evaluation.sets import EvalSet
+from psgpo.execution import Sandbox
 from psgpo.problems import load_problems_jsonl
+from psgpo.problems.benchmarks import Evaluate, load_benchmark
+from psgpo.problems.programs import plain_prompt
 from psgpo.records import Problem
+
+_BY_REFERENCE = ("humanevalplus", "mbppplus")
+"""Benchmarks whose expected values are made by running reference solutions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tasks:
+    """Problems of public benchmarks, by what they are for."""
+
+    splits: dict[str, list[Problem]]
+    """sft, train, label, test (all test sets together) and, where the recipe names it, plus."""
+    tests: dict[str, EvalSet]
 
 
 def load_splits(source: JsonlSource) -> dict[str, list[Problem]]:
@@ -22,6 +40,72 @@ def load_splits(source: JsonlSource) -> dict[str, list[Problem]]:
     loaded = {split: load_problems_jsonl(path) for split, path in files.items()}
     _refuse_overlap(loaded, files)
     return loaded
+
+
+def load_tasks(recipe: Recipe) -> Tasks:
+    """The problems of a recipe on public benchmarks, each with its plain text as prompt.
+
+    Raises:
+        UserError: a benchmark cannot be had, a range is empty, two test sets share a problem, or a test problem is
+            trained on and the recipe does not say that this shall be reported.
+    """
+    source = recipe.problems
+    assert isinstance(source, BenchmarkSource)
+    sft = source.sft or source.train
+    label = source.label or (sft if recipe.labels.source == "mutation" else source.train)
+    wanted = {"sft": sft, "train": source.train, "label": label}
+    if source.plus is not None:
+        wanted["plus"] = TaskRange(benchmark=source.plus, ids=label.ids)
+    ranges = [*wanted.values(), *source.test.values()]
+    if any(tasks.benchmark in _BY_REFERENCE for tasks in ranges):
+        allow = recipe.sandbox.allow_unconfined
+        with Sandbox(timeout=60.0, memory_mb=1024, allow_unconfined=allow) as references:
+            return _tasks(source, wanted, references.evaluate_many)
+    return _tasks(source, wanted, None)
+
+
+def trained_on(tested: Sequence[Problem], trained: Iterable[Problem]) -> frozenset[str]:
+    """Ids of the tested problems that are among the trained ones, by id or by the same prompt."""
+    seen = {(key, getattr(problem, key)) for problem in trained for key in ("id", "prompt")}
+    return frozenset(p.id for p in tested if ("id", p.id) in seen or ("prompt", p.prompt) in seen)
+
+
+def _tasks(source: BenchmarkSource, wanted: dict[str, TaskRange], evaluate: Evaluate | None) -> Tasks:
+    splits = {name: _loaded(source, tasks, evaluate) for name, tasks in wanted.items()}
+    tested = {name: _loaded(source, tasks, evaluate) for name, tasks in source.test.items()}
+    trained = [problem for name in ("sft", "train", "label") for problem in splits[name]]
+    tests = {
+        name: EvalSet(problems=tuple(problem.id for problem in problems), trained_on=trained_on(problems, trained))
+        for name, problems in tested.items()
+    }
+    _refuse_shared(tests)
+    for name, test in tests.items():
+        if test.trained_on and source.test_trained == "refuse":
+            raise UserError(
+                f"problems.test.{name}: {len(test.trained_on)} of {len(test.problems)} problems are trained on too "
+                f"({min(test.trained_on)}); test on others, or set problems.test_trained = 'report' to have every "
+                "number twice, with and without them"
+            )
+    return Tasks(splits=splits | {"test": [p for problems in tested.values() for p in problems]}, tests=tests)
+
+
+def _loaded(source: BenchmarkSource, tasks: TaskRange, evaluate: Evaluate | None) -> list[Problem]:
+    name = tasks.benchmark
+    problems = load_benchmark(
+        name, source.data.get(name), evaluate=evaluate, ids=tasks.ids, data_key=f"problems.data.{name}"
+    )
+    return [replace(problem, prompt=plain_prompt(problem)) for problem in problems]
+
+
+def _refuse_shared(tests: dict[str, EvalSet]) -> None:
+    """Raise `UserError` when two test sets have a problem in common: its responses would count in both."""
+    owner: dict[str, str] = {}
+    for name, test in tests.items():
+        for problem in test.problems:
+            if owner.setdefault(problem, name) != name:
+                raise UserError(
+                    f"problems.test: {problem} is in {owner[problem]!r} and in {name!r}; give each problem to one set"
+                )
 
 
 def _refuse_overlap(problems: dict[str, list[Problem]], files: dict[str, Path]) -> None:

@@ -3,6 +3,8 @@
     problems -> sft -> rl-baseline -> responses -> labels-1..N -> labels -> prm-<name> -> rl-<arm>
              -> evaluate-<policy> -> report
 
+With labels from mutants, `mutants` stands for the three label stages and needs the problems alone.
+
 Every stage can be killed at any moment and run again; what it had computed stays.
 """
 
@@ -54,7 +56,10 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     # The embedded benchmark's SFT data come from the seed, not from the problems.
     add("sft", [] if embedded(recipe) else ["problems"], "train_policy", together=True)
     add(f"rl-{BASELINE}", ["problems", "sft"], "train_arm", BASELINE, together=True)
-    if recipe.prm:
+    mutants = recipe.labels.source == "mutation"
+    if recipe.prm and mutants:
+        add("mutants", ["problems"], "make_mutants")
+    elif recipe.prm:
         shards = [f"labels-{number}" for number in range(1, recipe.labels.shards + 1)]
         add("responses", [f"rl-{BASELINE}"], "sample_labelled_responses")
         for number, shard in enumerate(shards):
@@ -63,8 +68,11 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
         if linear:
             add("labels-linear", ["responses"], "label_linear")
         add("labels", [*shards, *linear], "merge_labels")
-    for name in recipe.prm:
-        add(f"prm-{name}", ["labels"], "train_reward_model", name, together=True)
+    for name, prm in recipe.prm.items():
+        # One that starts from the SFT policy needs it; a search has seen to that already.
+        first = ["sft"] if mutants and prm.kind == "causal" and prm.init is None else []
+        labels = ["mutants"] if mutants else ["labels"]
+        add(f"prm-{name}", labels + first, "train_reward_model", name, together=prm.from_policy and not mutants)
     for arm, settings in recipe.arms.items():
         if arm != BASELINE:
             prms = {settings.prm, settings.value_init} - {None, "oracle"}

@@ -90,6 +90,7 @@ def open_trackers(run: RunDirectory, stage: str) -> list[GeneralTracker]:
     for name in recipe.tracking.to:
         positional, named = arguments[name]
         tracker = LOGGER_TYPE_TO_CLASS[name](*positional, **named)
+        tracker.main_process_only = False  # whichever process has the stage opens it, and no other
         tracker.start()
         if name == "mlflow":
             mlflow_id.parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from psgpo.engines.verl.overrides import Cluster, check_arm
 from psgpo.errors import UserError
 from psgpo.models import load_tokenizer
 from psgpo.problems import load_problems_jsonl
+from psgpo.rl.rollout import reads_ids
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.stages import policy_folder, stage_graph
 from psgpo.runs.work import arm_trainer, one_thread
@@ -47,6 +48,13 @@ def export_arm(
         raise UserError("--prm-gpus, --prm-server: the PRM is in one place; give one of them")
     policy = policy_folder(run.path, "sft")
     check_policy(policy)
+    if prm_gpus is not None or prm_server is not None:
+        prm = run.path / "prm" / str(settings.prm) / "model"
+        if settings.line_score != "score" or not reads_ids(prm, load_tokenizer(policy)):
+            raise UserError(
+                f"--prm-gpus, --prm-server: the PRM of arm {arm} reads text, not the policy's tokens, so every reward "
+                "worker holds its own; leave them out"
+            )
     train = load_problems_jsonl(run.path / "problems" / "train.jsonl")
     check_arm(run.recipe, cluster, problems=len(train))
     validation = run.path / "problems" / "validation.jsonl"

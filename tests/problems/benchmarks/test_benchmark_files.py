@@ -183,3 +183,12 @@ def test_filters_that_do_not_apply(tmp_path: Path) -> None:
 )
 def test_canonical_ids(name: str, raw: object, canonical: str) -> None:
     assert BENCHMARKS[name].canonical_id(raw) == canonical
+
+
+def test_tasks_by_their_numbers(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "mbpp.jsonl", [MBPP | {"task_id": number} for number in (600, 601, 603, 604)])
+    assert [problem.id for problem in load_benchmark("mbpp", path, ids=(601, 603))] == ["Mbpp/601", "Mbpp/603"]
+    with pytest.raises(UserError, match="none of its 4 problems has ids=5000-6000"):
+        load_benchmark("mbpp", path, ids=(5000, 6000))
+    with pytest.raises(UserError, match="livecodebench has no such filter"):
+        load_benchmark("livecodebench", path, ids=(1, 2))

@@ -66,9 +66,8 @@ class Judge:
         rollout = judged_rollout(problem, tuple(prompt_ids), completion, text, char_ends, verdict)
         score_L = np.zeros(0) if self._score is None else await self._score(rollout)
         line_reward_L = rewarded_lines(rollout, score_L, self._arm)
-        return Judged(
-            rollout=rollout, line_rewards=line_reward_L, token_rewards=rewarded_tokens(rollout, line_reward_L)
-        )
+        token_reward_T = rewarded_tokens(rollout, line_reward_L, self._arm)
+        return Judged(rollout=rollout, line_rewards=line_reward_L, token_rewards=token_reward_T)
 
 
 class Gathered:

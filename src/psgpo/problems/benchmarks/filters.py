@@ -6,6 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from psgpo.errors import UserError
 from psgpo.problems.benchmarks.livecodebench import DIFFICULTIES, PLATFORMS
@@ -30,6 +31,9 @@ class Filters:
     """First contest date, YYYY-MM-DD."""
     until: str | None = None
     """Last contest date, YYYY-MM-DD, included."""
+    ids: tuple[int, int] | None = None
+    """First and last number of a task id, both included; not LiveCodeBench, whose ids have none. Of recipes: no
+    command has it."""
 
     def check(self, benchmark: str, allowed: frozenset[str]) -> None:
         """Refuse what the benchmark does not have.
@@ -39,14 +43,15 @@ class Filters:
         """
         for name, value in self.given().items():
             if name not in allowed:
-                known = f"it has {', '.join(sorted(allowed))}" if allowed else "it has none"
+                named = sorted(allowed - {"ids"})
+                known = f"it has {', '.join(named)}" if named else "it has none"
                 raise UserError(f"{name}={value}: {benchmark} has no such filter; {known}")
             if name in _CHOICES and value not in _CHOICES[name]:
                 raise UserError(f"{name}={value}: unknown; known: {', '.join(_CHOICES[name])}")
             if name in ("since", "until") and not _is_day(value):
                 raise UserError(f"{name}={value}: not a date; write YYYY-MM-DD")
 
-    def given(self) -> dict[str, str]:
+    def given(self) -> dict[str, Any]:
         """The filters that are set."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if value is not None}
@@ -57,6 +62,8 @@ class Filters:
         Raises:
             KeyError, ValueError: the row lacks what a filter looks at.
         """
+        if self.ids is not None and not self.ids[0] <= id_number(row["task_id"]) <= self.ids[1]:
+            return False
         if self.split is not None and split_of(id_number(row["task_id"])) != self.split:
             return False
         if self.platform is not None and row["platform"] != self.platform:
@@ -71,7 +78,11 @@ class Filters:
         return (self.since or day) <= day <= (self.until or day)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.given().items())
+        return ", ".join(f"{name}={_shown(value)}" for name, value in self.given().items())
+
+
+def _shown(value: Any) -> str:
+    return f"{value[0]}-{value[1]}" if isinstance(value, tuple) else str(value)
 
 
 def _is_day(text: str) -> bool:

@@ -29,13 +29,15 @@ class HubSource:
         return str(self.options.get("data_files", self.path))
 
 
-def hub_rows(benchmark: str, source: HubSource, file_hint: str) -> Iterator[Row]:
+def hub_rows(benchmark: str, source: HubSource, advice: str) -> Iterator[Row]:
     """Yield (place, row) of the benchmark's data set.
 
+    Args:
+        advice: which file to get instead, and where to name it.
+
     Raises:
-        UserError: `datasets` is missing, or the data set cannot be loaded; names the file to get instead.
+        UserError: `datasets` is missing, or the data set cannot be loaded; says what to do instead.
     """
-    advice = f"get {file_hint} and give it with --data"
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:

@@ -126,7 +126,9 @@ def load_benchmark(
     difficulty: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    ids: tuple[int, int] | None = None,
     limit: int | None = None,
+    data_key: str = "--data",
 ) -> list[Problem]:
     """The problems of a benchmark, in the order of its file.
 
@@ -139,7 +141,9 @@ def load_benchmark(
         difficulty: easy, medium or hard.
         since: first contest date, YYYY-MM-DD.
         until: last contest date, YYYY-MM-DD, included.
+        ids: first and last number of the tasks' ids, both included; not LiveCodeBench.
         limit: at most so many problems, the first that pass the filters.
+        data_key: what the user sets to name `data`, for messages.
 
     Raises:
         UserError: an unknown name; a file that is missing, damaged or of another benchmark (with its line); a filter
@@ -147,18 +151,21 @@ def load_benchmark(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit}: needs to be 1 or more")
-    filters = Filters(split=split, platform=platform, difficulty=difficulty, since=since, until=until)
+    filters = Filters(split=split, platform=platform, difficulty=difficulty, since=since, until=until, ids=ids)
     if name in BENCHMARKS:
         benchmark, path = BENCHMARKS[name], None if data is None else Path(data)
-        filters.check(name, benchmark.filters)
-        rows = _wanted_rows(benchmark, path, filters, limit)
+        filters.check(name, benchmark.filters | ({"ids"} if benchmark.prefix else frozenset()))
+        rows = _wanted_rows(benchmark, path, filters, limit, data_key)
         return list(benchmark.convert(rows, evaluate))
     return _problems_of_file(name, data, filters)[:limit]
 
 
-def _wanted_rows(benchmark: Benchmark, path: Path | None, filters: Filters, limit: int | None) -> Iterator[Row]:
+def _wanted_rows(
+    benchmark: Benchmark, path: Path | None, filters: Filters, limit: int | None, data_key: str
+) -> Iterator[Row]:
     """Rows that pass the filters; what is filtered out is never converted."""
-    rows = _file_rows(benchmark, path) if path else hub_rows(benchmark.name, benchmark.hub, benchmark.file_hint)
+    advice = f"get {benchmark.file_hint} and give it with {data_key}"
+    rows = _file_rows(benchmark, path) if path else hub_rows(benchmark.name, benchmark.hub, advice)
     seen: set[str] = set()
 
     def passing() -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from psgpo.chats import recipe_template
 from psgpo.evaluation.evaluate import evaluate_policy
+from psgpo.evaluation.sets import load_sets
 from psgpo.models import load_tokenizer
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
@@ -28,6 +29,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
             seed=recipe.seed,
             open_policy=lambda: opened_sampler(policy_folder(run.path, policy), recipe),
             progress=progress,
+            tests=load_sets(run.path / "problems"),
         )
 
 

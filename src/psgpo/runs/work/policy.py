@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from transformers import PreTrainedTokenizerBase
 
 from psgpo.chats import end_with_turns, recipe_template
-from psgpo.config import ArmSettings, JsonlSource
+from psgpo.config import ArmSettings, BenchmarkSource, JsonlSource
 from psgpo.errors import UserError
+from psgpo.evaluation.sets import save_sets
 from psgpo.execution import Sandbox
 from psgpo.jsonl import write_json
 from psgpo.models import (
@@ -25,9 +26,10 @@ from psgpo.records import Problem
 from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rollout import LineScorer, open_line_scorer
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.hub import model_folder
 from psgpo.runs.networks import arm_networks
 from psgpo.runs.opening import chosen_device, open_sandbox, training_team
-from psgpo.runs.splits import load_splits
+from psgpo.runs.splits import load_splits, load_tasks
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, benchmark, opened_sampler
 from psgpo.sampling.vllm import VllmSampler
@@ -41,12 +43,21 @@ STRENGTH_PROBLEMS = 200
 
 
 def make_problems(run: RunDirectory, progress: Progress) -> None:
-    """problems/{train,label,validation,test}.jsonl, and how strong their tests are (embedded benchmark)."""
+    """problems/{train,label,validation,test}.jsonl, and how strong their tests are (embedded benchmark).
+
+    Public benchmarks: problems/{sft,train,label,test}.jsonl, plus.jsonl for mutants, and tests.json: the test sets.
+    """
     folder = run.path / "problems"
     source = run.recipe.problems
     if isinstance(source, JsonlSource):
         for split, problems in load_splits(source).items():
             save_problems_jsonl(folder / f"{split}.jsonl", problems)
+        return
+    if isinstance(source, BenchmarkSource):
+        tasks = load_tasks(run.recipe)
+        for split, problems in tasks.splits.items():
+            save_problems_jsonl(folder / f"{split}.jsonl", problems)
+        save_sets(folder, tasks.tests)
         return
     chain = benchmark(run.recipe)
     # Labelled problems are training problems too; their ids may coincide with those of RL.
@@ -69,7 +80,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
     """sft/model: the policy RL starts from."""
     recipe = run.recipe
     if recipe.model.path is not None:
-        model, tokenizer = load_policy(recipe.model.path)
+        model, tokenizer = load_policy(model_folder(recipe.model.path, "model.path"))
         pairs = _sft_pairs(run, recipe_template(recipe, tokenizer))
         if recipe.prompt_chat:
             end_with_turns(model, tokenizer)
@@ -87,7 +98,7 @@ def train_policy(run: RunDirectory, progress: Progress) -> None:
             num_attention_heads=recipe.model.heads,
             max_position_embeddings=recipe.model.max_positions,
         )
-    prepare_training(model, recipe.model, adapt=False)
+    prepare_training(model, recipe.model, seed=derive_seed(recipe.seed, "adapters", "sft"), adapt=recipe.sft.lora)
     team = training_team(recipe)
     if not pairs:
         if team.is_main:
@@ -161,12 +172,13 @@ def _sft_pairs(run: RunDirectory, template: str) -> list[tuple[str, str]]:
         examples = benchmark(recipe).sft_examples(recipe.sft.examples, recipe.sft.operations)
         pairs = [(example.prompt, example.solution) for example in examples]
     else:
-        problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
+        split = "sft" if isinstance(recipe.problems, BenchmarkSource) else "train"
+        file = run.path / "problems" / f"{split}.jsonl"
+        problems = load_problems_jsonl(file)
         pairs = [(p.prompt, p.reference_solution) for p in problems if p.reference_solution][: recipe.sft.examples]
         if recipe.sft.examples and not pairs:
             raise UserError(
-                f"{run.path / 'problems' / 'train.jsonl'}: no problem has a reference_solution to fine-tune on; "
-                "add some or set sft.examples = 0"
+                f"{file}: no problem has a reference_solution to fine-tune on; add some or set sft.examples = 0"
             )
     return [(fill(template, prompt), solution) for prompt, solution in pairs]
 

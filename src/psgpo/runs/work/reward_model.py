@@ -1,8 +1,13 @@
-"""Process reward models, trained on the labels of the run."""
+"""Reward models, trained on the labels of the run.
+
+A PRM of lines on the SFT policy's trunk learns from token ids of its own responses; every other one, and all that learn
+from mutants, learn from text as `psgpo prm train` does.
+"""
 
 from __future__ import annotations
 
 from psgpo.chats import recipe_template
+from psgpo.config import ModelSettings
 from psgpo.labeling import (
     refuse_other_tokenizer,
     select_labels,
@@ -20,7 +25,11 @@ from psgpo.prm import (
     split_by_problem,
     train_prm,
 )
+from psgpo.prm.build import PrmJob, build_prm
+from psgpo.prm.train_options import check_architecture
+from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.hub import model_folder
 from psgpo.runs.opening import chosen_device, training_team
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, read_labels
@@ -31,7 +40,57 @@ CHOOSING_SHARE = 0.15
 
 
 def train_reward_model(run: RunDirectory, progress: Progress, name: str) -> None:
-    """prm/<name>: a PRM, its scores on held-out problems and how good they are."""
+    """prm/<name>: a PRM or ORM, and how good its scores on held-out problems are."""
+    if run.recipe.labels.source == "search" and run.recipe.prm[name].from_policy:
+        _train_on_responses(run, progress, name)
+    else:
+        _train_on_text(run, progress, name)
+
+
+def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
+    recipe = run.recipe
+    settings = recipe.prm[name]
+    mutants = recipe.labels.source == "mutation"
+    init = None if settings.kind == "ngrams" else policy_folder(run.path, "sft")
+    if settings.init is not None:
+        init = model_folder(settings.init, f"prm.{name}.init")
+        check_architecture(settings.kind, init, f"prm.{name}.init")
+    template, compute = "{prompt}", ModelSettings()  # the problem beside the code
+    if settings.kind == "causal":  # it goes on after the prompt, as the policy does
+        assert init is not None
+        template, compute = recipe_template(recipe, load_tokenizer(init)), recipe.model
+    problems = [] if mutants else load_problems_jsonl(run.path / "problems" / "label.jsonl")
+    holdout = recipe.labels.holdout
+
+    def training_alone(what: str, done: int, total: int) -> None:
+        if what == "training":
+            progress(done, total)
+
+    build_prm(
+        PrmJob(
+            data=(run.path / "mutants" if mutants else run.path / "labels" / "labels.jsonl",),
+            out=run.path / "prm" / name,
+            record=ScorerRecord(
+                kind=settings.kind,
+                scope=settings.scope,
+                target="sign" if settings.kind == "causal" else "correct",
+                prompt_template=template,
+                threshold=0.0,
+            ),
+            settings=settings,
+            init=init,
+            holdout=holdout,
+            choosing=(1 - holdout) * CHOOSING_SHARE,
+            prompts={problem.id: problem.prompt for problem in problems},
+            seed=derive_seed(recipe.seed, "prm", name),
+            device="cpu" if settings.kind == "ngrams" else chosen_device(recipe),
+            compute=compute,
+        ),
+        training_alone,
+    )
+
+
+def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> None:
     settings = run.recipe.prm[name]
     start = policy_folder(run.path, "sft")
     file = run.path / "labels" / "labels.jsonl"
