@@ -24,7 +24,7 @@ from psgpo.inspect_page.model import (
 )
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
-from psgpo.records import AssertTests, CallTests, Problem, StdioTests, Tests, Verdict
+from psgpo.records import AssertTests, CallTests, StdioTests, Tests, Verdict
 from psgpo.report.programs import visible
 from psgpo.report.sections import run_command
 
@@ -109,13 +109,7 @@ def _problem(source: Source, name: str) -> ProblemView:
             "reference": visible_text(problem.reference_solution or ""),
         }
     tests = () if problem is None else _tests(problem.tests)
-    return ProblemView(id=visible(name), tests=tests, held_out=_held_out(source, problem), **known)
-
-
-def _held_out(source: Source, problem: Problem | None) -> bool | None:
-    if problem is None or problem.split == "test":  # no PRM of the run sees these, whatever the hash says
-        return None if problem is None or source.run is None else True
-    return source.held_out(problem.id)
+    return ProblemView(id=visible(name), tests=tests, held_out=source.held_out(name), **known)
 
 
 def _tests(tests: Tests) -> tuple[TestView, ...]:

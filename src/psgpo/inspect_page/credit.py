@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from psgpo.config import ArmSettings
 from psgpo.errors import UserError
-from psgpo.inspect_page.evidence import Scores
-from psgpo.inspect_page.model import ArmView, Credit, Missing
+from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, load_tokenizer, right_pad
+from psgpo.prm.record import FILE
 from psgpo.report.load import Run
 from psgpo.report.sections import run_command
 from psgpo.rl.advantages import gae
 from psgpo.rl.learner import FORWARD_TOKENS, values_before
 from psgpo.rl.ppo import VALUE_MAPS
-from psgpo.rl.rollout import Rollout, exact_line_scores, rewarded_lines, rewarded_tokens
+from psgpo.rl.rollout import Rollout, exact_line_scores, open_prm_lines, rewarded_lines, rewarded_tokens
 from psgpo.training import computing, token_batches
 
 Array = np.ndarray
@@ -36,7 +38,7 @@ def credit_of_arms(
     source: Source,
     names: Sequence[str],
     line_ends: Sequence[tuple[int, ...] | None],
-    scores: Mapping[str, Scores],
+    tokenizer: Any,
     missing: dict[str, Missing],
     device: str,
 ) -> tuple[list[ArmView], list[Mapping[str, Credit]]]:
@@ -44,6 +46,7 @@ def credit_of_arms(
 
     Args:
         names: empty for all with a line reward or a ValueInit.
+        tokenizer: of the responses; None where it is not known.
 
     Raises:
         UserError: a name that is no arm of the run.
@@ -52,27 +55,29 @@ def credit_of_arms(
     if run is None:
         if names:
             raise UserError(f"{source.path}: a label file has no arms; leave --arm out")
-        missing["credit"] = Missing(
-            reason="rewards, values and advantages need the arms of a run; give a run directory"
-        )
+        missing["credit"] = Missing(reason="they come from the arms of a run; give a run directory")
         return [], list(credit)
     unknown = [name for name in names if name not in run.recipe.arms]
     if unknown:
         raise UserError(f"--arm {unknown[0]}: no arm of the run {run.path}; it has: {', '.join(run.recipe.arms)}")
-    chosen = list(names) or _paying_arms(run)
     rollouts = [_rollout(source, entry, ends) for entry, ends in zip(source.entries, line_ends, strict=True)]
+    known = [n for n, rollout in enumerate(rollouts) if rollout is not None]
     views = []
-    for name in chosen:
-        line_scores = _line_scores(run, name, source.entries, scores)
-        rows = [n for n, rollout in enumerate(rollouts) if rollout is not None and line_scores[n] is not None]
-        if not rows:
-            prm = run.recipe.arms[name].prm
-            missing[f"arm {name}"] = Missing(
-                reason=f"its line reward needs scores of {prm}",
-                command="" if prm == "oracle" else f"{run_command(run)} --until prm-{prm}",
-            )
+    for name in names or _paying_arms(run):
+        try:
+            scores = _line_scores(run, name, source.entries, rollouts, tokenizer, device)
+        except UserError as error:  # a response that the PRM cannot read
+            missing[f"arm {name}"] = Missing(reason=str(error))
             continue
-        views.append(_pay(run, name, rows, rollouts, line_scores, credit, missing, device))
+        rows = [n for n in known if scores[n] is not None]
+        if rows:
+            views.append(_pay(run, name, rows, rollouts, scores, credit, missing, device))
+            continue
+        prm = run.recipe.arms[name].prm
+        stage = "responses" if prm == "oracle" else f"prm-{prm}"
+        missing[f"arm {name}"] = Missing(
+            reason=f"its line reward needs scores of {prm}", command=f"{run_command(run)} --until {stage}"
+        )
     return views, list(credit)
 
 
@@ -98,12 +103,12 @@ def _pay(
     arm, rl = run.recipe.arms[name], run.recipe.rl
     paid = [(rollout, score) for n in rows if (rollout := rollouts[n]) and (score := line_scores[n]) is not None]
     line_rewards = [rewarded_lines(rollout, score, arm) for rollout, score in paid]
-    rewards = [rewarded_tokens(rollout, reward) for (rollout, _), reward in zip(paid, line_rewards, strict=True)]
+    rewards = [rewarded_tokens(rollout, reward, arm) for (rollout, _), reward in zip(paid, line_rewards, strict=True)]
     values, critic = _start_values(run, name, [rollout for rollout, _ in paid], missing, device)
     advantages = None if values is None else _advantages(rewards, values, rl.gamma, rl.gae_lambda)
     for k, n in enumerate(rows):
         credit[n][name] = Credit(
-            line_rewards=tuple(map(float, line_rewards[k])),
+            line_rewards=_of_lines(line_rewards[k], arm, paid[k][0]),
             rewards=tuple(map(float, rewards[k])),
             values=() if values is None else tuple(map(float, values[k])),
             advantages=() if advantages is None else tuple(map(float, advantages[k])),
@@ -138,15 +143,33 @@ def _rollout(source: Source, entry: Entry, line_ends: tuple[int, ...] | None) ->
     )
 
 
-def _line_scores(run: Run, name: str, entries: Sequence[Entry], scores: Mapping[str, Scores]) -> list[Array | None]:
-    """R of every line under the arm's PRM; empty arrays without a line reward."""
+def _of_lines(line_reward: Array, arm: ArmSettings, rollout: Rollout) -> Floats:
+    """Line rewards; an ORM pays no line, but the response at its end. Shape: (L,)."""
+    return (0.0,) * len(rollout.line_ends) if arm.line_reward == "program" else tuple(map(float, line_reward))
+
+
+def _line_scores(
+    run: Run,
+    name: str,
+    entries: Sequence[Entry],
+    rollouts: Sequence[Rollout | None],
+    tokenizer: Any,
+    device: str,
+) -> list[Array | None]:
+    """What the arm's line reward reads; empty arrays without one, None where it is not there."""
     arm = run.recipe.arms[name]
     if arm.prm is None:
         return [np.zeros(0)] * len(entries)
     if arm.prm == "oracle":
         target = "progress" if arm.line_reward == "progress" else "sign"
         return [None if entry.exact is None else exact_line_scores(entry.exact, target) for entry in entries]
-    return [None if row is None else np.array(row) for row in scores.get(arm.prm, [None] * len(entries))]
+    folder = run.path / "prm" / arm.prm / "model"
+    if tokenizer is None or not (folder / FILE).is_file():
+        return [None] * len(entries)
+    scored = [(n, rollout) for n, rollout in enumerate(rollouts) if rollout is not None]
+    scorer = open_prm_lines(arm.line_score, folder, tokenizer, device=device)
+    found = dict(zip((n for n, _ in scored), scorer.score([rollout for _, rollout in scored]), strict=True))
+    return [found.get(n) for n in range(len(entries))]
 
 
 def _start_values(

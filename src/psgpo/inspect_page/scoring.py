@@ -18,8 +18,9 @@ from psgpo.labeling import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, line_end_tokens
 from psgpo.models import load_tokenizer
 from psgpo.prm import PrmScorer, open_scorer
-from psgpo.prm.record import FILE
+from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.report.programs import shown_prms
+from psgpo.rl.rollout import reads_ids
 
 LineEnds = tuple[int, ...]
 
@@ -45,8 +46,9 @@ def read_evidence(
     missing: dict[str, Missing] = {}
     text = _reader(source, tokenizer, [_folder(name) or Path(name) for name in prms], missing)
     line_ends = [_line_ends(entry, text) for entry in source.entries]
-    views, scores = _all_scores(source, prms, line_ends, missing, device)
-    credited, credit = credit_of_arms(source, arms, line_ends, scores, missing, device)
+    views, scores = _all_scores(source, prms, line_ends, text, missing, device)
+    tokens = None if text is None else text.tokenizer
+    credited, credit = credit_of_arms(source, arms, line_ends, tokens, missing, device)
     return Evidence(
         line_ends=line_ends,
         prms=views,
@@ -66,7 +68,7 @@ class Reader:
     """Text of the responses' tokens."""
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer, self._text = tokenizer, TokenText(tokenizer)
+        self.tokenizer, self._text = tokenizer, TokenText(tokenizer)
 
     def line_ends(self, entry: Entry) -> LineEnds | None:
         """Per line, the token that ends it; None where the ids are not those of this tokenizer."""
@@ -79,7 +81,7 @@ class Reader:
         decoded, char_ends = self._text.decode_with_ends(ids)
         if decoded != entry.response.text:
             return None
-        names = self._tokenizer.convert_ids_to_tokens(ids)
+        names = self.tokenizer.convert_ids_to_tokens(ids)
         spans = zip([0, *char_ends[:-1]], char_ends, names, strict=True)
         return tuple(decoded[start:end] or f"⟨{name}⟩" for start, end, name in spans)
 
@@ -119,17 +121,19 @@ def _line_ends(entry: Entry, text: Reader | None) -> LineEnds | None:
 
 
 def _all_scores(
-    source: Source, names: Sequence[str], line_ends: Sequence[LineEnds | None], missing: dict[str, Missing], device: str
+    source: Source,
+    names: Sequence[str],
+    line_ends: Sequence[LineEnds | None],
+    text: Reader | None,
+    missing: dict[str, Missing],
+    device: str,
 ) -> tuple[list[PrmView], dict[str, Scores]]:
     views: list[PrmView] = []
     scores: dict[str, Scores] = {}
     for name in names or _own_prms(source):
         if name in scores:
             raise UserError(f"--prm {name}: given twice; remove one")
-        if source.run is not None and name in source.run.recipe.prm:
-            scored = _scored_as_in_rl(source, name, line_ends, missing, device)
-        else:
-            scored = _scored_as_text(source, name, missing, device)
+        scored = _scored(source, name, line_ends, text, missing, device)
         if scored is not None:
             views.append(scored[0])
             scores[name] = scored[1]
@@ -144,32 +148,42 @@ def _own_prms(source: Source) -> list[str]:
     return [*first, *(name for name in source.run.recipe.prm if name not in first)]
 
 
-def _scored_as_in_rl(
-    source: Source, name: str, line_ends: Sequence[LineEnds | None], missing: dict[str, Missing], device: str
+def _scored(
+    source: Source,
+    name: str,
+    line_ends: Sequence[LineEnds | None],
+    text: Reader | None,
+    missing: dict[str, Missing],
+    device: str,
 ) -> tuple[PrmView, Scores] | None:
-    """A PRM of the run, read at the responses' own tokens."""
+    """A PRM of the run as RL reads it: at the responses' own tokens where it shares them. A folder reads text."""
     run = source.run
-    assert run is not None
-    target, folder = run_target(run, name), run.path / "prm" / name / "model"
+    if run is None or name not in run.recipe.prm:
+        folder = _folder(name)
+        if folder is None:
+            if run is not None:
+                run_target(run, name)
+            raise UserError(f"--prm {name}: no {FILE} in it, so it is no PRM's folder; give the folder of a PRM")
+        return _scored_as_text(source, name, folder, missing, device)
+    folder = run.path / "prm" / name / "model"
     if not (folder / FILE).is_file():
         return unscored(run, name, source.entries, missing)
+    if text is None or not reads_ids(folder, text.tokenizer):
+        return _scored_as_text(source, name, folder, missing, device)
     items = {
         number: (entry.response.prompt_ids, entry.response.token_ids, ends)
         for number, (entry, ends) in enumerate(zip(source.entries, line_ends, strict=True))
         if ends is not None
     }
     rows = dict(zip(items, PrmScorer(folder, device=device).score(list(items.values())), strict=True))
-    view = prm_view(name, target, 0.0, f"{folder}, read at the responses' own tokens")
+    record = ScorerRecord.load(folder)
+    view = prm_view(name, record.target, record.threshold, f"{folder}, read at the responses' own tokens")
     return view, [_row(rows[number]) if number in rows else None for number in range(len(source.entries))]
 
 
-def _scored_as_text(source: Source, name: str, missing: dict[str, Missing], device: str) -> tuple[PrmView, Scores]:
-    """A PRM with a tokenizer of its own, which reads problem and program as text."""
-    folder = _folder(name)
-    if folder is None:
-        if source.run is not None:
-            run_target(source.run, name)
-        raise UserError(f"--prm {name}: no {FILE} in it, so it is no PRM's folder; give the folder of a PRM")
+def _scored_as_text(
+    source: Source, name: str, folder: Path, missing: dict[str, Missing], device: str
+) -> tuple[PrmView, Scores]:
     scorer = open_scorer(folder, device=device)
     readable = [n for n, entry in enumerate(source.entries) if entry.response.problem_id in source.problems]
     pairs = [

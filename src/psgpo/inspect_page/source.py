@@ -61,9 +61,11 @@ class Source:
         return (self.run.path / "sft" / "model", *(self.run.path / "prm" / name / "model" for name in self.run.prm))
 
     def held_out(self, problem_id: str) -> bool | None:
-        """Whether the run's PRMs never saw the problem; None where no run says."""
+        """Whether no PRM was trained on the problem; None where no run says."""
         if self.run is None:
             return None
+        if any(entry.label is None for entry in self.entries if entry.response.problem_id == problem_id):
+            return not any(problem_id in test.trained_on for test in self.run.tests.values())
         return is_held_out(problem_id, self.run.recipe.labels.holdout)
 
 
@@ -114,9 +116,11 @@ def _of_run(run: Run, policies: Sequence[str], problem_ids: Sequence[str], limit
     shown, more = (_whole_problems(_only(items, problem_ids), limit) for items in (labelled, sampled))
     if not shown and not more:
         wanted = " of these problems" if problem_ids else ""
+        mutants = run.recipe.labels.source == "mutation"
+        advice = "" if mutants or not run.recipe.prm else f", or make labels with: {run_command(run)} --until labels"
         raise UserError(
-            f"{run.path}: no labelled response{wanted} and no evaluation samples asked for; make labels with: "
-            f"{run_command(run)} --until labels, or choose samples with --policy"
+            f"{run.path}: no labelled response{wanted} and no such evaluation sample; choose samples with "
+            f"--policy{advice}"
         )
     files = {file.stem: file for file in sorted((run.path / "problems").glob("*.jsonl"))}
     wanted_ids = {entry.response.problem_id for entry in [*shown, *more]}

@@ -254,9 +254,14 @@ def open_line_scorer(
         return OracleLineScorer(
             ExactOracle(sandbox.evaluate_many), "progress" if arm.line_reward == "progress" else "sign"
         )
-    if reads_ids(prm, tokenizer) and arm.line_score == "score":
+    return open_prm_lines(arm.line_score, prm, tokenizer, device=device)
+
+
+def open_prm_lines(line_score: str, prm: Path, tokenizer: PreTrainedTokenizerBase, *, device: str) -> LineScorer:
+    """The scorer of a trained PRM, see `open_line_scorer`; `line_score` as in `ArmSettings`."""
+    if reads_ids(prm, tokenizer) and line_score == "score":
         return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))
-    return TextLineScorer(open_scorer(prm, device=device), signed=arm.line_score == "signed")
+    return TextLineScorer(open_scorer(prm, device=device), signed=line_score == "signed")
 
 
 def reads_ids(prm: Path, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -198,7 +198,7 @@ function drawControls() {
 
 function drawProblem() {
   const problem = page.problems[state.problem];
-  const held = { true: "held out from PRM training", false: "in the PRMs' training data" }[problem.held_out];
+  const held = { true: "not in the PRMs' training data", false: "in the PRMs' training data" }[problem.held_out];
   const level = problem.difficulty === null ? "" : `difficulty ${problem.difficulty}`;
   const folded = (title, text) => (text ? h("details", {}, h("summary", {}, title), h("pre", {}, text)) : "");
   document.getElementById("problem").replaceChildren(

@@ -5,7 +5,8 @@ function drawPane(pane, differs) {
   const mine = byProblem[state.problem];
   const title = `Response ${"AB"[pane]}`;
   const active = state.compare && state.active === pane;
-  const named = (one) => `${nameOf(one)}: ${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
+  const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
+  const named = (one) => `${nameOf(one)}: ${tests(one)}`;
   const choose = (n) => { state.responses[pane] = mine[n]; opened.clear(); draw(); };
   const colour = (n) => { state.prms[pane] = n; draw(); };
   const names = mine.map((n) => named(page.responses[n]));
@@ -98,9 +99,11 @@ function drawProgram(pane, differs) {
   const scores = view && r.scores[view.name];
   const credit = arm() && r.credit[arm().name];
   const shown = { r, view, scores, credit, differs };
-  const heads = [[spoken("Line number, opens its tokens"), "n"], scores && [shortName(view), "n"], r.label && ["label", "mark"],
+  const heads = [
+    [spoken("Line number, opens its tokens"), "n"], scores && [shortName(view), "n"], r.label && ["label", "mark"],
     r.exact && ["exact", "mark"], ["Line", "line"], differs && [["≠", spoken(" differs")], "mark"],
-    credit && ["reward", "n"]].filter(Boolean);
+    credit && ["reward", "n"],
+  ].filter(Boolean);
   const rows = r.lines.flatMap((_, m) => lineRows(pane, m, heads.length, shown));
   const empty = h("tr", {}, h("td", { colspan: heads.length, class: "quiet" }, "This response has no code lines."));
   rows.push(...endRows(pane, heads.length, shown));
@@ -177,6 +180,7 @@ function drawNotes(pane) {
   const credit = arm() && r.credit[arm().name];
   const note = (text) => h("p", { class: "note" }, text);
   const notes = [
+    view && r.scores[view.name] && note(`PRM ${view.name}, target ${view.target}: ${view.origin}.`),
     credit && note(payment(r, arm())),
     r.label && r.label.guessed && note("This label rests on a probability, not on programs that were judged."),
     r.label && r.label.unlabelled && note(`The search gave up: ${r.label.unlabelled}`),
@@ -195,7 +199,8 @@ function drawNotes(pane) {
 function payment(r, a) {
   const weight = passes(r) ? a.lambda_pass : a.lambda_fail;
   const whose = a.prm === "oracle" ? "the exact oracle (upper bound)" : `PRM ${a.prm}`;
-  const reward = a.line_reward === "none" ? "no line reward" : `line reward ${a.line_reward} of ${whose}, λ = ${weight}`;
+  const paid = `line reward ${a.line_reward} of ${whose}, λ = ${weight}`;
+  const reward = a.line_reward === "none" ? "no line reward" : paid;
   return `Arm ${a.name} in its first step: ${reward}; critic: ${a.critic}; γ = ${a.gamma}, λ of GAE = ` +
     `${a.gae_lambda}. Advantages before whitening; there is no KL yet.`;
 }
@@ -212,7 +217,8 @@ function drawSearch(r) {
   const exact = r.exact && r.exact.last_on_track !== solvable ? ` (exactly: ${r.exact.last_on_track})` : "";
   const drawn = Math.max(0, ...probes.filter((probe) => probe.passed).map((probe) => probe.line));
   const free = !passes(r) && probes.length && solvable > drawn
-    ? h("p", { class: "note" }, `${lines(drawn + 1, solvable)} needed no draw: a program known to pass begins so.`) : "";
+    ? h("p", { class: "note" }, `${lines(drawn + 1, solvable)} needed no draw: a program known to pass begins so.`)
+    : "";
   const heads = [["#", "n"], ["Kept", ""], ["Passed", "n"], ["Answer", ""], [spoken("Completion"), "wide"]];
   const none = passes(r) ? "" : h("p", { class: "note" }, "No completion had to be drawn for this response.");
   return h("section", { "aria-label": "Search" },
@@ -229,7 +235,7 @@ function probeRow(probe, n) {
   return h("tr", {},
     h("td", { class: "n" }, n + 1), h("td", { class: "short" }, lines(1, probe.line)),
     h("td", { class: "n" }, `${probe.passed} of ${probe.drawn}`),
-    h("td", { class: `short ${probe.passed ? "up" : "down"}` }, probe.passed ? "+ can be completed" : "− none passed"),
+    h("td", { class: probe.passed ? "short up" : "short down" }, probe.passed ? "+ can be completed" : "− none passed"),
     h("td", {}, completion || (probe.passed ? absent("Completion", ["completions"]) : "")));
 }
 
