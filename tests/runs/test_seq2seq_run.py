@@ -155,6 +155,9 @@ def test_a_dry_run_describes_policy_and_critic(table: dict[str, Any], tmp_path: 
     said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run")}, origin="recipe"))
     assert "model: T5ForConditionalGeneration, " in said
     assert "critic: T5ForConditionalGeneration, 9," in said
+    decoder = save(tiny_policy("llama", code_tokenizer()), code_tokenizer(), tmp_path / "decoder")
+    said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run"), "critic": {"path": str(decoder)}}, origin="r"))
+    assert "critic: LlamaForCausalLM, " in said
 
 
 def refused(table: dict[str, Any], tmp_path: Path, **changes: Any) -> str:

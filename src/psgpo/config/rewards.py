@@ -63,6 +63,27 @@ class MutationSettings(Section):
     """Programs that ran out of time."""
     survivors: Literal["positive", "drop"] = "positive"
     """Planted bugs that pass every test (paper: positive)."""
+    catalogue: bool = True
+    """Ask the operators of psgpo for proposals."""
+    server: str | None = None
+    """OpenAI-compatible server of a model that proposes too, up to and without `/chat/completions` (paper:
+    DeepSeek-Coder-V2)."""
+    model: str | None = None
+    """Its name there."""
+    per_line: Positive = 1
+    """Answers of the model for each line, of each kind."""
+    max_tokens: Positive = 512
+    """Of an answer, at most."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key."""
+
+    @model_validator(mode="after")
+    def _somebody_proposes(self) -> Self:
+        if (self.server is None) != (self.model is None):
+            raise ValueError("server and model go together: set both or neither")
+        if not self.catalogue and self.server is None:
+            raise ValueError("catalogue = false without a server leaves nobody to propose mutants")
+        return self
 
 
 class PrmSettings(Section):

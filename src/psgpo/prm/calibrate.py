@@ -58,7 +58,8 @@ def check_lines(good: ArrayLike) -> None:
     if len(good_N) < LEAST_LINES or good_N.all() or not good_N.any():
         raise UserError(
             f"calibration: {len(good_N)} lines to fit on, {int(good_N.sum())} of them good; it needs at least "
-            f"{LEAST_LINES} and both classes. Label more problems, raise --choosing, or use --calibration none"
+            f"{LEAST_LINES} and both classes. Label more problems, or raise --choosing or use "
+            "--calibration none (of a recipe, lower labels.holdout)"
         )
 
 
