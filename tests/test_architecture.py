@@ -24,7 +24,7 @@ ROOMS = [
     ("engines",),
     ("evaluation",),
     ("exchange",),
-    ("report",),
+    ("report", "inspect_page"),
     ("runs",),
     ("cli", "__main__"),
 ]
@@ -73,6 +73,7 @@ def test_imports_point_left(path: Path) -> None:
         "psgpo.syntax",
         "psgpo.mutation.run",
         "psgpo.firsterror.run",
+        "psgpo.inspect_page.build",
     ],
 )
 def test_torch_free(package: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from psgpo import __version__
 from psgpo.cli import firsterror, labels, prm, verl
 from psgpo.cli.eval import evaluate_samples
+from psgpo.cli.inspect_page import inspect
 from psgpo.cli.mutate import mutate
 from psgpo.cli.stages import Overrides, RecipeFile, open_run, run_only
 from psgpo.config import load_recipe
@@ -95,6 +96,7 @@ def evaluate(
 
 
 app.command(name="eval")(evaluate_samples)
+app.command()(inspect)
 app.command()(mutate)
 app.add_typer(firsterror.app, name="firsterror")
 app.add_typer(labels.app, name="labels")
