@@ -178,6 +178,24 @@ def test_a_whole_run_of_two_processes(whole_run: Recipe) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_with_sharded_networks(whole_run: Recipe, tmp_path: Path) -> None:
+    """To an arm with PRM and ValueInit. Its numbers are compared where nothing amplifies rounding (tests/rl)."""
+    overrides = json.loads(whole_run.out.with_suffix(".json").read_text())[:-1]
+    recipe = whole_run.model_copy(update={"out": tmp_path / "run"})
+    overrides += ["sft.optimizer=adamw", "parallel.strategy=fsdp", f"out={recipe.out}"]
+    recipe.out.with_suffix(".json").write_text(json.dumps(overrides))
+    process = launched(recipe, "rl-both")
+    text = process.communicate(timeout=200)[0].decode()
+    assert process.returncode == 0, text[-3000:]
+    rows = without_times(recipe.out / "rl" / "both" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["tokens_per_response"] > 5
+    assert all(row["grad_norm_policy"] > 0 for row in rows)
+    want = (whole_run.out / "rl" / "both" / "model" / "model.safetensors").stat().st_size
+    assert (recipe.out / "rl" / "both" / "model" / "model.safetensors").stat().st_size == want
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "rl-dense", "prm-sign"])
 def test_killed_in_two_processes_ends_where_an_uninterrupted_run_ends(
     whole_run: Recipe, tmp_path: Path, stage: str
