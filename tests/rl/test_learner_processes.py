@@ -35,12 +35,14 @@ def updated(name: str, sharded: bool, rows: int, compute: ModelSettings, setting
     before = one.ref_logprobs(data), one.values(data)
     metrics = one.update(0, data, targets)
     state = one.state()
+    if not team.is_main:
+        return metrics, {}, *before
     # Adam's first moment is a tenth of the clipped gradient: what is compared is not scaled by the learning rate.
     found = {f"{net}.{key}": value for net in ("policy", "critic") for key, value in state[net].items()}
     for net in ("policy", "critic"):
         moments = state[f"{net}_optimizer"]["state"]
         found |= {f"{net}.gradient.{index}": moment["exp_avg"] for index, moment in moments.items()}
-    return metrics, found if team.is_main else {}, *before
+    return metrics, found, *before
 
 
 CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {

@@ -125,6 +125,27 @@ def test_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         launch.join()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("USE_FSDP", "true", "--use_fsdp: here the recipe says it; set parallel.strategy = 'fsdp'"),
+        ("USE_DEEPSPEED", "true", "--use_deepspeed: not used here"),
+        ("MIXED_PRECISION", "bf16", "--mixed_precision bf16: here the recipe says it, and has model.dtype = 'float32'"),
+    ],
+)
+def test_what_the_launcher_was_told_is_not_ignored(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    module.check_launcher(tiny_recipe)
+    monkeypatch.setenv(f"ACCELERATE_{key}", value)
+    with pytest.raises(UserError, match=said):
+        module.check_launcher(tiny_recipe)
+    agreed = {"parallel": {"strategy": "fsdp"}, "model": {"dtype": "bfloat16"}, "sft": {"optimizer": "adamw"}}
+    if key != "USE_DEEPSPEED":
+        module.check_launcher(parse_recipe(tiny_recipe.model_dump(mode="json") | agreed, origin="recipe.toml"))
+
+
 def test_matrices_for_muon_are_not_sharded(tiny_recipe: Recipe) -> None:
     table = tiny_recipe.model_dump(mode="json") | {"parallel": {"strategy": "fsdp"}}
     with pytest.raises(UserError, match=r"sft\.optimizer = 'muon' needs whole matrices"):
