@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from parallel_world import together
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
@@ -96,6 +95,7 @@ def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None
         for row, expected in zip(rows, metrics(tmp_path / "one"), strict=True):
             assert row == pytest.approx(expected, rel=2e-4, abs=1e-6, nan_ok=True)
         got = load_policy(tmp_path / name / "model")[0].state_dict()
-        for key, value in want.items():
-            torch.testing.assert_close(got[key], value, rtol=0, atol=2e-6)
+        worst = max(float((got[key] - value).abs().max()) for key, value in want.items())
+        print(f"PPO, {name}{', adapters' if lora else ''}: weights differ by {worst:.1e} at most")
+        assert worst < 2e-6
         assert (tmp_path / name / "checkpoints" / "step-2" / "config.json").is_file()

@@ -103,6 +103,7 @@ def test_a_problem_belongs_to_one_test_set(mbpp: Path) -> None:
         ({"train": {"benchmark": "livecodebench", "ids": [1, 2]}}, "have no numbers"),
         ({"test": {}}, "problems.test"),
         ({"trian": tasks(1, 2)}, "did you mean 'train'"),
+        ({"data": {"mbbp": "a.jsonl"}}, "problems.data.mbbp"),
     ],
 )
 def test_a_source_that_makes_no_sense_names_its_key(mbpp: Path, problems: Table, words: str) -> None:
@@ -158,12 +159,14 @@ def test_mutants_take_the_place_of_the_search(mbpp: Path) -> None:
         ({"arms": {"baseline": {}, "a": {"unit_test_reward": 0.0}}}, "leaves nothing to learn from"),
         ({"arms": {"baseline": {}, "a": {"line_score": "signed"}}}, "line_score = 'signed' is for"),
         ({"evaluation": {"samples": 4, "at": [1, 8]}}, "pass@8 needs as many samples"),
+        ({"problems": {"plus": "mbppplus"}}, "problems.plus has tests for mutants"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(mbpp: Path, changes: Table, words: str) -> None:
     prms = {"p": {"target": "sign"}, "o": {"target": "sign", "scope": "program"}}
+    others = {key: value for key, value in changes.items() if key != "problems"}
     with pytest.raises(UserError) as caught:
-        recipe(mbpp, TASKS, **({"prm": prms} | changes))
+        recipe(mbpp, TASKS | changes.get("problems", {}), **({"prm": prms} | others))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 

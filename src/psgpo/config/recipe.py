@@ -169,6 +169,9 @@ class Recipe(Section):
             start = self.prm.get(settings.value_init or "")
             if start is not None and (start.kind, start.scope) != ("causal", "line"):
                 raise ValueError(f"arms.{arm}.value_init: a critic starts from a PRM of kind 'causal', scope 'line'")
+        plus = getattr(self.problems, "plus", None)
+        if plus is not None and self.labels.source != "mutation":
+            raise ValueError("problems.plus has tests for mutants; set labels.source = 'mutation', or leave it out")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
                 if (prm.target, prm.labels, prm.select, prm.neutral_labels) != ("sign", "search", "full", True):

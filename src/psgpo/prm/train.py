@@ -129,7 +129,7 @@ def train_prm(
                     whole.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        moments = [optimizer_state(one) for one in optimizer]
+        moments = [optimizer_state(one, team) for one in optimizer]
         log.save(row["step"], **plain, model=replica.state(), optimizer=moments)
     assert best is not None
     if team.is_main:
