@@ -8,6 +8,7 @@ writes one position per row, finished rows give their slot away, and rows need n
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -22,7 +23,14 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, owner: SlotCache) -> None:
         super().__init__()
-        self.owner = owner
+        # A cycle would keep all keys and values alive through the update that follows, until the collector runs.
+        self._owner = weakref.ref(owner)
+
+    @property
+    def owner(self) -> SlotCache:
+        owner = self._owner()
+        assert owner is not None
+        return owner
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         slots, C = self.owner.slots, self.owner.capacity
