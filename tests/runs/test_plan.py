@@ -158,7 +158,6 @@ def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monke
     refuse_small_device(made, largest)
     with pytest.raises(UserError, match=r"^(sft|rl-both) needs .* GiB on a device of .* GiB; .*see psgpo plan\)$"):
         refuse_small_device(made, largest - 1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1000))
     with pytest.raises(UserError, match=r"needs .* GiB on a device of 0\.0 GiB"):
