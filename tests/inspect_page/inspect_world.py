@@ -131,7 +131,7 @@ def make_run(path: Path, world: World) -> Path:
         "name": "small",
         "out": str(path),
         "problems": {"kind": "opchain"},
-        "labels": {"shards": 1, "holdout": HOLDOUT},
+        "labels": {"shards": 2, "holdout": HOLDOUT},
         "prm": {"sign": {"target": "sign"}, "progress": {"target": "progress"}, "late": {"target": "sign"}},
         "arms": ARMS,
         "rl": {"gae_lambda": 1.0},
@@ -141,6 +141,8 @@ def make_run(path: Path, world: World) -> Path:
     for split, names in (("label", [HELD, SEEN]), ("test", ["t/1"])):
         write_jsonl(path / "problems" / f"{split}.jsonl", (PROBLEMS[name].to_json() for name in names))
     write_labels(path / "labels", world, "shards/1.journal.jsonl")
+    # The other problem is the second shard's; its response needed no draw.
+    write_jsonl(path / "labels" / "shards" / "2.journal.jsonl", [{"kind": "header", "labels.completer": "own"}])
     exact = [
         {"problem_id": r.problem_id, "index": r.index, "checkpoint": r.checkpoint, "lines": len(label.labels)}
         | {"last_on_track": label.last_solvable, "progress": [0.5] * len(label.labels)}
@@ -154,8 +156,8 @@ def make_run(path: Path, world: World) -> Path:
     write_jsonl(path / "rl" / "both" / "metrics.jsonl", [{"value_scale": VALUE_SCALE, "value_shift": VALUE_SHIFT}])
     for policy in ("baseline", "dense"):
         rows = [
-            world.response("t/1", text, policy).to_json() | {"greedy": text == GOOD, "difficulty": 1}
-            for text in (BAD, GOOD)
+            world.response("t/1", text, policy, number % 2).to_json() | {"greedy": text == GOOD, "difficulty": 1}
+            for number, text in enumerate((BAD, WORSE, GOOD))
         ]
         write_jsonl(path / "evaluation" / policy / "samples.jsonl", rows)
         write_json(path / "evaluation" / policy / "summary.json", {"policy": policy})
