@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from psgpo.cli.main import app
 from psgpo.config import Recipe, load_recipe, parse_recipe
 from psgpo.errors import UserError
-from psgpo.runs.dry import _fits
+from psgpo.runs import dry
 from psgpo.runs.plan import Wanted, make_plan, render
 from psgpo.runs.plan.devices import GIB, room
 from psgpo.runs.plan.make import planner_of, refuse_small_device
@@ -158,11 +157,12 @@ def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monke
     refuse_small_device(made, largest)
     with pytest.raises(UserError, match=r"^(sft|rl-both) needs .* GiB on a device of .* GiB; .*see psgpo plan\)$"):
         refuse_small_device(made, largest - 1)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 1000))
+    monkeypatch.setattr(dry, "_only_gpu", lambda: 1000)
     with pytest.raises(UserError, match=r"needs .* GiB on a device of 0\.0 GiB"):
-        _fits(made, "cuda")
-    _fits(made, "cpu")
+        dry._fits(made, "cuda")
+    dry._fits(made, "cpu")
+    monkeypatch.setattr(dry, "_only_gpu", lambda: None)
+    dry._fits(made, "cuda")
 
 
 def test_an_unknown_device(tmp_path: Path) -> None:

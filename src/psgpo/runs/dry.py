@@ -54,7 +54,6 @@ def _fits(recipe: Recipe, device: str) -> None:
     """Refuse a GPU that is too small, as far as it can be known now."""
     if device != "cuda" or recipe.sampling.engine == "vllm":
         return
-    import torch
     from transformers import AutoConfig
 
     from psgpo.runs.hub import cached_folder
@@ -66,8 +65,16 @@ def _fits(recipe: Recipe, device: str) -> None:
             return  # not here yet
         if folder is not None and AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder:
             return  # not planned
-    if torch.cuda.device_count() == 1:  # several may share the networks
-        refuse_small_device(recipe, torch.cuda.mem_get_info()[1])
+    memory = _only_gpu()
+    if memory is not None:
+        refuse_small_device(recipe, memory)
+
+
+def _only_gpu() -> int | None:
+    """Bytes of this machine's GPU; None where several may share the networks."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[1]) if torch.cuda.device_count() == 1 else None
 
 
 _HUB = "from the Hugging Face Hub"
