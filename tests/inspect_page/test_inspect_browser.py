@@ -57,7 +57,7 @@ def column(page: Chromium, title: str, pane: int = 0) -> list[str]:
               const heads = [...table.rows[0].cells].map((cell) => cell.firstChild.textContent);
               const at = heads.indexOf({json.dumps(title)});
               const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains('tokens'));
-              return rows.slice(0, -1).map((row) => row.cells[at].childNodes.length
+              return rows.filter((row) => row.querySelector('td.line')).map((row) => row.cells[at].childNodes.length
                 ? row.cells[at].childNodes[0].textContent : '');
             }})()"""
         )
@@ -247,6 +247,31 @@ def test_what_is_missing_names_its_command(page: Chromium) -> None:
     page.choose('[data-key="arm"]', 2)
     assert "Values and advantages" in page.text(".notes")
     assert "--until rl-late" in page.text(".notes")
+
+
+def test_without_models_there_are_no_tokens_to_open(browser: Chromium, small_run: Path, tmp_path: Path) -> None:
+    build_page(small_run, tmp_path / "stored.html", stored=True)
+    browser.open(tmp_path / "stored.html", "#tokens")
+    assert browser.js("document.querySelectorAll('[data-key=tokens], td.no button').length") == 0
+    browser.key("t")
+    assert browser.text("#status") == "Tokens are not known"
+    assert "--stored opens no model" in browser.text(".notes")
+    browser.key("j")
+    assert column(browser, "sign") == ["+0.90", "", "−0.80", "−1.00"]  # a score of a neutral line that is not there
+
+
+def test_labels_by_joining_programs_have_no_probes(page: Chromium) -> None:
+    page.js("page.responses.forEach((r) => { if (r.label) Object.assign(r.label, {strategy: 'splice', probes: []}); })")
+    page.key("j")
+    assert "no prefix of it was completed" in page.text("section[aria-label=Search]")
+
+
+def test_more_tests_than_are_shown_are_counted(page: Chromium) -> None:
+    page.key("j")
+    assert "are shown" not in page.text(".pane")
+    page.js("Object.assign(page.responses[state.responses[0]].verdict, {total: 900, first_failing: 77})")
+    page.key("t")
+    assert "The first 2 are shown; the first that fails is 78." in page.text(".pane")
 
 
 def test_hostile_programs_stay_text(page: Chromium) -> None:

@@ -233,7 +233,9 @@ function drawSearch(r) {
     ? h("p", { class: "note" }, `${lines(drawn + 1, solvable)} needed no draw: a program known to pass begins so.`)
     : "";
   const heads = [["#", "n"], ["Kept", ""], ["Passed", "n"], ["Answer", ""], [spoken("Completion"), "wide"]];
-  const none = passes(r) ? "" : h("p", { class: "note" }, "No completion had to be drawn for this response.");
+  const joined = "The program was joined with others of the problem; no prefix of it was completed.";
+  const reason = strategy === "splice" ? joined : "No completion had to be drawn for this response.";
+  const none = passes(r) ? "" : h("p", { class: "note" }, reason);
   return h("section", { "aria-label": "Search" },
     h("h4", {}, "Search"),
     h("p", { class: "lead" }, `${strategy}: ${found}${exact}. Spent on it: ${cost}.`), free,
@@ -274,8 +276,12 @@ function drawTests(r) {
       h("td", {}, h("code", {}, test.call)), h("td", {}, test.expected && h("code", {}, test.expected)));
   });
   const heads = [["#", "n"], ["Outcome", ""], ["Test", ""], ["Expected", ""]];
+  const failing = r.verdict.first_failing === null ? "" : `; the first that fails is ${r.verdict.first_failing + 1}`;
+  const more = tests.length < r.verdict.total
+    ? h("p", { class: "note" }, `The first ${tests.length} are shown${failing}.`)
+    : "";
   return h("details", { open: rows.length <= 12 },
-    h("summary", {}, `Tests: ${r.verdict.passed} of ${r.verdict.total} hold`),
+    h("summary", {}, `Tests: ${r.verdict.passed} of ${r.verdict.total} hold`), more,
     scroll("Tests", table(heads, rows)));
 }
 
