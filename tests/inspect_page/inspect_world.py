@@ -37,6 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "both": {"line_reward": "sum", "prm": "sign", "value_init": "sign"},
     "late": {"value_init": "progress"},
     "exact": {"line_reward": "sum", "prm": "oracle"},
+    "judged": {"line_reward": "program", "prm": "judge"},
 }
 
 
@@ -132,7 +133,12 @@ def make_run(path: Path, world: World) -> Path:
         "out": str(path),
         "problems": {"kind": "opchain"},
         "labels": {"shards": 2, "holdout": HOLDOUT},
-        "prm": {"sign": {"target": "sign"}, "progress": {"target": "progress"}, "late": {"target": "sign"}},
+        "prm": {
+            "sign": {"target": "sign"},
+            "progress": {"target": "progress"},
+            "late": {"target": "sign"},
+            "judge": {"target": "sign", "scope": "program"},
+        },
         "arms": ARMS,
         "rl": {"gae_lambda": 1.0},
     }
@@ -188,11 +194,12 @@ def write_models(path: Path, world: World) -> None:
     policy = create_policy(world.tokenizer, seed=0, max_position_embeddings=256, **sizes)
     policy.save_pretrained(path / "sft" / "model")
     world.tokenizer.save_pretrained(path / "sft" / "model")
-    for seed, target in enumerate(("sign", "progress")):
+    for seed, (name, target) in enumerate((("sign", "sign"), ("progress", "progress"), ("judge", "sign"))):
         model = TokenValueModel.from_policy(policy, head_init="normal", seed=seed)
         with torch.no_grad():
             model.head.weight.mul_(20.0)
-        folder = path / "prm" / target / "model"
+        folder = path / "prm" / name / "model"
         model.save_pretrained(folder, world.tokenizer)
-        record = ScorerRecord(kind="causal", scope="line", target=target, prompt_template=TEMPLATE, threshold=0.0)
-        record.save(folder)
+        scope = "program" if name == "judge" else "line"
+        record = {"scope": scope, "target": target, "prompt_template": TEMPLATE, "threshold": 0.0}
+        ScorerRecord(kind="causal", **record).save(folder)

@@ -7,13 +7,15 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels
+from typer.main import get_command
 
-from psgpo.cli.main import main
+from psgpo.cli.main import app, main
 from psgpo.errors import UserError
 from psgpo.inspect_page.assemble import bash_quoted, page_data
 from psgpo.inspect_page.build import build_page
@@ -24,6 +26,8 @@ from psgpo.inspect_page.page import render_page, script_hash
 from psgpo.inspect_page.source import read_source
 from psgpo.jsonl import write_json, write_jsonl
 from psgpo.records import AssertTests, StdioCase, StdioTests, Tests
+
+ROOT = Path(__file__).parents[2]
 
 
 def stored_page(path: Path, **changes: Any) -> Page:
@@ -177,7 +181,7 @@ def test_a_label_file_alone_is_told_its_problems(labels_folder: Path, tmp_path: 
         ({"policies": ["nobody"]}, "--policy nobody: the run .* has no such policy; it has: sft, baseline, dense"),
         ({"policies": ["both"]}, "not evaluated yet; run: psgpo run small.toml --until evaluate-both"),
         ({"problem_ids": ["p/none"]}, "no labelled response of these problems"),
-        ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late"),
+        ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late, judge"),
         ({"stored": True, "arms": ["dense"]}, "--stored opens no model"),
     ],
 )
@@ -278,3 +282,16 @@ def test_the_command_writes_the_page_and_says_what_is_on_it(
     assert ended.value.code == 0
     assert f"4 responses to 2 problems, PRMs: sign\n{out}\n" in capsys.readouterr().out
     assert "--stored --out" in out.read_text(encoding="utf-8")
+
+
+def test_the_document_names_every_option_and_every_key() -> None:
+    document = (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
+    command = get_command(app).commands["inspect"]  # type: ignore[attr-defined]
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    table = document[document.index("## Options") : document.index("## Untrusted programs")]
+    assert set(re.findall(r"`(--[a-z]+)`", table)) == options - {"--out"}
+    script = (files("psgpo.inspect_page") / "templates" / "inspect.js").read_text(encoding="utf-8")
+    keys = {key for text in re.findall(r'\["(\S|\S, \S)", "[^"]+", \(?\w*\)?', script) for key in text.split(", ")}
+    assert len(keys) == 12
+    section = document[document.index("## Keys") : document.index("Colour is never")]
+    assert set(re.findall(r"`(\S)`", section)) == keys
