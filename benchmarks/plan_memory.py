@@ -107,8 +107,7 @@ def planned(case: Case) -> int:
     config = CONFIGS[case.model]
     policy = Network(config, "policy", case.settings, gpu=False)
     critic = Network(config, "critic", case.settings, gpu=False)
-    element = 2 if case.dtype == "bfloat16" else 4
-    sampling = sampling_bytes(config, _sampling(), len(ROWS), max(p for p, _ in ROWS), element=element)
+    sampling = sampling_bytes(config, _sampling(), len(ROWS), max(p for p, _ in ROWS))
     return ppo_step(policy, critic, case.rl, [ROWS], temperature=TEMPERATURE, sampling=sampling).peak
 
 

@@ -131,6 +131,7 @@ def test_overrides(tmp_path: Path) -> None:
         (lambda t: t.update(rl={"clip": float("inf")}), ["rl.clip", "finite"]),
         (lambda t: t.update(sandbox={"memory_mb": 8}), ["sandbox.memory_mb", "64"]),
         (lambda t: t.update(sft={"lora": True}), ["sft.lora", "model.lora.rank"]),
+        (lambda t: t.update(sft={"lora": True, "examples": 0}, model={"lora": {}}), ["sft.lora", "sft.examples"]),
         (lambda t: t.update(sampling={"engine_options": {"seed": 1}}), ["sampling.engine_options", "vllm"]),
     ],
 )

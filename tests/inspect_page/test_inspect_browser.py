@@ -105,10 +105,24 @@ def test_keys_leave_the_menus_alone_and_can_be_switched_off(page: Chromium) -> N
     page.click("#help input")
     page.key("Escape")
     assert not page.js("document.getElementById('help').open")
+    while not page.js("document.activeElement === document.body"):  # the browser takes the focus back by itself
+        pass
     page.key("c")
     assert page.js("document.querySelectorAll('.pane').length") == 1
     page.click('[data-key="compare"]')
     assert page.js("document.querySelectorAll('.pane').length") == 2
+
+
+def test_arrows_scroll_a_region_that_is_wider_than_its_place(page: Chromium) -> None:
+    page.look(width=400)
+    wide = "[...document.querySelectorAll('.scroll')].find((one) => one.scrollWidth > one.clientWidth)"
+    first = page.js("location.hash")
+    page.js(f"{wide}.focus()")
+    page.key("ArrowRight")
+    assert page.js("location.hash") == first
+    page.js("document.activeElement.blur()")
+    page.key("ArrowRight")
+    assert page.js("location.hash") != first
 
 
 def test_a_line_opens_its_tokens_by_click_and_by_enter(page: Chromium) -> None:
@@ -154,6 +168,11 @@ def test_two_responses_side_by_side(page: Chromium) -> None:
     page.click('.pane:first-child [data-key="line-0:0"]')
     assert page.js("state.active") == 0
     assert "keys act here" in page.text(".pane:first-child h3")
+    page.key("c")
+    page.choose('[data-key="problem"]', 2)
+    assert chosen(page, "response-0").startswith("baseline, response 0: ✗")
+    page.key("c")
+    assert chosen(page, "response-1").startswith("baseline, greedy: ✓")  # not the next one, which fails too
 
 
 def test_two_prms_side_by_side(page: Chromium) -> None:
@@ -171,6 +190,36 @@ def test_two_prms_side_by_side(page: Chromium) -> None:
     assert column(page, "sign", 0) == column(page, "sign", 1)
     page.key("m")
     assert chosen(page, "prm-0") == "PRM progress"
+
+
+def test_prms_differ_where_their_sides_do_and_never_on_neutral_lines(page: Chromium) -> None:
+    page.key("j")
+    page.js(
+        "Object.assign(page.responses[state.responses[0]].scores, {sign: [1, 1, 1, -1], progress: [1, -1, -1, -1]})"
+    )
+    page.key("c")
+    page.choose('[data-key="response-1"]', 1)
+    page.choose('[data-key="prm-1"]', 1)
+    assert column(page, "≠", 0) == column(page, "≠", 1) == ["", "", "≠", ""]
+
+
+def test_scores_on_the_other_side_than_the_label_are_marked_and_found(page: Chromium) -> None:
+    page.js("page.responses.forEach((r) => { if (r.scores.sign) r.scores.sign = r.lines.map(() => 0.5); })")
+    bad = page.js("page.responses.findIndex((r) => r.checkpoint === 'baseline/step-2' && r.index === 1)")
+    page.js(f"page.responses[{bad}].scores.sign = [0.5, 0.5, 0.5, -0.5]")
+    marked = "[...document.querySelectorAll('td.score')].map((cell) => cell.textContent)"
+    page.key("d")
+    assert chosen(page, "response-0").startswith("baseline/step-2, response 0")
+    assert page.js(marked)[2:] == ["+0.50! disagrees with the label"] * 2
+    page.click('[data-key="mistake"]')
+    assert page.js(marked) == ["+0.50", "+0.50", "+0.50! disagrees with the label", "−0.50"]
+    page.key("d")
+    assert chosen(page, "problem").startswith(SEEN)
+    page.key("d")
+    assert chosen(page, "problem").startswith(HELD)  # from the end to the start; samples have no label
+    page.key("m")
+    page.key("d")
+    assert page.text("#status") == "No other response with a score on the wrong side of its label"
 
 
 def test_the_address_keeps_what_is_chosen(page: Chromium, page_file: Path) -> None:
@@ -241,7 +290,7 @@ def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page: Chromium
         page.key("Tab")
         seen.append(page.js("document.activeElement.dataset.key || document.activeElement.className"))
         assert page.js("getComputedStyle(document.activeElement).outlineStyle") != "none"
-    wanted = ["skip", "back", "problem", "on", "arm", "tokens", "compare", "help"]
+    wanted = ["skip", "back", "problem", "on", "arm", "tokens", "compare", "mistake", "help"]
     assert seen[: len(wanted)] == wanted
     assert {"response-0", "prm-0"} <= set(seen)
 

@@ -103,8 +103,30 @@ def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> 
     assert "exact" not in evidence.credit[place(source, "t/1", BAD)]
 
 
+def test_an_orm_pays_at_the_end(source: Source, evidence: Evidence, small_run: Path) -> None:
+    credit = evidence.credit[place(source, HELD, BAD)]["judged"]
+    judge = open_scorer(small_run / "prm" / "judge" / "model")
+    assert credit.rewards[-1] == pytest.approx(0.25 * judge.score_prefixes([("add one", BAD.rstrip())])[0], abs=1e-4)
+    assert set(credit.rewards[:-1]) == set(credit.line_rewards) == {0.0}
+    assert len(credit.line_rewards) == 4
+
+
+def test_a_run_without_any_tokenizer_shows_text_and_says_so(small_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_run, tmp_path / "run"))
+    for file in copy.rglob("tokenizer_config.json"):
+        file.unlink()
+    for name in ("progress", "judge"):
+        shutil.rmtree(copy / "prm" / name)
+    shutil.rmtree(copy / "prm" / "sign" / "model")
+    evidence = read_evidence(read_source(copy, limit=100))
+    assert set(evidence.tokens) == {None}
+    assert evidence.arms == []
+    assert evidence.missing["credit"] == evidence.missing["tokens"]
+    assert [len(row) for row in evidence.scores] == [0, 1, 0, 0]
+
+
 def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) -> None:
-    assert [view.name for view in evidence.prms] == ["sign", "progress"]
+    assert [view.name for view in evidence.prms] == ["sign", "progress", "judge"]
     assert evidence.missing["prm late"].command == "psgpo run small.toml --until prm-late"
     assert evidence.missing["values late"].command == "psgpo run small.toml --until rl-late"
     late = evidence.credit[0]["late"]
@@ -113,9 +135,11 @@ def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) ->
 
 
 def test_arms_with_reward_and_value_init_come_first_and_can_be_chosen(source: Source, evidence: Evidence) -> None:
-    assert [arm.name for arm in evidence.arms] == ["both", "dense", "late", "exact"]
+    assert [arm.name for arm in evidence.arms] == ["both", "dense", "late", "exact", "judged"]
     assert [arm.name for arm in read_evidence(source, arms=["baseline"]).arms] == ["baseline"]
-    with pytest.raises(UserError, match=r"--arm none: no arm of .*; it has: baseline, dense, both, late, exact"):
+    with pytest.raises(
+        UserError, match=r"--arm none: no arm of .*; it has: baseline, dense, both, late, exact, judged"
+    ):
         read_evidence(source, arms=["none"])
 
 

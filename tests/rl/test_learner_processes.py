@@ -88,6 +88,16 @@ def test_two_processes_make_the_update_of_one(case: str, tmp_path: Path) -> None
     print(f"{case}: weights and gradients differ by {worst:.1e} at most")
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_three_processes_with_sizes_that_three_does_not_divide(sharded: bool, tmp_path: Path) -> None:
+    rest = 8, ModelSettings(), {"minibatches": 1, "microbatch_tokens": 30}
+    metrics, weights, *_ = updated("shift", False, *rest)
+    found, ours, *_ = together(updated, 3, tmp_path, "shift", sharded, *rest)[0]
+    assert found == pytest.approx(metrics, rel=1e-5)
+    for key, want in weights.items():
+        assert float((ours[key] - want).norm() / want.norm().clamp(min=1e-3)) < 2e-6, key
+
+
 def held() -> dict[str, int]:
     """Numbers of weights, gradients and moments in this process after an update."""
     made, critic = policy("llama"), TokenValueModel.from_policy(policy("llama"))

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from psgpo.cli.main import app
 from psgpo.config import Recipe, load_recipe, parse_recipe
 from psgpo.errors import UserError
+from psgpo.runs import dry
 from psgpo.runs.plan import Wanted, make_plan, render
 from psgpo.runs.plan.devices import GIB, room
-from psgpo.runs.plan.make import planner_of
+from psgpo.runs.plan.make import planner_of, refuse_small_device
 from psgpo.runs.plan.work import Assumed, label_completions, stages_work
 
 ROOT = Path(__file__).parents[2]
@@ -148,6 +149,20 @@ def test_a_model_that_is_not_here_is_named_with_the_one_file_to_get(tmp_path: Pa
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
     with pytest.raises(UserError, match="encoder–decoder; plans are made for decoders alone"):
         make_plan(recipe(model={"path": str(folder)}, sft={"optimizer": "adamw"}), Wanted())
+
+
+def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = recipe(model={"path": str(llama(tmp_path / "m"))}, sft={"optimizer": "adamw"})
+    largest = max(stage.peak for stage in planner_of(made, 1).stages())
+    refuse_small_device(made, largest)
+    with pytest.raises(UserError, match=r"^(sft|rl-both) needs .* GiB on a device of .* GiB; .*see psgpo plan\)$"):
+        refuse_small_device(made, largest - 1)
+    monkeypatch.setattr(dry, "_only_gpu", lambda: 1000)
+    with pytest.raises(UserError, match=r"needs .* GiB on a device of 0\.0 GiB"):
+        dry._fits(made, "cuda")
+    dry._fits(made, "cpu")
+    monkeypatch.setattr(dry, "_only_gpu", lambda: None)
+    dry._fits(made, "cuda")
 
 
 def test_an_unknown_device(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def test_an_error_of_one_process_ends_all_and_is_said_once(kind: str, code: int,
 
 def test_commands_of_one_process_are_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    command_line.app(["problems", "--count", "1"], standalone_mode=False)  # a scheduler's word, not a launcher's
+    monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(UserError, match="psgpo problems is the work of one process; start it without a launcher"):
         command_line.app(["problems"], standalone_mode=False)
 

@@ -158,6 +158,8 @@ class Recipe(Section):
             raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
         if self.sft.lora and self.model.lora is None:
             raise ValueError("sft.lora needs the sizes of the adapters: set model.lora.rank")
+        if self.sft.lora and not self.sft.examples:
+            raise ValueError("sft.lora with sft.examples = 0: nothing is fine-tuned; leave one of them out")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
         return self

@@ -46,8 +46,9 @@ class SlotLayer(CacheLayerMixin):
         owner = self.owner
         H = key_states.shape[1]
         rows = owner.write_rows(H)
-        self.keys.view(-1, self.keys.shape[-1]).index_copy_(0, rows, key_states.flatten(0, 2))
-        self.values.view(-1, self.values.shape[-1]).index_copy_(0, rows, value_states.flatten(0, 2))
+        # Under autocast keys come in float32 (rotated) and values in bfloat16; a prefill keeps both in float32.
+        for kept, new in ((self.keys, key_states), (self.values, value_states)):
+            kept.view(-1, kept.shape[-1]).index_copy_(0, rows, new.flatten(0, 2).to(kept.dtype))
         return self.keys[: owner.rows, :, : owner.width], self.values[: owner.rows, :, : owner.width]
 
     def load(self, slots: Tensor, source_rows: Tensor, source: CacheLayerMixin) -> None:

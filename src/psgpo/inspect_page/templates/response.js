@@ -37,6 +37,10 @@ function drawVerdict(r) {
 
 // ---- lines ----
 
+function wrongSide() {
+  return h("b", { class: "wrong", title: "On the other side than the label" }, "!", spoken(" disagrees with the label"));
+}
+
 /** A PRM's name, or the last folder of its path that says something. */
 const shortName = (view) => last(view.name.split("/").filter((part) => part && part !== "model")) || view.name;
 
@@ -60,6 +64,15 @@ function searchMark(r, m) {
   if (r.label.unlabelled) return "?";
   if (r.label.real_valued || !Number.isInteger(label)) return number(label);
   return label > 0 ? "+" : label < 0 ? "−" : "?";
+}
+
+/** Per line, whether the score is on the other side than the label: the exact one, or the search's. */
+function mistakes(r, view) {
+  const scores = view && view.form === "signed" && r.scores[view.name];
+  return r.lines.map((_, m) => {
+    const sign = r.exact ? exactMark(r, m) : r.label ? searchMark(r, m) : "";
+    return Boolean(scores) && "+−".includes(sign[0]) && (sign[0] === "+") !== (tint(view, scores[m]).kind === "good");
+  });
 }
 
 function exactMark(r, m) {
@@ -98,7 +111,7 @@ function drawProgram(pane, differs) {
   const view = prm(pane);
   const scores = view && r.scores[view.name];
   const credit = arm() && r.credit[arm().name];
-  const shown = { r, view, scores, credit, differs };
+  const shown = { r, view, scores, credit, differs, wrong: mistakes(r, view) };
   const heads = [
     [spoken("Line number, opens its tokens"), "n"], scores && [shortName(view), "n"], r.label && ["label", "mark"],
     r.exact && ["exact", "mark"], ["Line", "line"], differs && [["≠", spoken(" differs")], "mark"],
@@ -114,14 +127,14 @@ function drawProgram(pane, differs) {
     around("Text after the code", r.after));
 }
 
-function lineRows(pane, m, width, { r, view, scores, credit, differs }) {
+function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
   const line = r.lines[m];
   const { kind, strength } = line.neutral ? { kind: "", strength: 0 } : tint(view, scores && scores[m]);
   const key = `${pane}:${m}`;
   const open = isOpen(key);
   const row = h("tr", { class: differs && differs[m] && "differs" },
     h("td", { class: "n no" }, r.tokens ? expander(key, m + 1, `Line ${m + 1}, tokens`, open) : m + 1),
-    scores ? h("td", { class: "n" }, number(scores[m])) : null,
+    scores ? h("td", { class: "n score" }, number(scores[m]), wrong[m] ? wrongSide() : null) : null,
     r.label ? mark(searchMark(r, m)) : null,
     r.exact ? mark(exactMark(r, m)) : null,
     h("td", { class: `line ${kind}${line.neutral ? " neutral" : ""}`, style: `--a:${strength}` },

@@ -160,6 +160,8 @@ def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True
         ("sft", "lora", True),
     ]
     for section, key, value in steps:
+        if section == "sft" and not recipe.sft.examples:
+            continue
         if table[section].get(key) == value or (key == "lora" and table[section].get(key)):
             continue
         table[section][key] = value
@@ -174,6 +176,23 @@ def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True
         f"{', '.join(tried)} would not do either; lower sampling.max_new_tokens, take a larger device or several "
         "(accelerate launch, psgpo verl export)"
     )
+
+
+def refuse_small_device(recipe: Recipe, memory: int) -> None:
+    """Refuse a recipe whose largest stage does not fit into a device with so many bytes.
+
+    Looks at responses of full length behind short prompts: what is refused cannot work.
+
+    Raises:
+        UserError: with the stage, what it needs, and settings that fit.
+    """
+    longest_prompt = 1
+    for stage in planner_of(recipe, longest_prompt).stages():
+        if stage.peak > memory:
+            raise UserError(
+                f"{stage.stage} needs {stage.peak / GIB:.1f} GiB on a device of {memory / GIB:.1f} GiB; "
+                f"{remedy(recipe, longest_prompt, memory)} (see psgpo plan)"
+            )
 
 
 def _seconds(work: StageWork, parameters: int, weights: int, device: Device, recipe: Recipe) -> float:

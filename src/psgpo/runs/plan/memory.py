@@ -104,14 +104,13 @@ def _distinct(cut: Sequence[list[list[Row]]]) -> list[list[list[Row]]]:
     return list({str(parts): parts for parts in cut}.values())
 
 
-def sampling_bytes(
-    config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int, *, element: int = FLOAT
-) -> int:
+def sampling_bytes(config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int) -> int:
     """Keys and values of the slots and the logits of a step.
 
     Args:
         prompt: tokens of the longest.
-        element: bytes of a key's number.
+
+    Keys and values are in float32 under bfloat16 too: what a prefill leaves is.
     """
     text = config.get_text_config(decoder=True)
     heads = int(text.num_attention_heads)
@@ -121,7 +120,7 @@ def sampling_bytes(
     capacity, longest = prompt + min(64, sampling.max_new_tokens), prompt + sampling.max_new_tokens
     while capacity < longest:  # it grows by half, as psgpo.sampling.slots does
         capacity = max(capacity + 1, capacity * 3 // 2)
-    cache = 2 * int(text.num_hidden_layers) * kept * width * slots * capacity * element
+    cache = 2 * int(text.num_hidden_layers) * kept * width * slots * capacity * FLOAT
     # Logits, probabilities, their sums and one temporary; a nucleus sorts them (int64 places) and scatters them back.
     copies = 4 * FLOAT + (5 * FLOAT + 8 if sampling.top_p < 1 else 0)
     return cache + slots * int(text.vocab_size) * copies
@@ -199,7 +198,7 @@ class StagePlanner:
         rl, sampling = self.recipe.rl, self.recipe.sampling
         responses = rl.prompts_per_step * rl.responses_per_prompt
         rows = [[self.row] * (responses // rl.minibatches)] * rl.minibatches
-        drawn = sampling_bytes(self.config, sampling, responses, self.row[0], element=self._computed)
+        drawn = sampling_bytes(self.config, sampling, responses, self.row[0])
         prm = self.prm.weights if arm.prm not in (None, "oracle") else 0
         return ppo_step(
             self.policy,
@@ -243,10 +242,6 @@ class StagePlanner:
     def _plain(self) -> int:
         """Bytes of a policy without adapters."""
         return self.policy.weights - (self.policy.learned if self.recipe.model.lora is not None else 0)
-
-    @property
-    def _computed(self) -> int:
-        return 2 if self.recipe.model.dtype == "bfloat16" else FLOAT
 
 
 def _different(arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:
