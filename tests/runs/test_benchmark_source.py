@@ -179,6 +179,39 @@ def test_settings_of_a_training_do_not_say_whose_weights_they_are() -> None:
     assert not other.from_policy
 
 
+@pytest.mark.parametrize(
+    ("plus", "label", "words"),
+    [
+        ("livecodebench", {}, "problems.plus"),
+        ("humanevalplus", {}, "plus = 'humanevalplus' has tests for humaneval, but the mutants are of mbpp"),
+        ("mbppplus", {"label": {"benchmark": "humaneval"}}, "but the mutants are of humaneval"),
+        ("mbppplus", {"sft": {"benchmark": "mbppplus"}}, "but the mutants are of mbppplus"),
+    ],
+)
+def test_stronger_tests_are_of_the_tasks_that_are_mutated(mbpp: Path, plus: str, label: Table, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe(mbpp, TASKS | label | {"plus": plus}, **MUTATION)
+    assert words in str(caught.value)
+    assert recipe(mbpp, TASKS | {"plus": "mbppplus"}, **MUTATION).problems.plus == "mbppplus"
+
+
+def test_what_nothing_learns_from_is_not_trained_on(mbpp: Path) -> None:
+    ranges = {"sft": tasks(10, 12), "label": tasks(14, 15), "train": tasks(1, 2), "test": {"m": tasks(10, 15)}}
+    prm = {"prm": {"n": {"kind": "ngrams", "target": "sign"}}}
+    model = {"model": {"path": "m"}}
+
+    def trained(examples: int, **changes: Any) -> set[str]:
+        source = ranges | {"test_trained": "report"}
+        sft = {"examples": examples, "optimizer": "adamw"}
+        return set(load_tasks(recipe(mbpp, source, sft=sft, **model, **changes)).tests["m"].trained_on)
+
+    fine_tuned, labelled = {"Mbpp/10", "Mbpp/11", "Mbpp/12"}, {"Mbpp/14", "Mbpp/15"}
+    assert trained(0) == set()
+    assert trained(9) == fine_tuned
+    assert trained(0, **prm) == labelled
+    assert trained(9, **prm) == fine_tuned | labelled
+
+
 def rows(passed: dict[str, list[bool]]) -> list[Table]:
     verdicts = {True: {"status": "PASSED"}, False: {"status": "WRONG_ANSWER"}}
     plain = {"greedy": False, "difficulty": None, "token_ids": [1], "lines": 1, "comment_lines": 0, "finished": True}
