@@ -81,3 +81,79 @@ def samples(
     sys.stdout.write(render_samples(summary))
     written = [out / "summary.json", out / "curves.csv", *write_rerank_figures(summary, out)]
     sys.stdout.write("".join(f"{path}\n" for path in written))
+
+
+@app.command()
+def search(
+    problems: Problems,
+    out: Out,
+    policy: Annotated[str, typer.Option(help="FOLDER or hf:FOLDER of a model.", show_default=False)],
+    prm: Annotated[Path, typer.Option(help="Folder of a PRM.", show_default=False)],
+    budget: Annotated[int, typer.Option(help="Sampled tokens for a problem, lost ones included.", show_default=False)],
+    method: Annotated[
+        list[str] | None, typer.Option(help="beam or rejection, beside best-of-n. Repeatable; default: both.")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option(help="What the policy reads, with {prompt}, or chat; default: the PRM's.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many problems.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(help="Above 0.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus.")] = 1.0,
+    width: Annotated[int, typer.Option(help="beam: prefixes kept.")] = 4,
+    expansions: Annotated[int, typer.Option(help="beam: next lines of each.")] = 4,
+    delta: Annotated[
+        float, typer.Option(help="rejection: a score so much below the highest before it is a fall.")
+    ] = 0.5,
+    tries: Annotated[int, typer.Option(help="rejection: before a new program is begun.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows sampled side by side.")] = 256,
+    timeout: Timeout = 2.0,
+    memory_mb: Memory = 256,
+    workers: Workers = None,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    device: Device = "cpu",
+) -> None:
+    """Let a PRM guide the sampling line by line, against best-of-n by the same PRM with the same tokens.
+
+    The same command again goes on where it stopped; methods may be added.
+    """
+    from psgpo.errors import UserError
+    from psgpo.evaluation.benchmark import usable_cores
+    from psgpo.job import only_process
+    from psgpo.problems import load_problems_jsonl
+    from psgpo.report.rerank_figures import write_rerank_figures
+    from psgpo.rerank.render import render_search
+    from psgpo.rerank.search import STRATEGIES, SearchSettings, open_models, run_search
+
+    chosen = list(dict.fromkeys(method or STRATEGIES))
+    if unknown := [name for name in chosen if name not in STRATEGIES]:
+        raise UserError(f"--method {unknown[0]}: write {' or '.join(STRATEGIES)}; best-of-n is always measured")
+    settings = SearchSettings(
+        budget=budget,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        width=width,
+        expansions=expansions,
+        delta=delta,
+        tries=tries,
+    )
+    settings.check()
+    loaded = load_problems_jsonl(problems)[:limit]
+    models = open_models(policy, prm, template=template, batch_size=batch_size, device=device)
+    with only_process(out), bars() as display:
+        summary = run_search(
+            loaded,
+            models,
+            settings,
+            out,
+            strategies=chosen,
+            limits={"timeout": timeout, "memory_mb": memory_mb, "workers": workers or usable_cores()},
+            resamples=resamples,
+            progress=drawn_on(display),
+        )
+    sys.stdout.write(render_search(summary))
+    written = [out / "summary.json", out / "curves.csv", *write_rerank_figures(summary, out)]
+    sys.stdout.write("".join(f"{path}\n" for path in written))

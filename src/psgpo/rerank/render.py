@@ -51,7 +51,7 @@ def table(methods: Json, columns: Sequence[str], points: Sequence[int]) -> list[
     middle = sorted(
         (name for name in methods if name not in (RANDOM, ORACLE)), key=lambda name: -_last(methods[name])["value"]
     )
-    references = list(dict.fromkeys(name for method in middle for name in methods[method]["minus"]))
+    references = list(dict.fromkeys(other for name in middle for other in methods[name]["minus"]))
     head = _row("", [*columns, "95 %"], wide=1) + "".join(f"  {f'minus {name}':>26}" for name in references)
     rows = [head + f"{'of oracle':>12}"]
     for name in (RANDOM, *middle, ORACLE):
@@ -59,7 +59,7 @@ def table(methods: Json, columns: Sequence[str], points: Sequence[int]) -> list[
         curve = [f"{100 * method['curve'][point]['value']:.1f}" for point in points]
         row = _row(name, [*curve, _interval(_last(method))], wide=1)
         for reference in references:
-            found = method["minus"].get(reference)
+            found = None if name == ORACLE else method["minus"].get(reference)
             row += f"  {'-' if found is None else _difference(found):>26}"
         closed = method["closed"]["value"]
         rows.append(row + f"{'-' if closed is None else f'{100 * closed:.0f} %':>12}")
