@@ -70,15 +70,17 @@ def played(strategy, continuations, table, *, budget, longest=50):
 
 
 def found(attempt):
-    return [(candidate.row.ids, candidate.score, candidate.tokens) for candidate in attempt.candidates]
+    """(ids, score at the last line, tokens spent)."""
+    return [(c.row.ids, c.scores[-1] if c.scores else math.nan, c.tokens) for c in attempt.candidates]
 
 
 def test_best_of_n_spends_the_budget_on_whole_programs():
     programs = {(): [(1, 2, END), (4, END), (1, 1, 1, END)]}
-    attempt, words = played(best_of_n, programs, {"a\nb\n": 0.2, "d\n": 0.7}, budget=7)
+    attempt, words = played(best_of_n, programs, {"a\n": 0.4, "a\nb\n": 0.2, "d\n": 0.7}, budget=7)
     assert found(attempt) == [((1, 2, END), 0.2, 3), ((4, END), 0.7, 5)]  # two tokens are left: the third is cut off
     assert attempt.spent == 7
-    assert words.asked == ["a\nb\n", "d\n"]
+    assert words.asked == ["a\n", "a\nb\n", "d\n"]
+    assert attempt.candidates[0].scores == (0.4, 0.2)
     assert attempt.candidates[0].row.logprobs == (-1.0,) * 3
 
 
@@ -169,7 +171,7 @@ def test_rejection_without_a_fall_is_best_of_n():
 def test_programs_without_lines_have_no_score(strategy):
     attempt, words = played(strategy, {(): [(3, END), (END,)]}, {}, budget=3)
     assert [ids for ids, *_ in found(attempt)] == [(3, END), (END,)]
-    assert all(math.isnan(score) for _, score, _ in found(attempt))
+    assert all(candidate.scores == () for candidate in attempt.candidates)
     assert words.asked == []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -106,6 +106,10 @@ def search(
         float, typer.Option(help="rejection: a score so much below the highest before it is a fall.")
     ] = 0.5,
     tries: Annotated[int, typer.Option(help="rejection: before a new program is begun.")] = 4,
+    choose: Annotated[
+        Literal["last", "mean", "min", "product"],
+        typer.Option(help="Line scores by which a finished program is taken."),
+    ] = "product",
     batch_size: Annotated[int, typer.Option(min=1, help="Rows sampled side by side.")] = 256,
     timeout: Timeout = 2.0,
     memory_mb: Memory = 256,
@@ -116,7 +120,7 @@ def search(
 ) -> None:
     """Let a PRM guide the sampling line by line, against best-of-n by the same PRM with the same tokens.
 
-    The same command again goes on where it stopped; methods may be added.
+    The same command again goes on where it stopped; methods may be added, and --choose may change.
     """
     from psgpo.errors import UserError
     from psgpo.evaluation.benchmark import usable_cores
@@ -152,6 +156,7 @@ def search(
             strategies=chosen,
             limits={"timeout": timeout, "memory_mb": memory_mb, "workers": workers or usable_cores()},
             resamples=resamples,
+            choose=choose,
             progress=drawn_on(display),
         )
     sys.stdout.write(render_search(summary))

@@ -41,20 +41,28 @@ class Drawn:
     """Clusters of equal outputs; None where no majority is asked for."""
 
 
+def fewest_of(counts: Mapping[str, int]) -> int:
+    """The fewest responses of a problem.
+
+    Raises:
+        UserError: fewer than two, so there is nothing to choose from.
+    """
+    least = min(counts, key=counts.__getitem__)
+    if counts[least] < 2:
+        raise UserError(
+            f"rerank: {least} has {counts[least]} sampled responses; every problem needs at least 2 to choose from; "
+            "sample more (evaluation.samples of a recipe), or leave the problem out"
+        )
+    return counts[least]
+
+
 def expected_passes(drawn: Mapping[str, Drawn]) -> dict[str, Array]:
     """P(the response that is chosen among n passes), by method. Shapes: (P, n = 1..fewest responses of a problem).
 
     Raises:
-        UserError: a problem has fewer than two responses, so there is nothing to choose from.
+        UserError: as `fewest_of`.
     """
-    counts = {name: len(problem.passed) for name, problem in drawn.items()}
-    if not counts or min(counts.values()) < 2:
-        least = min(counts, key=counts.__getitem__) if counts else "no problem"
-        raise UserError(
-            f"rerank: {least} has {counts.get(least, 0)} sampled responses; every problem needs at least 2 to choose "
-            "from; sample more (evaluation.samples of a recipe), or leave the problem out of --problems"
-        )
-    fewest = min(counts.values())
+    fewest = fewest_of({name: len(problem.passed) for name, problem in drawn.items()})
     found: dict[str, list[Array]] = {}
     for problem in drawn.values():
         for method, row in _problem(problem).items():

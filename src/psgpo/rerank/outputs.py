@@ -55,7 +55,7 @@ def votes_of(
         calls = [call.args for call in tests.calls]
         for response in group:
             program = judged_program(problems[name], extract_code(response.text))
-            content = f"{name}\x1f{tests.function}\x1f{calls!r}\x1f{program}"
+            content = f"{name}\x1f{tests.function}\x1f{_spelled(calls)}\x1f{program}"
             key = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
             programs[key] = (program, tests.function, calls)
             keys.setdefault(name, []).append(key)

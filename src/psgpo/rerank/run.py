@@ -26,7 +26,7 @@ from psgpo.job import check_job
 from psgpo.jsonl import write_json
 from psgpo.prm.evaluation.journal import digest
 from psgpo.records import Problem
-from psgpo.rerank.curves import Drawn, expected_tokens, measure
+from psgpo.rerank.curves import Drawn, expected_tokens, fewest_of, measure
 from psgpo.rerank.outputs import Evaluator, can_vote, votes_of
 from psgpo.rerank.samples import SampleSet, load_samples, name_of
 from psgpo.rerank.scores import Columns, likelihood_columns, open_readers, prm_columns
@@ -81,9 +81,10 @@ def run_rerank(
             job.
     """
     samples = load_samples(request.samples, request.problems, request.problems_file)
-    columns: Columns = {}
-    check_job(request.out / "job.json", _job(request, samples))
+    fewest_of({name: len(group) for name, group in samples.responses.items()})
     readers = open_readers(request.prms, request.orms, request.device)
+    check_job(request.out / "job.json", _job(request, samples))
+    columns: Columns = {}
     responses = samples.flat()
     for reader in (*readers[0], *readers[1]):
         columns |= prm_columns(reader, responses, request.problems, request.out, progress=_named(progress, reader.name))

@@ -58,6 +58,18 @@ def aggregates(scores: ArrayLike, neutral: Sequence[bool], record: ScorerRecord)
     return dict(zip(AGGREGATES, values, strict=True))
 
 
+def prefix_aggregates(scores: ArrayLike, record: ScorerRecord) -> dict[str, float]:
+    """`aggregates` from what `TextScorer.score_prefixes` says at each line that is not neutral. Shape: (L,).
+
+    Of a `progress` PRM that is R_m, from which the margins of its lines follow.
+    """
+    scores_L = np.asarray(scores, dtype=np.float64)
+    T = len(scores_L)
+    if record.target == "progress" and T:
+        scores_L = T * max(0.0, float(scores_L.max())) + 0.5 - np.arange(1, T + 1)
+    return aggregates(scores_L, [False] * T, record)
+
+
 def prm_columns(
     reader: PrmReader,
     responses: Mapping[str, Response],
@@ -114,8 +126,9 @@ def likelihood_columns(
                 pairs = [(responses[name].prompt_ids, responses[name].token_ids) for name in batch]
                 # Six digits are kept, so that a value read back is the value that was computed.
                 new = [-round(sum(row), 6) for row in token_surprise(model, pairs)]
-                known |= dict(zip(batch, new, strict=True))
-                appender.append(*({"id": name, "sum": value} for name, value in zip(batch, new, strict=True)))
+                rows = [(name, value) for name, value in zip(batch, new, strict=True) if name not in known]
+                known |= dict(rows)
+                appender.append(*({"id": name, "sum": value} for name, value in rows))
                 progress(min(start + ROWS, len(names)), len(names))
     counts = {name: max(1, len(responses[name].token_ids)) for name in names}
     mean, total = LIKELIHOOD

@@ -3,8 +3,8 @@
 out/
   job.json              what was asked for; STRATEGY.job.json: the strategy's own settings
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
-                        prefixes, `candidates`: `tokens` spent when the program was finished, PRM `score`, mean
-                        `logprob` per token, `response` with its verdict
+                        prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
+                        (`psgpo.rerank.scores`), mean `logprob` per token, `response` with its verdict
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
   summary.json          `data`, `methods`: curves over budgets, differences at the largest
   curves.csv            method, tokens, value, low, high
@@ -38,15 +38,16 @@ from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import TokenText, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
-from psgpo.prm.scorers import open_scorer
+from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.prompts import build_prompt_ids, has_slot
 from psgpo.records import Problem, Response
 from psgpo.rerank.choose import best_of_n as best_by_score
 from psgpo.rerank.choose import majority_of_n
 from psgpo.rerank.curves import LIKELIHOOD, MAJORITY, ORACLE, RANDOM, compared
-from psgpo.rerank.drive import Driver, Player, PrefixScorer, stops_at_lines
+from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, can_vote, votes_of
 from psgpo.rerank.run import Progress, write_curves
+from psgpo.rerank.scores import prefix_aggregates
 from psgpo.rerank.strategies import Attempt, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
@@ -122,7 +123,7 @@ class Models:
 
     sampler: HFSampler
     tokenizer: Any
-    scorer: PrefixScorer
+    scorer: TextScorer
     template: str
     """What the policy reads, with `{prompt}` in it."""
     identity: Json
@@ -166,6 +167,7 @@ def run_search(
     strategies: Sequence[str] = STRATEGIES,
     limits: Mapping[str, Any],
     resamples: int = 2000,
+    choose: str = "product",
     progress: Progress = lambda what, done, total: None,
     sandbox: Callable[[], AbstractContextManager[SearchSandbox]] | None = None,
 ) -> Json:
@@ -173,6 +175,7 @@ def run_search(
 
     Args:
         limits: of the sandbox: timeout, memory_mb, workers.
+        choose: the aggregate of line scores by which the PRM chooses among finished programs.
         sandbox: opens what judges programs; None: a `Sandbox` with the limits.
 
     Raises:
@@ -190,12 +193,13 @@ def run_search(
         if can_vote(problems):
             pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
             votes = votes_of(pool, by_id, judge, out / "outputs.jsonl", progress=functools.partial(progress, "outputs"))
-    methods = measure_search(rows, votes, settings.budget, resamples=resamples, seed=settings.seed)
+    methods = measure_search(rows, votes, settings.budget, choose, resamples=resamples, seed=settings.seed)
     summary = {
         "data": {
             "problems": len(problems),
             "budget": settings.budget,
             "settings": asdict(settings),
+            "choose": choose,
             "cost": {name: _cost(found) for name, found in rows.items()},
         },
         "methods": methods,
@@ -209,6 +213,7 @@ def measure_search(
     rows: Mapping[str, Sequence[Json]],
     votes: Mapping[str, Sequence[int | None]] | None,
     budget: int,
+    choose: str,
     *,
     resamples: int,
     seed: int,
@@ -221,7 +226,7 @@ def measure_search(
     options = {"resamples": resamples, "seed": seed}
     budgets = sorted({max(1, budget * k // POINTS) for k in range(1, POINTS + 1)})
     chosen = [
-        {name: np.array([by_prm(row, tokens) for row in found]) for name, found in rows.items()}
+        {name: np.array([by_prm(row, tokens, choose) for row in found]) for name, found in rows.items()}
         | _of_pool(rows[BEST_OF_N], votes, tokens)
         for tokens in budgets
     ]
@@ -238,10 +243,10 @@ def measure_search(
     }
 
 
-def by_prm(row: Json, budget: int) -> float:
+def by_prm(row: Json, budget: int, choose: str) -> float:
     """P(the candidate with the highest score passes); 0 where nothing was finished within the budget."""
     pool = _within(row, budget)
-    return float(best_by_score([c["score"] for c in pool], _passed(pool))[-1]) if pool else 0.0
+    return float(best_by_score([c["scores"][choose] for c in pool], _passed(pool))[-1]) if pool else 0.0
 
 
 def _of_pool(rows: Sequence[Json], votes: Mapping[str, Sequence[int | None]] | None, budget: int) -> dict[str, Array]:
@@ -357,9 +362,14 @@ def _chunk(
             verdict=verdict,
             prompt_ids=players[n].prompt_ids,
         )
-        logprob = float(np.mean(candidate.row.logprobs))
-        entry = {"tokens": candidate.tokens, "score": candidate.score, "logprob": logprob, "response": response}
-        rows[n]["candidates"].append(entry)
+        rows[n]["candidates"].append(
+            {
+                "tokens": candidate.tokens,
+                "scores": prefix_aggregates(candidate.scores, models.scorer.record),
+                "logprob": float(np.mean(candidate.row.logprobs)),
+                "response": response,
+            }
+        )
     return rows
 
 
@@ -370,10 +380,10 @@ def _written(row: Json) -> Json:
 
 def _row(row: Json) -> Json:
     """The inverse; a score that was NaN comes back as None."""
-    candidates = [
-        c | {"response": Response.from_json(c["response"]), "score": np.nan if c["score"] is None else c["score"]}
-        for c in row["candidates"]
-    ]
+    candidates = []
+    for candidate in row["candidates"]:
+        scores = {kind: np.nan if score is None else score for kind, score in candidate["scores"].items()}
+        candidates.append(candidate | {"response": Response.from_json(candidate["response"]), "scores": scores})
     return row | {"candidates": candidates}
 
 

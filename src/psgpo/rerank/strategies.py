@@ -6,9 +6,9 @@
     rejection   a whole program; the first line whose score falls more than `delta` below the highest before it is
                 thrown away with all behind it and written again, up to `tries` times; then anew
 
-All of them choose, of the programs that were finished within the budget, the one with the highest PRM score at its last
-line, so they differ in nothing but in how they come by programs. With width 1 and one expansion, and with `delta`
-infinite, beam and rejection are best-of-n.
+What comes of each is the list of programs that were finished within the budget, with the PRM's score at every line;
+who takes which of them is not their business, so they differ in nothing but in how they come by programs. With width 1
+and one expansion, and with `delta` infinite, beam and rejection are best-of-n.
 
 A step of `beam` ends with the token that holds a newline, and goes on while it has added nothing but blank lines and
 comments, which have no score. Every sampled token counts, also of lines that are thrown away. The budget is never
@@ -73,8 +73,8 @@ class Candidate:
     """A finished program."""
 
     row: Row
-    score: float
-    """Of the PRM at its last line; NaN for a program without lines."""
+    scores: tuple[float, ...]
+    """Of the PRM at every line that is not neutral."""
     tokens: int
     """Sampled for the problem when it was finished, all rows together."""
 
@@ -141,13 +141,15 @@ class Attempt:
             done += [row for before, row in pairs if row.finished or self.reading(row) != before]
             going = [(before, row) for before, row in pairs if not row.finished and self.reading(row) == before]
 
-    def reading(self, row: Row) -> str:
-        """The text up to the last complete line that is not neutral; empty without one. A finished row's last line is
-        complete without a newline too."""
+    def prefixes(self, row: Row) -> list[str]:
+        """The text up to each complete line that is not neutral. Of a finished row all lines are complete."""
         text = self.text.decode(row.ids)
         lines = [line for line in code_lines(text) if not line.neutral]
-        ends = [line.end for line in lines if row.finished or text[line.end - 1] == "\n"]
-        return text[: ends[-1]] if ends else ""
+        return [text[: line.end] for line in lines if row.finished or text[line.end - 1] == "\n"]
+
+    def reading(self, row: Row) -> str:
+        """The longest of `prefixes`; empty without one."""
+        return next(reversed(self.prefixes(row)), "")
 
     def score(self, texts: Sequence[str]) -> Asking:
         """The PRM's score of each text, each asked for once; NaN for an empty one. Returns a list."""
@@ -157,9 +159,12 @@ class Attempt:
             self.scores |= dict(zip(unknown, map(float, answer), strict=True))
         return [self.scores.get(text, math.nan) for text in texts]
 
-    def found(self, row: Row, score: float) -> None:
-        """A program is finished."""
-        self.candidates.append(Candidate(row=row, score=score, tokens=self.spent))
+    def enter(self, row: Row) -> Asking:
+        """Keep a finished program; returns the PRM's scores at its lines that are not neutral."""
+        spent = self.spent
+        scores = tuple((yield from self.score(self.prefixes(row))))
+        self.candidates.append(Candidate(row=row, scores=scores, tokens=spent))
+        return scores
 
 
 def best_of_n(attempt: Attempt) -> Asking:
@@ -167,8 +172,7 @@ def best_of_n(attempt: Attempt) -> Asking:
     while attempt.left:
         row = yield from attempt.whole(Row())
         if row is not None:
-            (score,) = yield from attempt.score([attempt.reading(row)])
-            attempt.found(row, score)
+            yield from attempt.enter(row)
 
 
 def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
@@ -179,9 +183,9 @@ def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
             fan = [row for row in rows for _ in range(expansions)]
             longer = list({row.ids: row for row in (yield from attempt.next_lines(fan))}.values())
             scores = yield from attempt.score([attempt.reading(row) for row in longer])
-            for row, score in zip(longer, scores, strict=True):
+            for row in longer:
                 if row.finished:
-                    attempt.found(row, score)
+                    yield from attempt.enter(row)
             finished = [(score, row) for score, row in kept if row.finished]
             ranked = [*finished, *zip(scores, longer, strict=True)]
             kept = sorted(ranked, key=lambda item: -_or_lowest(item[0]))[:width]
@@ -207,8 +211,7 @@ def _before_the_fall(attempt: Attempt, row: Row, delta: float) -> Asking:
     text, ends = attempt.text.decode_with_ends(row.ids)
     lines = code_lines(text)
     where = [i for i, line in enumerate(lines) if not line.neutral]
-    scores = yield from attempt.score([text[: lines[i].end] for i in where])
-    attempt.found(row, scores[-1] if scores else math.nan)
+    scores = yield from attempt.enter(row)
     highest = -math.inf
     for i, score in zip(where, scores, strict=True):
         if score < highest - delta:
