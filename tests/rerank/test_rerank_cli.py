@@ -190,7 +190,7 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
             if name == "best-of-n":  # what is in no finished program was cut off at 24 tokens
                 assert all(not lost % 24 for lost in np.array(spent) - np.cumsum([len(one) for one in ids]))
         # By hand: at the largest budget, of the candidates the best by score.
-        best = [max(row["candidates"], key=lambda c: c["scores"]["product"], default=None) for row in rows]
+        best = [max(row["candidates"], key=lambda c: c["scores"]["min"], default=None) for row in rows]
         passed = [one is not None and one["response"]["verdict"]["status"] == "PASSED" for one in best]
         last = summary["methods"][name]["curve"][-1]
         assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))

@@ -108,8 +108,8 @@ def search(
     tries: Annotated[int, typer.Option(help="rejection: before a new program is begun.")] = 4,
     choose: Annotated[
         Literal["last", "mean", "min", "product"],
-        typer.Option(help="Line scores by which a finished program is taken."),
-    ] = "product",
+        typer.Option(help="Aggregate of line scores that takes a finished program."),
+    ] = "min",
     batch_size: Annotated[int, typer.Option(min=1, help="Rows sampled side by side.")] = 256,
     timeout: Timeout = 2.0,
     memory_mb: Memory = 256,

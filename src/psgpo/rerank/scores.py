@@ -63,10 +63,10 @@ def prefix_aggregates(scores: ArrayLike, record: ScorerRecord) -> dict[str, floa
 
     Of a `progress` PRM that is R_m, from which the margins of its lines follow.
     """
-    scores_L = np.asarray(scores, dtype=np.float64)
+    scores_L: Array = np.asarray(scores, dtype=np.float64)
     T = len(scores_L)
     if record.target == "progress" and T:
-        scores_L = T * max(0.0, float(scores_L.max())) + 0.5 - np.arange(1, T + 1)
+        scores_L = T * max(0.0, float(scores_L.max())) + 0.5 - np.arange(1, T + 1, dtype=np.float64)
     return aggregates(scores_L, [False] * T, record)
 
 

@@ -108,7 +108,7 @@ class SearchSettings:
     def strategy(self, name: str) -> tuple[Strategy, Json]:
         """(the strategy, its own settings)."""
         if name == "beam":
-            own = {"width": self.width, "expansions": self.expansions}
+            own: Json = {"width": self.width, "expansions": self.expansions}
             return functools.partial(beam, **own), own
         if name == "rejection":
             own = {"delta": self.delta, "tries": self.tries}
@@ -167,7 +167,7 @@ def run_search(
     strategies: Sequence[str] = STRATEGIES,
     limits: Mapping[str, Any],
     resamples: int = 2000,
-    choose: str = "product",
+    choose: str = "min",
     progress: Progress = lambda what, done, total: None,
     sandbox: Callable[[], AbstractContextManager[SearchSandbox]] | None = None,
 ) -> Json:
