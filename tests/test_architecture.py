@@ -24,7 +24,7 @@ ROOMS = [
     ("engines",),
     ("evaluation", "rerank"),
     ("exchange",),
-    ("report",),
+    ("report", "inspect_page"),
     ("runs",),
     ("cli", "__main__"),
 ]
@@ -75,6 +75,7 @@ def test_imports_point_left(path: Path) -> None:
         "psgpo.firsterror.run",
         "psgpo.rerank.strategies",
         "psgpo.rerank.choose",
+        "psgpo.inspect_page.build",
     ],
 )
 def test_torch_free(package: str) -> None:

@@ -101,27 +101,30 @@ def mutate(
     from psgpo.execution import Sandbox
     from psgpo.execution.confinement import ladder
     from psgpo.job import only_process
-    from psgpo.mutation.candidates import Teacher
-    from psgpo.mutation.catalogue import Catalogue
     from psgpo.mutation.chat import ChatServer
-    from psgpo.mutation.language_model import PROMPTS, LanguageModel, read_prompt
+    from psgpo.mutation.language_model import PROMPTS
     from psgpo.mutation.run import Labelling, Settings, run_mutation
     from psgpo.mutation.summary import render
+    from psgpo.mutation.teachers import open_teachers
     from psgpo.problems.benchmarks import BENCHMARKS, load_benchmark
 
     labelling = Labelling(after=after, timeouts=timeouts, survivors=survivors)  # type: ignore[arg-type]
     settings = Settings(seed=seed, generated=generated, timeout=timeout, memory_mb=memory_mb)
-    teachers: list[Teacher] = []
-    if catalogue:
-        teachers.append(Catalogue(bugs_per_line=bugs_per_line, refactors_per_line=refactors_per_line))
+    chat = None
     if server is not None:
-        prompts = {"bug": bug_prompt or PROMPTS["bug"], "refactor": refactor_prompt or PROMPTS["refactor"]}
         if model is None:
             raise UserError(f"--server {server}: name the model too, with --model")
         key = os.environ.get(api_key_env, "")
         chat = ChatServer(url=server, model=model, api_key=key, max_tokens=max_tokens, timeout=request_timeout)
-        texts = {family: read_prompt(path) for family, path in prompts.items()}
-        teachers.append(LanguageModel(server=chat, prompts=texts, per_line=per_line, concurrency=concurrency))  # type: ignore[arg-type]
+    teachers = open_teachers(
+        catalogue=catalogue,
+        bugs_per_line=bugs_per_line,
+        refactors_per_line=refactors_per_line,
+        server=chat,
+        prompts={"bug": bug_prompt or PROMPTS["bug"], "refactor": refactor_prompt or PROMPTS["refactor"]},
+        per_line=per_line,
+        concurrency=concurrency,
+    )
     if not teachers:
         raise UserError("--no-catalogue without --server leaves no teacher; give --server and --model")
     slots, rung = workers or usable_cores(), require or ladder.LOWEST_CONFINED

@@ -63,6 +63,27 @@ class MutationSettings(Section):
     """Programs that ran out of time."""
     survivors: Literal["positive", "drop"] = "positive"
     """Planted bugs that pass every test (paper: positive)."""
+    catalogue: bool = True
+    """Ask the operators of psgpo for proposals."""
+    server: str | None = None
+    """OpenAI-compatible server of a model that proposes too, up to and without `/chat/completions` (paper:
+    DeepSeek-Coder-V2)."""
+    model: str | None = None
+    """Its name there."""
+    per_line: Positive = 1
+    """Answers of the model for each line, of each kind."""
+    max_tokens: Positive = 512
+    """Of an answer, at most."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key."""
+
+    @model_validator(mode="after")
+    def _somebody_proposes(self) -> Self:
+        if (self.server is None) != (self.model is None):
+            raise ValueError("server and model go together: set both or neither")
+        if not self.catalogue and self.server is None:
+            raise ValueError("catalogue = false without a server leaves nobody to propose mutants")
+        return self
 
 
 class PrmSettings(Section):
@@ -123,6 +144,8 @@ class PrmSettings(Section):
             raise ValueError("kind 'ngrams' starts from nothing; leave init out")
         if self.from_policy:
             return self
+        if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
+            raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
         for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
             if getattr(self, key) != value:
                 raise ValueError(
@@ -171,9 +194,16 @@ class ArmSettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.line_reward == "none") != (self.prm is None):
-            raise ValueError("line_reward and prm go together: set both (line_reward 'sum' or 'progress') or neither")
-        if self.line_reward == "none" and not self.unit_test_reward:
-            raise ValueError("unit_test_reward = 0 without a line_reward leaves nothing to learn from")
+            raise ValueError(
+                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or 'program') or neither"
+            )
+        if not self.unit_test_reward and (self.line_reward == "none" or not self.lambda_fail + self.lambda_pass):
+            raise ValueError(
+                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, leaves nothing to "
+                "learn from"
+            )
+        if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
+            raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")
         if self.line_score == "signed" and (self.line_reward not in ("sum", "program") or self.prm == "oracle"):
             raise ValueError("line_score = 'signed' is for line_reward 'sum' or 'program' with a trained PRM")
         return self

@@ -24,10 +24,10 @@
     statuses              {status: count} of the sampled responses
     seconds, drawn        wall time of the call that finished, and how many responses that call drew
 
-Where the problems are several test sets, or some of them were trained on (`psgpo.evaluation.sets`), there is no number
-over all of them. In place of everything from `problems` to `statuses` but `seed` to `max_new_tokens` stands
+Where the problems are test sets with names (`psgpo.evaluation.sets`), there is no number over all of them: `problems`,
+`samples` and everything from `pass_at_1` to `statuses` stand inside of
 
-    tests                 {name of the set: {"trained_on": count, "all": numbers, "clean": numbers or null}}
+    tests                 {name of the set: {"trained_on": count, "all": {...}, "clean": {...} or null}}
 
 An *estimate* is {"value", "low", "high", "count"}: 95 % percentile bootstrap over problems, `count` problems. It covers
 the choice of problems and the sampling, not the training seed.
@@ -80,7 +80,7 @@ def evaluate_policy(
     random numbers of a response depend on seed, policy name (the name of `out_dir`), problem and index alone.
 
     Args:
-        policy_dir: a folder with a causal language model and its tokenizer.
+        policy_dir: a folder with a causal language model or an encoder–decoder, and its tokenizer.
         sampling: top_p, max_new_tokens and batch_size; the temperature is `settings.temperature`.
         progress: called with (responses judged, responses in all).
         open_policy: opens what draws, with its tokenizer, where something is to be drawn; None: a `HFSampler` of the

@@ -52,7 +52,7 @@ def render_page(data: Experiment) -> tuple[str, list[Plot]]:
         versions=[(key, str(value)) for key, value in data.first.manifest.items() if value is not None],
         command=run_command(data.first),
         runs=[str(run.path) for run in data.runs],
-        css=Markup((folder / "report.css").read_text(encoding="utf-8")),
+        css=Markup("".join((folder / name).read_text(encoding="utf-8") for name in ("tokens.css", "report.css"))),
     )
     plots = [plot for section in sections for block in section.blocks for plot in block.plots]
     return page, plots

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 INK, MUTED, RULE = "#1d2129", "#667085", "#e3e6eb"
 PALETTE = ("#0072b2", "#d55e00", "#00875f", "#b4508c", "#8c6d00", "#3d8fd1", "#7a4fbf")
-"""Series colours, light theme. The dark ones stand in templates/report.css under the same numbers."""
+"""Series colours, light theme. The dark ones stand in templates/tokens.css under the same numbers."""
 VARIABLES = {INK: "var(--ink)", MUTED: "var(--muted)", RULE: "var(--rule)"} | {
     colour: f"var(--c{number})" for number, colour in enumerate(PALETTE)
 }

@@ -145,8 +145,8 @@ class Learner:
         return {
             "policy": self.policy_replica.state(),
             "critic": self.critic_replica.state(),
-            "policy_optimizer": optimizer_state(self.policy_optimizer),
-            "critic_optimizer": optimizer_state(self.critic_optimizer),
+            "policy_optimizer": optimizer_state(self.policy_optimizer, self.team),
+            "critic_optimizer": optimizer_state(self.critic_optimizer, self.team),
         }
 
     def load(self, state: dict[str, dict]) -> None:
@@ -167,10 +167,9 @@ class Learner:
             yield chosen[part], max(lengths[i] for i in part), counts
 
     def _values(self, batch: Batch, rows: Tensor, width: int) -> Tensor:
-        """The critic's output one position to the left: a value belongs to the state before its token."""
         with computing(self.dtype, self.device):
-            value_BS = self.critic(batch.input_ids[rows, :width], batch.attention_mask[rows, :width])
-        return torch.nn.functional.pad(value_BS[:, :-1], (1, 0)) * batch.mask[rows, :width]
+            value_BS = values_before(self.critic, batch.input_ids[rows, :width], batch.attention_mask[rows, :width])
+        return value_BS * batch.mask[rows, :width]
 
     def _policy_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
         count = float(batch.mask[chosen].sum())
@@ -230,6 +229,12 @@ class Learner:
         if self.team.is_main:  # the same in every process, and totals are made of all
             sums[name] += norm
         optimizer.step()
+
+
+def values_before(critic: TokenValueModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """V of the state before every token, (B, S): the critic's output one position to the left; 0 before the first."""
+    value_BS: Tensor = critic(input_ids, attention_mask)
+    return torch.nn.functional.pad(value_BS[:, :-1], (1, 0))
 
 
 def _adam(model: torch.nn.Module, learning_rate: float) -> torch.optim.Adam:

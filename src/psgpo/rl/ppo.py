@@ -45,6 +45,8 @@ from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog, computing
 
 Metrics = dict[str, float]
+VALUE_MAPS = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}
+"""a, b of V = a·R + b where `value_map` says them; `fit` measures them."""
 
 
 class PpoTrainer:
@@ -189,7 +191,8 @@ class PpoTrainer:
         if self.scorer is None:
             score_L = [np.zeros(0)] * len(rollouts)
         else:
-            score_L = self.team.gather(self.scorer.score(rollouts[self.team.block(len(rollouts))]))
+            mine = rollouts[self.team.block(len(rollouts))]
+            score_L = self.team.gather(self.scorer.score(mine) if mine else [])
         return [rewarded_lines(rollout, score, self.arm) for rollout, score in zip(rollouts, score_L, strict=True)]
 
     def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:
@@ -218,7 +221,7 @@ class PpoTrainer:
 
     def _map_values(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """ValueInit: turn PRM scores into values before anything is learned (see the head of this file)."""
-        scale, shift = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}.get(self.arm.value_map) or self._fit(prompts)
+        scale, shift = VALUE_MAPS.get(self.arm.value_map) or self._fit(prompts)
         self.critic.apply_affine(scale, shift)
         return {"value_scale": scale, "value_shift": shift}
 

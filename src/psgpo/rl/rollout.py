@@ -216,11 +216,26 @@ class OracleLineScorer:
         scores: list[Array] = []
         for rollout, label in zip(rollouts, exact, strict=True):
             assert label.lines == len(rollout.line_ends)
-            if self._target == "progress":
-                scores.append(np.asarray(label.progress, dtype=np.float64))
-            else:
-                scores.append(np.where(np.arange(1, label.lines + 1) <= label.last_on_track, 1.0, -1.0))
+            scores.append(exact_line_scores(label, self._target))
         return scores
+
+
+class ExactLabel(Protocol):
+    """What the oracle says of one response."""
+
+    @property
+    def last_on_track(self) -> int: ...
+
+    @property
+    def progress(self) -> Sequence[float]: ...
+
+
+def exact_line_scores(label: ExactLabel, target: str) -> Array:
+    """Exact labels in place of a PRM's scores, see `OracleLineScorer`. Shape: (L,)."""
+    progress_L = np.asarray(label.progress, dtype=np.float64)
+    if target == "progress":
+        return progress_L
+    return np.where(np.arange(1, len(progress_L) + 1) <= label.last_on_track, 1.0, -1.0)
 
 
 def open_line_scorer(
@@ -239,9 +254,14 @@ def open_line_scorer(
         return OracleLineScorer(
             ExactOracle(sandbox.evaluate_many), "progress" if arm.line_reward == "progress" else "sign"
         )
-    if reads_ids(prm, tokenizer) and arm.line_score == "score":
+    return open_prm_lines(arm.line_score, prm, tokenizer, device=device)
+
+
+def open_prm_lines(line_score: str, prm: Path, tokenizer: PreTrainedTokenizerBase, *, device: str) -> LineScorer:
+    """The scorer of a trained PRM, see `open_line_scorer`; `line_score` as in `ArmSettings`."""
+    if reads_ids(prm, tokenizer) and line_score == "score":
         return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))
-    return TextLineScorer(open_scorer(prm, device=device), signed=arm.line_score == "signed")
+    return TextLineScorer(open_scorer(prm, device=device), signed=line_score == "signed")
 
 
 def reads_ids(prm: Path, tokenizer: PreTrainedTokenizerBase) -> bool:

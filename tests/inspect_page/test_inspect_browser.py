@@ -1,0 +1,385 @@
+"""The page in a real headless Chromium: clicks, keys, the address, what is read out, contrast."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import Chromium, find_chromium
+from inspect_world import ADDED, BAD, HELD, SEEN
+
+from psgpo.inspect_page.build import build_page
+
+BINARY = find_chromium()
+pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on this machine: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def page_file(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("page") / "page.html"
+    build_page(small_run, out, policies=["baseline", "dense"], command="psgpo inspect runs/small --out page.html")
+    return out
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    assert BINARY is not None
+    with Chromium(BINARY, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(browser: Chromium, page_file: Path) -> Iterator[Chromium]:
+    """The page, fresh; a test fails when the page reports an error or asks for anything but itself."""
+    browser.look()
+    browser.open(page_file)
+    yield browser
+    faults = [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+    assert not faults
+    asked = {e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"}
+    assert {url.partition("#")[0] for url in asked} <= {page_file.resolve().as_uri()}
+
+
+def chosen(page: Chromium, key: str) -> str:
+    """Text of the chosen option."""
+    return str(page.js(f"document.querySelector('[data-key=\"{key}\"]').selectedOptions[0].text"))
+
+
+def column(page: Chromium, title: str, pane: int = 0) -> list[str]:
+    """What stands in a column of the program's table, line by line; without its hidden words."""
+    return list(
+        page.js(
+            f"""(() => {{
+              const table = document.querySelectorAll('table.code')[{pane}];
+              const heads = [...table.rows[0].cells].map((cell) => cell.firstChild.textContent);
+              const at = heads.indexOf({json.dumps(title)});
+              const rows = [...table.tBodies[0].rows].filter((row) => !row.classList.contains('tokens'));
+              return rows.filter((row) => row.querySelector('td.line')).map((row) => row.cells[at].childNodes.length
+                ? row.cells[at].childNodes[0].textContent : '');
+            }})()"""
+        )
+    )
+
+
+def test_the_first_response_is_drawn_with_score_label_and_exact_label(page: Chromium) -> None:
+    assert page.text("h2") == "add one"
+    assert chosen(page, "response-0").startswith("baseline/step-1, response 0: ✓ 2 of 2")
+    page.key("j")
+    assert column(page, "Line") == BAD.splitlines()
+    assert column(page, "label") == ["+", "·", "−", "−"]
+    assert column(page, "exact") == ["+", "·", "−", "−"]
+    scores = page.js("page.responses[state.responses[0]].scores.sign")
+    assert column(page, "sign") == [f"{'−' if s < 0 else '+'}{abs(s):.2f}" for s in scores]
+    sides = page.js("[...document.querySelectorAll('td.line')].map((cell) => cell.className)")
+    assert sides == [
+        "line good" if scores[0] >= 0 else "line bad",
+        "line  neutral",
+        "line good" if scores[2] >= 0 else "line bad",
+        "line good" if scores[3] >= 0 else "line bad",
+    ]
+
+
+def test_keys_walk_over_responses_and_problems(page: Chromium) -> None:
+    for key, place in (("j", 1), ("ArrowRight", 2), ("j", 2), ("k", 1), ("ArrowLeft", 0), ("k", 0)):
+        page.key(key)
+        assert page.js("byProblem[state.problem].indexOf(state.responses[0])") == place, key
+    assert page.text("#status") == "First response of this problem"
+    page.key("]")
+    assert chosen(page, "problem").startswith(SEEN)
+    page.key("[")
+    assert chosen(page, "problem").startswith(HELD)
+    page.key("j", modifiers=2)
+    assert page.js("state.responses[0]") == page.js("byProblem[0][0]")  # Ctrl+J is the browser's
+
+
+def test_keys_leave_the_menus_alone_and_can_be_switched_off(page: Chromium) -> None:
+    page.js("document.querySelector('[data-key=\"arm\"]').focus()")
+    page.key("c")
+    assert page.js("document.querySelectorAll('.pane').length") == 1
+    page.js("document.activeElement.blur()")
+    page.key("?")
+    assert page.js("document.getElementById('help').open")
+    page.click("#help input")
+    page.key("Escape")
+    assert not page.js("document.getElementById('help').open")
+    while not page.js("document.activeElement === document.body"):  # the browser takes the focus back by itself
+        pass
+    page.key("c")
+    assert page.js("document.querySelectorAll('.pane').length") == 1
+    page.click('[data-key="compare"]')
+    assert page.js("document.querySelectorAll('.pane').length") == 2
+
+
+def test_arrows_scroll_a_region_that_is_wider_than_its_place(page: Chromium) -> None:
+    page.look(width=400)
+    wide = "[...document.querySelectorAll('.scroll')].find((one) => one.scrollWidth > one.clientWidth)"
+    first = page.js("location.hash")
+    page.js(f"{wide}.focus()")
+    page.key("ArrowRight")
+    assert page.js("location.hash") == first
+    page.js("document.activeElement.blur()")
+    page.key("ArrowRight")
+    assert page.js("location.hash") != first
+
+
+def test_a_line_opens_its_tokens_by_click_and_by_enter(page: Chromium) -> None:
+    page.key("j")
+    page.click('[data-key="line-0:2"]')
+    assert page.js("document.querySelectorAll('tr.tokens').length") == 1
+    button = "document.querySelector('[data-key=\"line-0:2\"]')"
+    assert page.js(f"{button}.getAttribute('aria-expanded')") == "true"
+    assert page.js(f"document.activeElement === {button}")
+    heads = page.js("[...document.querySelectorAll('tr.tokens tbody th')].map((cell) => cell.innerText)")
+    assert heads == ["reward", "value", "advantage"]
+    shown = page.js("[...document.querySelectorAll('tr.tokens tbody tr:first-child td')].map((cell) => cell.innerText)")
+    credit = page.js("page.responses[state.responses[0]].credit.both")
+    lines = page.js("page.responses[state.responses[0]].lines.map((line) => line.end)")
+    rewards = credit["rewards"][lines[1] + 1 : lines[2] + 1]
+    assert shown == [f"{'−' if r < 0 else '+'}{abs(r):.3f}" if r else "0" for r in rewards]
+    page.key("Enter")
+    assert page.js("document.querySelectorAll('tr.tokens').length") == 0
+    page.key("t")
+    assert page.js("document.querySelectorAll('tr.tokens').length") == 5  # four lines and the end
+
+
+def test_a_probe_opens_the_completion_that_passed(page: Chromium) -> None:
+    page.key("j")
+    assert "Line 1" in page.text("section[aria-label=Search] table")
+    assert not page.js("document.querySelector('section[aria-label=Search] details').open")
+    page.click("section[aria-label=Search] summary")
+    lines = page.text("pre.completion").splitlines()
+    added = [f"+     {ADDED.splitlines()[0]}", *(f"+ {line}" for line in ADDED.splitlines()[1:])]
+    assert lines == ["  def solve(x):", *added]
+
+
+def test_two_responses_side_by_side(page: Chromium) -> None:
+    page.key("c")
+    assert chosen(page, "response-0").startswith("baseline/step-1, response 0: ✓")
+    assert chosen(page, "response-1").startswith("baseline/step-2, response 0: ✗")  # the other verdict
+    assert column(page, "≠", 0) == ["", "≠", ""]
+    assert column(page, "≠", 1) == ["", "≠", "≠", ""]
+    page.key("o")
+    page.key("j")
+    assert chosen(page, "response-1").startswith("baseline/step-2, response 1")
+    assert chosen(page, "response-0").startswith("baseline/step-1")
+    page.click('.pane:first-child [data-key="line-0:0"]')
+    assert page.js("state.active") == 0
+    assert "keys act here" in page.text(".pane:first-child h3")
+    page.key("c")
+    page.choose('[data-key="problem"]', 2)
+    assert chosen(page, "response-0").startswith("baseline, response 0: ✗")
+    page.key("c")
+    assert chosen(page, "response-1").startswith("baseline, greedy: ✓")  # not the next one, which fails too
+
+
+def test_two_prms_side_by_side(page: Chromium) -> None:
+    page.key("]")  # one response alone: the second pane shows it under the other PRM
+    page.key("c")
+    assert [chosen(page, f"prm-{pane}") for pane in (0, 1)] == ["PRM sign", "PRM progress"]
+    assert column(page, "sign", 0) != column(page, "progress", 1)
+    sides = [
+        page.js(f"[...document.querySelectorAll('.pane')[{n}].querySelectorAll('td.line')].map((c) => c.className)")
+        for n in (0, 1)
+    ]
+    differs = ["≠" if a != b else "" for a, b in zip(*sides, strict=True)]
+    assert column(page, "≠", 0) == column(page, "≠", 1) == differs
+    page.choose('[data-key="prm-1"]', 0)
+    assert column(page, "sign", 0) == column(page, "sign", 1)
+    page.key("m")
+    assert chosen(page, "prm-0") == "PRM progress"
+
+
+def test_prms_differ_where_their_sides_do_and_never_on_neutral_lines(page: Chromium) -> None:
+    page.key("j")
+    page.js(
+        "Object.assign(page.responses[state.responses[0]].scores, {sign: [1, 1, 1, -1], progress: [1, -1, -1, -1]})"
+    )
+    page.key("c")
+    page.choose('[data-key="response-1"]', 1)
+    page.choose('[data-key="prm-1"]', 1)
+    assert column(page, "≠", 0) == column(page, "≠", 1) == ["", "", "≠", ""]
+
+
+def test_scores_on_the_other_side_than_the_label_are_marked_and_found(page: Chromium) -> None:
+    page.js("page.responses.forEach((r) => { if (r.scores.sign) r.scores.sign = r.lines.map(() => 0.5); })")
+    bad = page.js("page.responses.findIndex((r) => r.checkpoint === 'baseline/step-2' && r.index === 1)")
+    page.js(f"page.responses[{bad}].scores.sign = [0.5, 0.5, 0.5, -0.5]")
+    marked = "[...document.querySelectorAll('td.score')].map((cell) => cell.textContent)"
+    page.key("d")
+    assert chosen(page, "response-0").startswith("baseline/step-2, response 0")
+    assert page.js(marked)[2:] == ["+0.50! disagrees with the label"] * 2
+    page.click('[data-key="mistake"]')
+    assert page.js(marked) == ["+0.50", "+0.50", "+0.50! disagrees with the label", "−0.50"]
+    page.key("d")
+    assert chosen(page, "problem").startswith(SEEN)
+    page.key("d")
+    assert chosen(page, "problem").startswith(HELD)  # from the end to the start; samples have no label
+    page.key("m")
+    page.key("d")
+    assert page.text("#status") == "No other response with a score on the wrong side of its label"
+
+
+def test_the_address_keeps_what_is_chosen(page: Chromium, page_file: Path) -> None:
+    page.key("j")
+    page.key("c")
+    page.choose('[data-key="response-1"]', 2)
+    page.choose('[data-key="prm-1"]', 1)
+    page.choose('[data-key="arm"]', 1)
+    page.key("t")
+    before = page.js("document.querySelector('main').innerText")
+    address = page.js("location.hash")
+    assert "arm=dense" in address
+    page.open(page_file, address)
+    assert page.js("location.hash") == address
+    assert page.js("document.querySelector('main').innerText") == before
+    page.open(page_file, "#problem=none&a=gone")
+    assert chosen(page, "problem").startswith(HELD)
+
+
+def test_what_is_missing_names_its_command(page: Chromium) -> None:
+    page.choose('[data-key="problem"]', 2)
+    notes = page.text(".notes")
+    assert "Search labels: a run labels responses of the baseline's checkpoints only" in notes
+    assert "psgpo labels make --model hf:" in notes
+    page.choose('[data-key="arm"]', 2)
+    assert "Values and advantages" in page.text(".notes")
+    assert "--until rl-late" in page.text(".notes")
+
+
+def test_without_models_there_are_no_tokens_to_open(browser: Chromium, small_run: Path, tmp_path: Path) -> None:
+    build_page(small_run, tmp_path / "stored.html", stored=True)
+    browser.open(tmp_path / "stored.html", "#tokens")
+    assert browser.js("document.querySelectorAll('[data-key=tokens], td.no button').length") == 0
+    browser.key("t")
+    assert browser.text("#status") == "Tokens are not known"
+    assert "--stored opens no model" in browser.text(".notes")
+    browser.key("j")
+    assert column(browser, "sign") == ["+0.90", "", "−0.80", "−1.00"]  # a score of a neutral line that is not there
+
+
+def test_labels_by_joining_programs_have_no_probes(page: Chromium) -> None:
+    page.js("page.responses.forEach((r) => { if (r.label) Object.assign(r.label, {strategy: 'splice', probes: []}); })")
+    page.key("j")
+    assert "no prefix of it was completed" in page.text("section[aria-label=Search]")
+
+
+def test_more_tests_than_are_shown_are_counted(page: Chromium) -> None:
+    page.key("j")
+    assert "are shown" not in page.text(".pane")
+    page.js("Object.assign(page.responses[state.responses[0]].verdict, {total: 900, first_failing: 77})")
+    page.key("t")
+    assert "The first 2 are shown; the first that fails is 78." in page.text(".pane")
+
+
+def test_hostile_programs_stay_text(page: Chromium) -> None:
+    page.key("]")
+    assert "document.title='broken'" in page.text("table.code")
+    assert page.js("document.title") == "small · psgpo inspect"
+    assert page.js("document.scripts.length") == 2
+    assert "document.title='broken'" in page.text("h2")
+
+
+def test_a_script_that_is_not_the_pages_own_does_not_run(browser: Chromium, page_file: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.html"
+    injected = "<script>document.title='broken'</script></body>"
+    changed.write_text(page_file.read_text(encoding="utf-8").replace("</body>", injected), encoding="utf-8")
+    browser.open(changed)
+    assert browser.js("document.title") == "small · psgpo inspect"
+    assert browser.js("document.querySelectorAll('td.line').length") > 0
+
+
+def test_everything_that_acts_has_a_name_for_screen_readers(page: Chromium) -> None:
+    page.key("c")
+    page.key("t")
+    nodes = page.send("Accessibility.getFullAXTree")["nodes"]
+    acting = {"button", "combobox", "region", "table", "columnheader", "DisclosureTriangle"}
+    named: dict[str, list[str]] = {}
+    for node in nodes:
+        if not node["ignored"] and node["role"]["value"] in acting:
+            named.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+    named.pop("table")  # named by the region around them
+    assert all(all(names) for names in named.values()), named
+    assert {"Problem", "Response", "Coloured by", "Rewards of arm"} <= set(named["combobox"])
+    assert {"Line 1, tokens", "Previous problem", "Keys and columns"} <= set(named["button"])
+    marks = page.js("[...document.querySelectorAll('td.mark')].map((cell) => cell.textContent)")
+    assert {"+ can be completed", "− cannot be completed", "≠ differs"} <= set(marks)
+    assert page.js("document.getElementById('status').getAttribute('role')") == "status"
+
+
+def test_the_keyboard_reaches_every_control_and_shows_where_it_is(page: Chromium) -> None:
+    seen = []
+    for _ in range(12):
+        page.key("Tab")
+        seen.append(page.js("document.activeElement.dataset.key || document.activeElement.className"))
+        assert page.js("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    wanted = ["skip", "back", "problem", "on", "arm", "tokens", "compare", "mistake", "help"]
+    assert seen[: len(wanted)] == wanted
+    assert {"response-0", "prm-0"} <= set(seen)
+
+
+CONTRAST = """(() => {
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [...n.slice(0, 3), n[3] ?? 1]; };
+  const over = (top, below) => below.slice(0, 3).map((c, i) => top[3] * top[i] + (1 - top[3]) * c);
+  const light = (rgb) => rgb.map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.unshift(parse(getComputedStyle(at).backgroundColor));
+    return layers.reduce((below, top) => over(top, below), [255, 255, 255]);
+  };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim() || !element.checkVisibility() || element.closest('script, .sr')) continue;
+    const ground = behind(element);
+    const [a, b] = [over(parse(getComputedStyle(element).color), ground), ground].map(light);
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) bad.push([walker.currentNode.data.trim().slice(0, 30), contrast.toFixed(2)]);
+  }
+  return bad;
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_a_contrast_of_at_least_4_5(page: Chromium, dark: bool) -> None:
+    page.look(dark=dark)
+    # The strongest colours: every score far on either side.
+    page.js(
+        "page.responses.forEach((r) => { for (const name in r.scores)"
+        " r.scores[name] = r.scores[name].map((_, m) => (m % 2 ? -9 : 9)); })"
+    )
+    page.key("j")
+    page.key("c")
+    page.key("t")
+    assert page.js("getComputedStyle(document.body).backgroundColor") == (
+        "rgb(20, 23, 28)" if dark else "rgb(255, 255, 255)"
+    )
+    assert page.js(CONTRAST) == []
+    page.choose('[data-key="problem"]', 2)
+    page.key("?")
+    assert page.js(CONTRAST) == []
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_nothing_makes_the_page_scroll_sideways(page: Chromium, width: int) -> None:
+    page.look(width=width)
+    for keys in ("j", "t", "c", "]"):
+        page.key(keys)
+        assert page.js("document.documentElement.scrollWidth") <= width, keys
+
+
+def test_only_the_chosen_response_is_in_the_document(page: Chromium, browser: Chromium) -> None:
+    def elements() -> Any:
+        return page.js("document.querySelectorAll('main *').length")
+
+    first = elements()
+    for _ in range(3):
+        page.key("]")
+    page.key("[")
+    page.key("[")
+    page.key("[")
+    assert elements() == first

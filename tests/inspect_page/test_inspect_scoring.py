@@ -1,0 +1,195 @@
+"""What models add to the page: the same numbers that RL works with."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, SEEN, VALUE_SCALE, VALUE_SHIFT, World
+
+from psgpo.errors import UserError
+from psgpo.inspect_page.evidence import Evidence
+from psgpo.inspect_page.scoring import read_evidence
+from psgpo.inspect_page.source import Source, read_source
+from psgpo.jsonl import write_jsonl
+from psgpo.models import train_tokenizer
+from psgpo.prm import PrmScorer, open_scorer
+
+
+@pytest.fixture(scope="module")
+def source(small_run: Path) -> Source:
+    return read_source(small_run, policies=["dense"], limit=100)
+
+
+@pytest.fixture(scope="module")
+def evidence(source: Source) -> Evidence:
+    return read_evidence(source)
+
+
+def place(source: Source, problem: str, text: str) -> int:
+    """The first entry with this program."""
+    found = (
+        number
+        for number, entry in enumerate(source.entries)
+        if (entry.response.problem_id, entry.response.text) == (problem, text)
+    )
+    return next(found)
+
+
+def test_scores_are_those_that_rl_would_pay_for(source: Source, evidence: Evidence, small_run: Path) -> None:
+    scorer = PrmScorer(small_run / "prm" / "sign" / "model")
+    for number, entry in enumerate(source.entries):
+        ends = evidence.line_ends[number]
+        assert ends is not None
+        wanted = scorer.score([(entry.response.prompt_ids, entry.response.token_ids, ends)])[0]
+        np.testing.assert_allclose(evidence.scores[number]["sign"], wanted, atol=1e-6)
+    assert len({row["sign"][0] for row in evidence.scores}) > 1
+
+
+def test_every_token_has_its_text(source: Source, evidence: Evidence) -> None:
+    for entry, tokens in zip(source.entries, evidence.tokens, strict=True):
+        assert tokens is not None
+        assert len(tokens) == len(entry.response.token_ids)
+        assert "".join(tokens) == entry.response.text + "⟨<eos>⟩"
+
+
+def test_a_completion_is_the_text_that_was_kept_and_the_text_that_was_drawn(source: Source, evidence: Evidence) -> None:
+    kept, added = evidence.completions[place(source, HELD, BAD)][1]
+    assert (kept.rstrip(" "), added) == ("def solve(x):\n", ADDED)
+
+
+def test_rewards_stand_where_lines_end_and_the_unit_tests_pay_at_the_end(source: Source, evidence: Evidence) -> None:
+    number = place(source, HELD, BAD)
+    credit, ends = evidence.credit[number]["dense"], evidence.line_ends[number]
+    assert ends is not None
+    first, _, third, fourth = evidence.scores[number]["sign"]
+    # λ of a failed response 0.25, 4 lines; the comment earns nothing.
+    expected = [0.25 * first / 4, 0.0, 0.25 * third / 4, 0.25 * fourth / 4]
+    assert credit.line_rewards == pytest.approx(expected, abs=1e-7)
+    assert [credit.rewards[end] for end in ends] == pytest.approx(expected, abs=1e-7)
+    assert credit.rewards[-1] == 0.0
+    assert sum(credit.rewards) == pytest.approx(sum(expected), abs=1e-7)
+    assert evidence.credit[place(source, HELD, GOOD)]["dense"].rewards[-1] == 1.0
+
+
+def test_a_fresh_critic_values_everything_at_0(source: Source, evidence: Evidence) -> None:
+    credit = evidence.credit[place(source, HELD, GOOD)]["dense"]
+    assert set(credit.values) == {0.0}
+    # γ = λ_GAE = 1 and V = 0: the advantage is what is still to be paid.
+    assert credit.advantages == pytest.approx(np.cumsum(credit.rewards[::-1])[::-1].tolist(), abs=1e-6)
+
+
+def test_value_init_is_the_prms_score_of_what_came_before_scaled_as_the_arm_fitted_it(
+    source: Source, evidence: Evidence, small_run: Path
+) -> None:
+    number = place(source, HELD, BAD)
+    response, credit = source.entries[number].response, evidence.credit[number]["both"]
+    every = [(response.prompt_ids, response.token_ids, list(range(len(response.token_ids))))]
+    scores = PrmScorer(small_run / "prm" / "sign" / "model").score(every)[0]
+    before = [VALUE_SCALE * score + VALUE_SHIFT for score in scores[:-1]]
+    assert credit.values[1:] == pytest.approx(before, abs=1e-5)
+    assert credit.rewards == evidence.credit[number]["dense"].rewards
+    left = np.cumsum(credit.rewards[::-1])[::-1]
+    assert credit.advantages == pytest.approx((left - credit.values).tolist(), abs=1e-5)
+    described = next(arm.critic for arm in evidence.arms if arm.name == "both")
+    assert described == "PRM sign, V = 0.5 R − 0.25"
+
+
+def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> None:
+    credit = evidence.credit[place(source, HELD, BAD)]["exact"]
+    assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
+    assert "exact" not in evidence.credit[place(source, "t/1", BAD)]
+
+
+def test_an_orm_pays_at_the_end(source: Source, evidence: Evidence, small_run: Path) -> None:
+    credit = evidence.credit[place(source, HELD, BAD)]["judged"]
+    judge = open_scorer(small_run / "prm" / "judge" / "model")
+    assert credit.rewards[-1] == pytest.approx(0.25 * judge.score_prefixes([("add one", BAD.rstrip())])[0], abs=1e-4)
+    assert set(credit.rewards[:-1]) == set(credit.line_rewards) == {0.0}
+    assert len(credit.line_rewards) == 4
+
+
+def test_a_run_without_any_tokenizer_shows_text_and_says_so(small_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_run, tmp_path / "run"))
+    for file in copy.rglob("tokenizer_config.json"):
+        file.unlink()
+    for name in ("progress", "judge"):
+        shutil.rmtree(copy / "prm" / name)
+    shutil.rmtree(copy / "prm" / "sign" / "model")
+    evidence = read_evidence(read_source(copy, limit=100))
+    assert set(evidence.tokens) == {None}
+    assert evidence.arms == []
+    assert evidence.missing["credit"] == evidence.missing["tokens"]
+    assert [len(row) for row in evidence.scores] == [0, 1, 0, 0]
+
+
+def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) -> None:
+    assert [view.name for view in evidence.prms] == ["sign", "progress", "judge"]
+    assert evidence.missing["prm late"].command == "psgpo run small.toml --until prm-late"
+    assert evidence.missing["values late"].command == "psgpo run small.toml --until rl-late"
+    late = evidence.credit[0]["late"]
+    assert late.values == late.advantages == ()
+    assert len(late.rewards) > 0
+
+
+def test_arms_with_reward_and_value_init_come_first_and_can_be_chosen(source: Source, evidence: Evidence) -> None:
+    assert [arm.name for arm in evidence.arms] == ["both", "dense", "late", "exact", "judged"]
+    assert [arm.name for arm in read_evidence(source, arms=["baseline"]).arms] == ["baseline"]
+    with pytest.raises(
+        UserError, match=r"--arm none: no arm of .*; it has: baseline, dense, both, late, exact, judged"
+    ):
+        read_evidence(source, arms=["none"])
+
+
+def test_a_prm_without_its_model_shows_what_the_run_wrote(small_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_run, tmp_path / "run"))
+    shutil.rmtree(copy / "prm" / "sign" / "model")
+    evidence = read_evidence(read_source(copy, limit=100), prms=["sign"])
+    assert [len(row) for row in evidence.scores] == [0, 1, 0, 0]
+    assert "model was not opened" in evidence.missing["prm sign"].reason
+    assert "both" not in [arm.name for arm in evidence.arms if arm.critic.startswith("PRM sign, V")]
+
+
+def test_a_prms_folder_reads_text(small_run: Path, world: World) -> None:
+    source = read_source(small_run / "labels" / "labels.jsonl", limit=100)
+    folder = str(small_run / "prm" / "sign")
+    evidence = read_evidence(source, prms=[folder])
+    number = place(source, HELD, BAD)
+    wanted = open_scorer(small_run / "prm" / "sign" / "model").score_lines("add one", BAD)
+    assert evidence.scores[number][folder] == pytest.approx(wanted.tolist(), abs=1e-4)
+    # Its tokenizer is that of the responses, so tokens are shown without --tokenizer.
+    assert evidence.tokens[number] is not None
+    assert "a run directory" in evidence.missing["credit"].reason
+
+
+def test_a_program_that_a_prm_cannot_read_costs_no_other_one_its_scores(small_run: Path, tmp_path: Path) -> None:
+    rows = [entry.label for entry in read_source(small_run, limit=100).entries if entry.label is not None]
+    long = rows[0].response.text.replace("return y", "return " + " + ".join("y" for _ in range(200)))
+    record = rows[0].to_json()
+    record["response"] |= {"text": long, "index": 7, "problem_id": SEEN}
+    shutil.copy(small_run / "problems" / "label.jsonl", tmp_path / "problems.jsonl")
+    write_jsonl(tmp_path / "labels.jsonl", [record, *(row.to_json() for row in rows[1:])])
+    source = read_source(tmp_path, limit=100)
+    evidence = read_evidence(source, prms=[str(small_run / "prm" / "sign")])
+    read = [bool(row) for row in evidence.scores]
+    assert read.count(False) == 1
+    assert not read[place(source, SEEN, long)]
+    assert "tokens with its problem" in next(iter(evidence.missing.values())).reason
+
+
+def test_names_that_are_neither_prm_nor_folder_are_refused(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"neither a PRM of the run .* nor a PRM's folder"):
+        read_evidence(source, prms=["nothing"])
+    with pytest.raises(UserError, match="given twice"):
+        read_evidence(source, prms=["sign", "sign"])
+
+
+def test_another_tokenizer_is_refused(small_run: Path, tmp_path: Path) -> None:
+    train_tokenizer(["other text", HOSTILE], 300).save_pretrained(tmp_path)
+    source = read_source(small_run / "labels" / "labels.jsonl", limit=100)
+    with pytest.raises(UserError, match="not the tokenizer of these responses"):
+        read_evidence(source, tokenizer=tmp_path)
+    assert read_evidence(source).missing["tokens"].reason.endswith("give its folder with --tokenizer")
+    assert read_evidence(source, tokenizer=small_run / "sft" / "model").tokens[0] is not None
