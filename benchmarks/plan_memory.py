@@ -16,10 +16,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    GPT2Config,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    T5Config,
+)
 
 from psgpo.config import LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.models import ShiftConfig, TokenValueModel, prepare_training, right_pad
+from psgpo.models.dropout import switch_off_dropout
 from psgpo.models.logprobs import plain_head
 from psgpo.rl.learner import Batch, Learner, Targets
 from psgpo.runs.plan.live import LiveBytes
@@ -37,6 +47,7 @@ _NEVER = 320
 """Stops no row: no model has this id."""
 _NO_DROPOUT = {"attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0}
 _GATED = _SIZES | _SHARED | {"intermediate_size": 96, "num_key_value_heads": 2}
+_T5 = {"d_model": 48, "d_kv": 12, "d_ff": 96, "num_layers": 3, "num_heads": 4, "decoder_start_token_id": 0}
 CONFIGS: dict[str, PretrainedConfig] = {
     "psgpo-shift": ShiftConfig(**_GATED),
     "llama": LlamaConfig(**_GATED),
@@ -44,7 +55,11 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "gpt2": GPT2Config(
         n_embd=48, n_layer=3, n_head=4, n_positions=96, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0, **_SHARED
     ),
+    "t5": T5Config(**_T5, **_SHARED),
+    "t5-1.1": T5Config(**_T5, **_SHARED, tie_word_embeddings=False, feed_forward_proj="gated-gelu"),
 }
+SMALL_T5 = T5Config(**(_T5 | {"d_model": 32, "num_layers": 2}), **_SHARED)
+"""A critic of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +71,8 @@ class Case:
     checkpointing: bool = False
     dtype: str = "float32"
     microbatch_tokens: int | None = None
+    critic: PretrainedConfig | None = None
+    """`critic.path`'s; None: as the policy."""
 
     @property
     def settings(self) -> ModelSettings:
@@ -76,7 +93,8 @@ def measured(case: Case) -> int:
     """Bytes alive at the worst moment of two PPO steps; the first one makes the optimizers' states."""
     policy, reference, critic = networks(case)
     learner = Learner(policy, reference, critic, case.rl, temperature=TEMPERATURE, seed=0, dtype=case.dtype)
-    ids, attention = right_pad([[3] * sum(row) for row in ROWS], 0)
+    # The prompt of an encoder–decoder ends with its end-of-sequence token, and has no other.
+    ids, attention = right_pad([[3] * (p - 1) + [1] + [3] * r for p, r in ROWS], 0)
     mask = (attention * (torch.arange(ids.shape[1]) >= torch.tensor([p for p, _ in ROWS])[:, None])).float()
     models = [policy, critic, *([] if reference is None else [reference])]
     for network in models:
@@ -106,8 +124,8 @@ def planned(case: Case) -> int:
     """The same from configuration and lengths."""
     config = CONFIGS[case.model]
     policy = Network(config, "policy", case.settings, gpu=False)
-    critic = Network(config, "critic", case.settings, gpu=False)
-    sampling = sampling_bytes(config, _sampling(), len(ROWS), max(p for p, _ in ROWS))
+    critic = Network(case.critic or config, "critic", case.settings, gpu=False)
+    sampling = sampling_bytes(config, _sampling(), len(ROWS), max(p for p, _ in ROWS), policy)
     return ppo_step(policy, critic, case.rl, [ROWS], temperature=TEMPERATURE, sampling=sampling).peak
 
 
@@ -118,12 +136,19 @@ def _sampling() -> SamplingSettings:
 def networks(case: Case) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel]:
     """Policy, reference and critic."""
     torch.manual_seed(0)
-    policy = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[case.model])).eval()
+    policy = _model(CONFIGS[case.model])
+    switch_off_dropout(policy)
     reference = None if case.lora else copy.deepcopy(policy).requires_grad_(False)
-    critic = TokenValueModel.from_policy(policy)
+    critic = TokenValueModel.from_policy(policy if case.critic is None else _model(case.critic))
     prepare_training(policy, case.settings)
     prepare_training(critic, case.settings)
     return policy, reference, critic
+
+
+def _model(config: PretrainedConfig) -> PreTrainedModel:
+    family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    made: PreTrainedModel = family.from_config(copy.deepcopy(config)).eval()
+    return made
 
 
 def sample(policy: PreTrainedModel, case: Case) -> None:
@@ -131,7 +156,7 @@ def sample(policy: PreTrainedModel, case: Case) -> None:
     tokenizer: Any = SimpleNamespace(pad_token_id=0, eos_token_id=_NEVER)
     policy.generation_config.eos_token_id = None
     sampler = HFSampler(policy, tokenizer)
-    prefixes, limits = [(3,) * p for p, _ in ROWS], [r for _, r in ROWS]
+    prefixes, limits = [(*[3] * (p - 1), 1) for p, _ in ROWS], [r for _, r in ROWS]
     with computing(case.dtype, "cpu"):
         sampler.sample(prefixes, seeds=range(len(ROWS)), temperature=TEMPERATURE, max_new_tokens=limits)
 
@@ -139,7 +164,8 @@ def sample(policy: PreTrainedModel, case: Case) -> None:
 def cases() -> list[Case]:
     """The whole grid."""
     grid = itertools.product(CONFIGS, (False, True), (False, True), ("float32", "bfloat16"), (None, 130))
-    return [
+    own = [Case(model="t5", critic=SMALL_T5), Case(model="t5-1.1", critic=SMALL_T5, microbatch_tokens=130)]
+    return own + [
         Case(model=model, lora=lora, checkpointing=again, dtype=dtype, microbatch_tokens=budget)
         for model, lora, again, dtype, budget in grid
     ]
@@ -155,7 +181,8 @@ def main() -> None:
         ratios.append(plan / real)
         words = ["LoRA" if case.lora else "", "yes" if case.checkpointing else "", case.dtype]
         numbers = f"{case.microbatch_tokens or ''} | {real / 1024:,.0f} | {plan / 1024:,.0f} | {ratios[-1]:.3f}"
-        print(f"| {case.model} | {' | '.join(words)} | {numbers} |")
+        model = case.model if case.critic is None else f"{case.model}, smaller critic"
+        print(f"| {model} | {' | '.join(words)} | {numbers} |")
     print(f"\n{len(ratios)} steps: ratio {min(ratios):.3f} to {max(ratios):.3f}")
 
 

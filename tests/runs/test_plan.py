@@ -12,10 +12,13 @@ from typer.testing import CliRunner
 from psgpo.cli.main import app
 from psgpo.config import Recipe, load_recipe, parse_recipe
 from psgpo.errors import UserError
+from psgpo.records import AssertTests, Problem
 from psgpo.runs import dry
 from psgpo.runs.plan import Wanted, make_plan, render
 from psgpo.runs.plan.devices import GIB, room
 from psgpo.runs.plan.make import planner_of, refuse_small_device
+from psgpo.runs.plan.mutants import described, programs, references
+from psgpo.runs.plan.share import gathered
 from psgpo.runs.plan.work import Assumed, label_completions, stages_work
 
 ROOT = Path(__file__).parents[2]
@@ -145,10 +148,6 @@ def test_what_does_not_fit_is_said_with_settings_that_do(tmp_path: Path) -> None
 def test_a_model_that_is_not_here_is_named_with_the_one_file_to_get(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"hf download Qwen/Nothing-7B config\.json .*set model\.path"):
         make_plan(recipe(model={"path": "Qwen/Nothing-7B"}, sft={"optimizer": "adamw"}), Wanted())
-    folder = llama(tmp_path / "m")
-    (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
-    with pytest.raises(UserError, match="encoder–decoder; plans are made for decoders alone"):
-        make_plan(recipe(model={"path": str(folder)}, sft={"optimizer": "adamw"}), Wanted())
 
 
 def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +167,111 @@ def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monke
 def test_an_unknown_device(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--device 'tpu': known are a100-40g, .*--memory"):
         make_plan(recipe(), Wanted(device="tpu"))
+
+
+def t5(folder: Path, **changes: Any) -> Path:
+    folder.mkdir()
+    sizes = {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4, "vocab_size": 500}
+    (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True} | sizes | changes))
+    return folder
+
+
+def roberta(folder: Path) -> Path:
+    folder.mkdir()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    values = {"model_type": "roberta", "vocab_size": 400, "max_position_embeddings": 514, "pad_token_id": 1}
+    (folder / "config.json").write_text(json.dumps(values | sizes))
+    return folder
+
+
+def test_prlcoder_is_planned_whole(tmp_path: Path) -> None:
+    """A T5, a smaller one as critic, encoders as PRM and ORM, mutants, 100 samples of two test sets."""
+    encoder = roberta(tmp_path / "e")
+    folders = {
+        "model.path": t5(tmp_path / "m"),
+        "critic.path": t5(tmp_path / "c", d_model=32),
+        "prm.lines.init": encoder,
+        "prm.program.init": encoder,
+    }
+    options = [f"--set={key}={path}" for key, path in folders.items()]
+    path = ROOT / "recipes" / "prlcoder-mbpp.toml"
+    done = CliRunner().invoke(app, ["plan", str(path), *options])
+    assert done.exit_code == 0, done.output
+    loaded = load_recipe(path, [option.removeprefix("--set=") for option in options])
+    made = make_plan(loaded, Wanted())
+    stages = [stage.stage for stage in made.memory]
+    assert stages == ["rl-prm", "rl-baseline", "sft", "prm-lines", "evaluate"]
+    work = {stage.stage: stage for stage in made.work}
+    lines = 374 * 7
+    assert work["mutants"].judged == lines * 7 + 374
+    assert work["evaluate-orm"].judged == (100 + 1) * (500 + 164)  # and a greedy one
+    # A bug gives one prefix of 7 lines, a rewrite four, the reference its own.
+    pairs = lines * (1 + 4 + 3 * 4)
+    assert work["prm-lines"].trained == round(pairs * 0.8 * 10 * (300 + 35))
+    assert work["prm-program"].trained == (lines * 7 + 374) * 8 * (300 + 70)
+    assert "2,618 lines of reference solutions (assumed" in done.output
+    weights = {stage.stage: stage.parts for stage in made.memory}
+    assert 0 < weights["rl-prm"]["critic"] < weights["rl-prm"]["policy"]
+    assert weights["rl-prm"]["PRM"] == weights["prm-lines"]["PRM"]
+    assert "PRM" not in weights["rl-baseline"]
+    # A PRM that is not here is named; all else is planned.
+    absent = CliRunner().invoke(app, ["plan", str(path), *options[:3], "--set=prm.program.init=No/Such"])
+    assert absent.exit_code == 0, absent.output
+    assert "prm.program is not planned: init = 'No/Such'" in absent.output
+    assert "prm-lines" in absent.output
+    assert "prm-program" not in absent.output
+
+
+def test_lines_of_references_that_are_here_are_counted(tmp_path: Path) -> None:
+    problems = tmp_path / "p.jsonl"
+    text = "def f(a):\n    # doubles\n    b = a + a\n    return b\n"
+    judged = AssertTests(entry_point="f", checks=("assert f(1) == 2",))
+    rows = [Problem(id=str(n), prompt="p", tests=judged, reference_solution=text) for n in range(5)]
+    problems.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows))
+    source = {"kind": "jsonl", "train": str(problems), "test": str(tmp_path / "absent.jsonl")}
+    mutated = parse_recipe(
+        recipe().model_dump(mode="json", exclude_none=True)
+        | {"problems": source, "labels": {"source": "mutation"}, "mutation": {"bugs_per_line": 2}},
+        origin="r",
+    )
+    made = references(mutated, 9)
+    assert (made.problems, made.lines, made.known) == (5, 15, True)
+    assert programs(mutated, made) == 15 * (2 + 3) + 5
+    assert "15 lines of reference solutions (counted)" in described(mutated, made)
+
+
+def test_processes_share_rows_or_everything(tmp_path: Path) -> None:
+    path = {"path": str(llama(tmp_path / "m"))}
+    plain = recipe(model=path, sft={"optimizer": "adamw"}, rl={"prompts_per_step": 8, "minibatches": 1})
+    sharded = plain.model_copy(update={"parallel": plain.parallel.model_copy(update={"strategy": "fsdp"})})
+    one, two, four = (
+        {stage.stage: stage for stage in made.memory}
+        for made in (
+            make_plan(plain, Wanted()),
+            make_plan(plain, Wanted(processes=2)),
+            make_plan(sharded, Wanted(processes=4)),
+        )
+    )
+    for key in ("policy", "critic", "reference", "Adam"):
+        assert two["rl-baseline"].parts[key] == one["rl-baseline"].parts[key]
+        assert four["rl-baseline"].parts[key] == pytest.approx(one["rl-baseline"].parts[key] / 4, abs=1)
+    assert four["sft"].parts["optimizer"] == one["sft"].parts["optimizer"] / 4
+    assert one["sft"].parts["update"] > two["sft"].parts["update"]
+    assert two["labels"] == one["labels"] == four["labels"]  # dealt, not shared
+    hours = [make_plan(plain, Wanted(processes=n)).seconds["rl-both"] for n in (1, 2)]
+    assert hours[0] == pytest.approx(2 * hours[1])
+    said = render(make_plan(sharded, Wanted(processes=4)))
+    assert "4 processes, each on one a100-80g (80 GiB), fsdp" in said
+    assert "peak memory of each process" in said
+
+
+def test_what_is_gathered_by_hand(tmp_path: Path) -> None:
+    """Embedding, head and last norm, and two of three blocks; gradients of one."""
+    network = planner_of(recipe(model={"path": str(llama(tmp_path / "m"))}, sft={"optimizer": "adamw"}), 9).policy
+    block = 4 * (4 * 256**2 + 3 * 256 * 512 + 2 * 256)
+    root = 4 * (2 * 2000 * 256 + 256)
+    assert gathered(network, gradients=False) == root + 2 * block
+    assert gathered(network, gradients=True) == 2 * root + 3 * block
 
 
 def test_the_command(tmp_path: Path) -> None:

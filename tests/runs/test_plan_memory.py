@@ -10,7 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from plan_memory import Case, cases, measured, networks, planned, sample
+from plan_memory import SMALL_T5, Case, cases, measured, networks, planned, sample
 from psgpo.runs.plan.live import LiveBytes
 
 CHOSEN = [
@@ -22,6 +22,11 @@ CHOSEN = [
     Case(model="qwen2", lora=True, checkpointing=True, microbatch_tokens=130),
     Case(model="gpt2", microbatch_tokens=130),
     Case(model="gpt2", lora=True, dtype="bfloat16"),
+    Case(model="t5"),
+    Case(model="t5", lora=True, dtype="bfloat16", checkpointing=True),
+    Case(model="t5-1.1", microbatch_tokens=130),
+    Case(model="t5-1.1", dtype="bfloat16"),
+    Case(model="t5", critic=SMALL_T5, microbatch_tokens=130),
 ]
 
 

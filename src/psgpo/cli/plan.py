@@ -23,6 +23,7 @@ def plan(
     ] = None,
     line_tokens: Annotated[int, typer.Option(min=1, help="Of a mean line.")] = 10,
     pass_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of responses that pass.")] = 0.3,
+    processes: Annotated[int, typer.Option(min=1, help="That train together, each with a device of its own.")] = 1,
 ) -> None:
     """Say what a recipe will cost before it runs: memory by stage, tokens, programs, hours. Needs config.json alone."""
     loaded = load_recipe(recipe, overrides)
@@ -36,5 +37,6 @@ def plan(
         response_tokens=response_tokens,
         line_tokens=line_tokens,
         pass_rate=pass_rate,
+        processes=processes,
     )
     sys.stdout.write(render(make_plan(loaded, wanted)))

@@ -40,11 +40,13 @@ class SplitRows:
     """(B, R)."""
     places: Tensor
     """(B, S), True where the row holds a decoder state: as many as `decoder_mask` has, in the same order."""
+    steps: tuple[Tensor, ...]
+    """Rows and columns where `decoder_mask` is 1, in order."""
 
     def spread(self, state_BRd: Tensor) -> Tensor:
         """Decoder states at their positions of the row, zeros elsewhere. Shape: (B, S, d)."""
         empty_BSd = state_BRd.new_zeros((*self.places.shape, state_BRd.shape[-1]))
-        return empty_BSd.masked_scatter(self.places[..., None], state_BRd[self.decoder_mask.bool()])
+        return empty_BSd.masked_scatter(self.places[..., None], state_BRd[self.steps])
 
 
 def split_rows(input_ids: Tensor, attention_mask: Tensor, *, start: int, end: int, pad: int) -> SplitRows:
@@ -78,6 +80,7 @@ def split_rows(input_ids: Tensor, attention_mask: Tensor, *, start: int, end: in
         decoder_ids=decoder_ids,
         decoder_mask=decoder_mask.long(),
         places=places_BS,
+        steps=decoder_mask.nonzero(as_tuple=True),
     )
 
 
@@ -91,7 +94,10 @@ class Seq2SeqTrunk:
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> BaseModelOutput:
         """`last_hidden_state` (B, S, d): see the head of this file."""
         assert not use_cache, "sampling feeds encoder and decoder by itself"
-        rows = split_rows(input_ids, attention_mask, **self._ids)
+        return BaseModelOutput(last_hidden_state=self.states(split_rows(input_ids, attention_mask, **self._ids)))
+
+    def states(self, rows: SplitRows) -> Tensor:
+        """(B, S, d): what does not look at the ids, so that shapes alone can be sent through it."""
         states_BPd = self.encoder(input_ids=rows.encoder_ids, attention_mask=rows.encoder_mask).last_hidden_state
         decoded = self.decoder(
             input_ids=rows.decoder_ids,
@@ -100,7 +106,7 @@ class Seq2SeqTrunk:
             encoder_attention_mask=rows.encoder_mask,
             use_cache=False,
         )
-        return BaseModelOutput(last_hidden_state=rows.spread(decoded.last_hidden_state))
+        return rows.spread(decoded.last_hidden_state)
 
 
 def marked_logits(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, marked_BS: Tensor) -> Tensor:
@@ -113,7 +119,7 @@ def marked_logits(model: PreTrainedModel, input_ids: Tensor, attention_mask: Ten
         decoder_attention_mask=rows.decoder_mask,
         use_cache=False,
     )
-    found: Tensor = output.logits[rows.decoder_mask.bool()][marked_BS[rows.places]]
+    found: Tensor = output.logits[rows.steps][marked_BS[rows.places]]
     return found
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from psgpo.models.seq2seq import Seq2SeqTrunk, special_ids
+from psgpo.models.seq2seq import Seq2SeqTrunk, SplitRows, special_ids
 
 
 class Seq2SeqValueConfig(PretrainedConfig):
@@ -72,8 +72,12 @@ class Seq2SeqForTokenClassification(PreTrainedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> TokenClassifierOutput:
         """Logits `(B, S, num_labels)`: those of the head's bias alone before a prompt's EOS."""
         mask_BS = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        states_BSd = Seq2SeqTrunk(self.model)(input_ids, mask_BS).last_hidden_state
-        return TokenClassifierOutput(logits=self.score(states_BSd))
+        return TokenClassifierOutput(logits=self.score(Seq2SeqTrunk(self.model)(input_ids, mask_BS).last_hidden_state))
+
+    def read(self, rows: SplitRows) -> Tensor:
+        """Logits of rows that are split already."""
+        found: Tensor = self.score(Seq2SeqTrunk(self.model).states(rows))
+        return found
 
 
 def register() -> None:

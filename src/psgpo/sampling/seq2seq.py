@@ -33,6 +33,11 @@ class Seq2SeqSteps:
         self._states_NPd = self._mask_NP = torch.empty(0)
         self._cache: Any = None
 
+    @property
+    def cache(self) -> Any:
+        """Keys and values of the rows, an `EncoderDecoderCache`."""
+        return self._cache
+
     def read(self, request: Request) -> Row:
         """A prefix is a prompt and what is written of its response.
 

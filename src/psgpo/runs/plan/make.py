@@ -13,6 +13,7 @@ from psgpo.models import ShiftConfig
 from psgpo.runs.hub import cached_folder
 from psgpo.runs.plan.devices import DECODING_SHARE, DEVICES, GIB, TRAINING_SHARE, Device, room
 from psgpo.runs.plan.memory import StageMemory, StagePlanner
+from psgpo.runs.plan.mutants import described, references
 from psgpo.runs.plan.work import Assumed, StageWork, counted_problems, stages_work
 
 
@@ -31,6 +32,8 @@ class Wanted:
     """None: twice the mean."""
     line_tokens: int = 10
     pass_rate: float = 0.3
+    processes: int = 1
+    """That a launcher starts to train together (docs/training-at-scale.md), each with a device of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +50,7 @@ class Plan:
     memory: list[StageMemory]
     work: list[StageWork]
     seconds: dict[str, float]
-    """By stage, on one device."""
+    """By stage, over all processes' devices: trainings are shared, other stages dealt."""
     remedy: str | None
     """What to change where a stage does not fit; None where all do."""
 
@@ -61,7 +64,7 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
     """Plan a run.
 
     Raises:
-        UserError: an unknown device, a config.json that is not here, or an architecture that is not planned.
+        UserError: an unknown device, or a config.json that is not here.
     """
     if wanted.device not in DEVICES:
         raise UserError(f"--device {wanted.device!r}: known are {', '.join(DEVICES)}; or give the nearest and --memory")
@@ -69,6 +72,10 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
     if wanted.memory_gb is not None:
         device = Device(memory=int(wanted.memory_gb * GIB), bandwidth=device.bandwidth, flops=device.flops)
     problems, notes = counted_problems(recipe)
+    made = None
+    if recipe.prm and recipe.labels.source == "mutation":
+        made = references(recipe, problems["label"])
+        notes.append(described(recipe, made))
     mean = wanted.response_tokens or max(1, recipe.sampling.max_new_tokens // 2)
     longest = wanted.longest_prompt or 2 * wanted.prompt_tokens
     assumed = Assumed(
@@ -77,11 +84,22 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
         line_tokens=wanted.line_tokens,
         pass_rate=wanted.pass_rate,
         problems=problems,
+        references=made,
     )
     gpu = wanted.device != "cpu"
-    planner = planner_of(recipe, longest, gpu=gpu)
-    memory, work = list(planner.stages()), stages_work(recipe, assumed)
-    weights = planner.policy.weights
+    planner = planner_of(recipe, longest, gpu=gpu, processes=wanted.processes)
+    readers = {name: planner.reader(name) for name in recipe.prm}
+    notes += [
+        f"prm.{name} is not planned: n-gram models need no such device"
+        if prm.kind == "ngrams"
+        else f"prm.{name} is not planned: init = '{prm.init}', its config.json is not here"
+        for name, prm in recipe.prm.items()
+        if readers[name] is None
+    ]
+    memory = list(planner.stages())
+    work = stages_work(recipe, assumed, planned={name for name, network in readers.items() if network is not None})
+    sizes = {f"prm-{name}": network.parameters for name, network in readers.items() if network is not None}
+    weights, count = planner.policy.weights, planner.policy.parameters
     fits = all(stage.peak <= room(device.memory) for stage in memory)
     return Plan(
         recipe=recipe,
@@ -92,28 +110,36 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
         parameters={"policy": planner.policy.parameters, "critic": planner.critic.parameters},
         memory=memory,
         work=work,
-        seconds={one.stage: _seconds(one, planner.policy.parameters, weights, device, recipe) for one in work},
-        remedy=None if fits else remedy(recipe, longest, device.memory, gpu=gpu),
+        seconds={
+            one.stage: _seconds(one, sizes.get(one.stage, count), weights, device, recipe) / wanted.processes
+            for one in work
+        },
+        remedy=None if fits else remedy(recipe, longest, device.memory, gpu=gpu, processes=wanted.processes),
     )
 
 
-def planner_of(recipe: Recipe, longest_prompt: int, *, gpu: bool = True) -> StagePlanner:
+def planner_of(recipe: Recipe, longest_prompt: int, *, gpu: bool = True, processes: int = 1) -> StagePlanner:
     """The memory of a recipe's stages for rows of the longest prompt and `sampling.max_new_tokens`.
 
     Raises:
-        UserError: no config.json, or an encoder–decoder.
+        UserError: no config.json of policy or critic.
     """
     config = model_config(recipe.model.path, "model.path") if recipe.model.path is not None else new_model(recipe)
     critic = None if recipe.critic.path is None else model_config(recipe.critic.path, "critic.path")
     row = longest_prompt, recipe.sampling.max_new_tokens
-    return StagePlanner(recipe, config, row, critic, gpu=gpu)
+    inits = {}
+    for name, prm in recipe.prm.items():
+        folder = None if prm.init is None else cached_folder(prm.init)
+        if folder is not None and (folder / "config.json").is_file():
+            inits[name] = model_config(folder, f"prm.{name}.init")
+    return StagePlanner(recipe, config, row, critic, inits=inits, gpu=gpu, processes=processes)
 
 
 def model_config(path: Path, key: str) -> PretrainedConfig:
     """config.json of a model folder or of a name in the Hub's cache; nothing is downloaded.
 
     Raises:
-        UserError: there is none, or it is not one of a decoder.
+        UserError: there is none.
     """
     folder = cached_folder(path)
     if folder is None or not (folder / "config.json").is_file():
@@ -125,8 +151,6 @@ def model_config(path: Path, key: str) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: no usable config.json ({' '.join(str(error).split())[:200]})") from error
-    if getattr(config, "is_encoder_decoder", False):
-        raise UserError(f"{folder}: {config.model_type!r} is an encoder–decoder; plans are made for decoders alone")
     return config
 
 
@@ -145,7 +169,7 @@ def new_model(recipe: Recipe) -> ShiftConfig:
     )
 
 
-def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True) -> str:
+def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True, processes: int = 1) -> str:
     """The first settings, one added to the other, with which every stage fits."""
     width = longest_prompt + recipe.sampling.max_new_tokens
     table = recipe.model_dump()
@@ -168,8 +192,9 @@ def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True
         tried.append(f"{section}.{key} = {'{}' if key == 'lora' and section == 'model' else str(value).lower()}")
         if key == "microbatch_tokens":
             for prm in table["prm"].values():
-                prm["microbatch_tokens"] = width
-        planner = planner_of(Recipe.model_validate(table), longest_prompt, gpu=gpu)
+                if prm["kind"] == "causal":
+                    prm["microbatch_tokens"] = width
+        planner = planner_of(Recipe.model_validate(table), longest_prompt, gpu=gpu, processes=processes)
         if all(stage.peak <= room(memory) for stage in planner.stages()):
             return "set " + ", ".join(tried)
     return (

@@ -10,30 +10,33 @@ twice), for policy p, critic c, frozen reference r and the PRM behind line rewar
 U is what one micro-batch adds: the gradients L, activations kept for the backward pass, temporaries, a chunk of logits
 with its softmax; the gradients of the other network live on from its last update. F is a forward pass without gradient
 over at most `FORWARD_TOKENS`. U and F are counted on a network without contents (`psgpo.runs.plan.network`). S is
-formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits.
-A reference is none with adapters. SFT and PRM training hold W + optimizer + U; evaluation and labels W + S.
+formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits; of
+encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). A reference is none with adapters. SFT and PRM
+training hold W + optimizer + U; evaluation and labels W + S.
 
 Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.devices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from transformers import PretrainedConfig
 
-from psgpo.config import ArmSettings, Recipe, RlSettings, SamplingSettings
+from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSettings, SamplingSettings
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
-from psgpo.runs.plan.network import Network, Row
+from psgpo.runs.plan.decoding import encoder_decoder_bytes
+from psgpo.runs.plan.network import Network, Role, Row
+from psgpo.runs.plan.share import ALONE, FLOAT, Share
 from psgpo.training import token_batches
 
 BATCH_BYTES = 16 + 9 * 4
 """Of a position of a step's batch: ids and mask (int64); marks, logprobs old and of the reference, their difference,
 rewards twice, advantages, returns, values (float32)."""
-FLOAT = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,37 +68,41 @@ def ppo_step(
     prm: int = 0,
     sampling: int = 0,
     stage: str = "rl",
+    share: Share = ALONE,
 ) -> StageMemory:
     """Peak of a PPO step after the first, whose optimizers are empty.
 
     Args:
         minibatches: rows of each.
         prm: bytes of the PRM's weights.
-        sampling: bytes that sampling needs, see `sampling_bytes`.
+        sampling: bytes that sampling needs, see `sampling_bytes`; of this process's rows.
+        share: of one of several processes.
     """
     rows = [row for part in minibatches for row in part]
     reference = 0 if policy.settings.lora is not None else policy.weights
     base = {
-        "policy": policy.weights,
-        "reference": reference,
-        "critic": critic.weights,
+        "policy": share.held(policy.weights),
+        "reference": share.held(reference),
+        "critic": share.held(critic.weights),
         "PRM": prm,
-        "Adam": 2 * (policy.learned + critic.learned),
+        "Adam": share.held(2 * (policy.learned + critic.learned)),
         "batch": len(rows) * max(map(sum, rows)) * BATCH_BYTES,
     }
-    forward = micro_batches(rows, rl.microbatch_tokens or FORWARD_TOKENS)[0]
-    both = policy.learned + critic.learned
-    cut = [micro_batches(part, rl.microbatch_tokens) for part in minibatches]
+    forward = micro_batches(share.rows(rows), rl.microbatch_tokens or FORWARD_TOKENS)[0]
+    of_policy, of_critic = share.held(policy.learned), share.held(critic.learned)
+    both = of_policy + of_critic
+    cut = [micro_batches(share.rows(part), rl.microbatch_tokens) for part in minibatches]
     phases: list[dict[str, int]] = []
     for p in _distinct(cut):
-        policy_update = policy.update_bytes(p, temperature=temperature)
-        phases.append({"gradients of the critic": critic.learned, "update of the policy": policy_update})
-        phases.append({"gradients of the policy": policy.learned, "update of the critic": critic.update_bytes(p)})
-    phases += [
-        {"gradients": both, "forward pass": network.forward_bytes(forward, temperature=temperature)}
-        for network in (policy, critic)
-    ]
-    phases.append({"gradients": both, "sampling": sampling})
+        policy_update = share.update(policy, p, temperature=temperature)
+        phases.append({"gradients of the critic": of_critic, "update of the policy": policy_update})
+        phases.append({"gradients of the policy": of_policy, "update of the critic": share.update(critic, p)})
+    for network in (policy, critic):
+        passing = share.forward(network, forward, temperature=temperature)
+        phases.append({"gradients": both, "forward pass": passing})
+        phases.append({"gradients": both, "sum over processes": share.summing(network)})
+    whole = {"whole policy": policy.weights} if share.sharded else {}
+    phases.append({"gradients": both, "sampling": sampling} | whole)
     worst = max(phases, key=lambda phase: sum(phase.values()))
     return StageMemory(stage=stage, parts={name: size for name, size in (base | worst).items() if size})
 
@@ -104,14 +111,19 @@ def _distinct(cut: Sequence[list[list[Row]]]) -> list[list[list[Row]]]:
     return list({str(parts): parts for parts in cut}.values())
 
 
-def sampling_bytes(config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int) -> int:
+def sampling_bytes(
+    config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int, policy: Network | None = None
+) -> int:
     """Keys and values of the slots and the logits of a step.
 
     Args:
         prompt: tokens of the longest.
+        policy: of an encoder–decoder, as it is trained; None: in float32, which is the most it may hold.
 
     Keys and values are in float32 under bfloat16 too: what a prefill leaves is.
     """
+    if config.is_encoder_decoder:
+        return encoder_decoder_bytes(policy or Network(config, "policy", ModelSettings()), sampling, rows, prompt)
     text = config.get_text_config(decoder=True)
     heads = int(text.num_attention_heads)
     kept = int(getattr(text, "num_key_value_heads", None) or (1 if getattr(text, "multi_query", False) else heads))
@@ -132,7 +144,9 @@ class StagePlanner:
     Args:
         row: (prompt, response) tokens of the longest row; memory is planned for batches of those.
         critic: of `critic.path`; None: as the policy.
+        inits: of every `prm.<name>.init` that is here.
         gpu: whether the run is to be on one: logits come in larger chunks there.
+        processes: that train together.
     """
 
     def __init__(
@@ -142,9 +156,14 @@ class StagePlanner:
         row: Row,
         critic: PretrainedConfig | None = None,
         *,
+        inits: Mapping[str, PretrainedConfig] | None = None,
         gpu: bool = True,
+        processes: int = 1,
     ) -> None:
         self.recipe, self.config, self.row, self._critic, self._gpu = recipe, config, row, critic or config, gpu
+        self._inits = inits or {}
+        self._readers: dict[str, Network] = {}
+        self.share = Share(processes=processes, sharded=processes > 1 and recipe.parallel.strategy == "fsdp")
 
     @cached_property
     def policy(self) -> Network:
@@ -162,6 +181,21 @@ class StagePlanner:
             else Network(self.config, "critic", self.recipe.model, gpu=self._gpu)
         )
 
+    def reader(self, name: str) -> Network | None:
+        """The PRM of that name; None for n-gram models, and where its `init` is not here."""
+        settings = self.recipe.prm[name]
+        if settings.kind == "causal" and settings.init is None:
+            return self.prm
+        if name not in self._inits:
+            return None
+        key = f"{settings.kind} {settings.init}"
+        if key not in self._readers:
+            # An encoder computes in float32 and learns all its weights.
+            how = ModelSettings() if settings.kind == "encoder" else self.recipe.model
+            role: Role = "encoder" if settings.kind == "encoder" else "critic"
+            self._readers[key] = Network(self._inits[name], role, how, gpu=self._gpu)
+        return self._readers[key]
+
     def stages(self) -> Iterator[StageMemory]:
         """One process of each, arms that hold the same as one; the largest come first."""
         recipe = self.recipe
@@ -169,8 +203,7 @@ class StagePlanner:
             yield self.arm(name, settings)
         if recipe.sft.examples:
             yield self.sft()
-        if any(prm.kind == "causal" for prm in recipe.prm.values()):
-            yield self.reward_model()
+        yield from self.reward_models()
         if recipe.prm and recipe.labels.source == "search":
             yield self.labels()
         yield self.evaluation()
@@ -187,28 +220,30 @@ class StagePlanner:
             for p in group["params"]
             if p.requires_grad
         )
-        parts = micro_batches([self.row] * settings.batch_size, settings.microbatch_tokens)
-        return StageMemory(
-            stage="sft",
-            parts={"policy": full.weights, "optimizer": moments, "update": full.update_bytes(parts, entropy=False)},
-        )
+        parts = micro_batches(self.share.rows([self.row] * settings.batch_size), settings.microbatch_tokens)
+        held = {"policy": self.share.held(full.weights), "optimizer": self.share.held(moments)}
+        return StageMemory(stage="sft", parts=held | {"update": self.share.update(full, parts, entropy=False)})
 
     def arm(self, name: str, arm: ArmSettings) -> StageMemory:
         """One PPO run."""
         rl, sampling = self.recipe.rl, self.recipe.sampling
         responses = rl.prompts_per_step * rl.responses_per_prompt
         rows = [[self.row] * (responses // rl.minibatches)] * rl.minibatches
-        drawn = sampling_bytes(self.config, sampling, responses, self.row[0])
-        prm = self.prm.weights if arm.prm not in (None, "oracle") else 0
+        mine = math.ceil(responses / self.share.processes)
+        drawn = (
+            0 if sampling.engine == "vllm" else sampling_bytes(self.config, sampling, mine, self.row[0], self.policy)
+        )
+        prm = self.reader(arm.prm) if arm.prm not in (None, "oracle") else None
         return ppo_step(
             self.policy,
             self.critic,
             rl,
             rows,
             temperature=sampling.temperature,
-            prm=prm,
-            sampling=0 if sampling.engine == "vllm" else drawn,
+            prm=0 if prm is None else prm.weights,
+            sampling=drawn,
             stage=f"rl-{name}",
+            share=self.share,
         )
 
     def labels(self) -> StageMemory:
@@ -218,19 +253,25 @@ class StagePlanner:
         drawn = sampling_bytes(self.config, self.recipe.sampling, rows, sum(self.row) - 1)
         return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
 
-    def reward_model(self) -> StageMemory:
-        """Training of the causal PRM with the largest batch."""
-        causal = [prm for prm in self.recipe.prm.values() if prm.kind == "causal"]
-        settings = max(causal, key=lambda prm: prm.batch_size)
-        parts = micro_batches([self.row] * settings.batch_size, settings.microbatch_tokens)
-        return StageMemory(
-            stage="prm",
-            parts={
-                "PRM": self.prm.weights,
-                "Adam": 2 * self.prm.learned,
-                "update": self.prm.update_bytes(parts),
-            },
-        )
+    def reward_models(self) -> Iterator[StageMemory]:
+        """Training of every PRM, those that hold the same as one; n-gram models need nothing."""
+        kinds: dict[tuple[str, int], tuple[str, PrmSettings, Network]] = {}
+        for name, settings in sorted(self.recipe.prm.items(), key=lambda item: -item[1].batch_size):
+            network = self.reader(name)
+            if network is not None:
+                kinds.setdefault((settings.kind, id(network)), (name, settings, network))
+        for name, settings, network in kinds.values():
+            # Those that do not start from the policy are trained by one process alone.
+            share = self.share if settings.from_policy else ALONE
+            parts = micro_batches(share.rows([self.row] * settings.batch_size), settings.microbatch_tokens)
+            yield StageMemory(
+                stage=f"prm-{name}",
+                parts={
+                    "PRM": share.held(network.weights),
+                    "Adam": share.held(2 * network.learned),
+                    "update": share.update(network, parts),
+                },
+            )
 
     def evaluation(self) -> StageMemory:
         """One policy."""

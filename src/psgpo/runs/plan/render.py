@@ -13,7 +13,7 @@ def render(plan: Plan) -> str:
     lora = recipe.model.lora
     model = f"{recipe.model.path or 'a new psgpo-shift'}, {plan.parameters['policy']:,} parameters"
     lines = [
-        f"{recipe.name} on one {wanted.device} ({plan.device.memory / GIB:.0f} GiB)",
+        f"{recipe.name} on {_devices(plan)}",
         f"model      {model}; critic {plan.parameters['critic']:,}; {recipe.model.dtype}"
         + (f", LoRA of rank {lora.rank}" if lora else "")
         + (", checkpointing" if recipe.model.gradient_checkpointing else ""),
@@ -23,7 +23,7 @@ def render(plan: Plan) -> str:
         f"{DECODING_SHARE[recipe.sampling.engine]:.0%} of memory bandwidth",
         *(f"           {note}" for note in plan.notes),
         "",
-        "peak memory of a process",
+        "peak memory of a process" if wanted.processes == 1 else "peak memory of each process",
     ]
     for stage in plan.memory:
         parts = ", ".join(f"{name} {size_text(size)}" for name, size in stage.parts.items())
@@ -44,7 +44,10 @@ def render(plan: Plan) -> str:
         f"  {'all':<22} {sum(w.generated for w in plan.work):>16,} {sum(w.judged for w in plan.work):>14,} "
         f"{sum(w.trained for w in plan.work):>16,} {_hours(total):>9}"
     )
-    lines.append("  hours are estimates for one device, one stage at a time, without the time of the programs")
+    many = "one device, one stage at a time"
+    if wanted.processes > 1:
+        many = f"{wanted.processes} devices without any loss: trainings are shared, other stages dealt"
+    lines.append(f"  hours are estimates for {many}, without the time of the programs")
     if recipe.prm and recipe.labels.source == "search":
         most, expected = label_completions(recipe, assumed)
         lines.append(
@@ -55,11 +58,19 @@ def render(plan: Plan) -> str:
     if plan.remedy is not None:
         largest = plan.largest
         lines.append(f"DOES NOT FIT: {largest.stage} needs {size_text(largest.peak)}; {plan.remedy}")
-    elif recipe.processes > 1 and plan.largest.peak * 2 > room(plan.device.memory):
+    elif wanted.processes == 1 and recipe.processes > 1 and plan.largest.peak * 2 > room(plan.device.memory):
         lines.append("fits, one stage at a time: set processes = 1")
     else:
         lines.append("fits")
     return "\n".join(lines) + "\n"
+
+
+def _devices(plan: Plan) -> str:
+    """The machine."""
+    each = f"{plan.wanted.device} ({plan.device.memory / GIB:.0f} GiB)"
+    if plan.wanted.processes == 1:
+        return f"one {each}"
+    return f"{plan.wanted.processes} processes, each on one {each}, {plan.recipe.parallel.strategy}"
 
 
 def size_text(size: int) -> str:

@@ -2,16 +2,19 @@
 
 With N parameters a forward pass takes 2 N operations a token, its backward pass twice that, checkpointing one forward
 more (Kaplan et al. 2020, arXiv 2001.08361, section 2.1; attention's own products are left out: at a few thousand tokens
-they are a few percent). Adapters need no gradient of the weights: two thirds.
+they are a few percent). Adapters need no gradient of the weights: two thirds. Of an encoder–decoder all weights count
+for all tokens, though the encoder reads prompts alone and the decoder responses: an upper limit, about twice too much.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psgpo.config import JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
 from psgpo.problems import load_problems_jsonl
+from psgpo.runs.plan import mutants
 
 ABSENT = 1000
 """Problems of a file that is not here."""
@@ -39,7 +42,9 @@ class Assumed:
     pass_rate: float
     """Share of responses that pass: those need no search."""
     problems: dict[str, int]
-    """Problems of train, label and test."""
+    """Problems of train, label and test; of sft where those are others than train's."""
+    references: mutants.References | None = None
+    """Of the problems to label, for mutants."""
 
     @property
     def lines(self) -> int:
@@ -82,21 +87,21 @@ def label_completions(recipe: Recipe, assumed: Assumed) -> tuple[int, int]:
     return most, most if settings.strategy == "soft" else math.ceil(0.75 * most)
 
 
-def stages_work(recipe: Recipe, assumed: Assumed) -> list[StageWork]:
-    """Every kind of stage, in order."""
+def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | None = None) -> list[StageWork]:
+    """Every kind of stage, in order.
+
+    Args:
+        planned: PRMs whose training counts; None: all.
+    """
     P, R = assumed.prompt_tokens, assumed.response_tokens
     sampling, rl = recipe.sampling, recipe.rl
-
-    def drawn(count: int, tokens: int) -> dict[str, int]:
-        return {"generated": count * tokens, "generations": math.ceil(count / sampling.batch_size) * tokens}
-
     backward = 2 * (2 / 3 if recipe.model.lora is not None else 1.0)
     learning = 1 + backward + (1 if recipe.model.gradient_checkpointing else 0)
     found: list[StageWork] = []
     examples = recipe.sft.examples
     again = learning if recipe.sft.lora else 1 + 2 + (1 if recipe.model.gradient_checkpointing else 0)
     if not isinstance(recipe.problems, OpChainSource):
-        examples = min(examples, assumed.problems["train"])
+        examples = min(examples, assumed.problems.get("sft", assumed.problems["train"]))
     if examples:
         tokens = examples * recipe.sft.epochs * (P + R)
         found.append(StageWork(stage="sft", trained=tokens, passes=tokens * again))
@@ -118,28 +123,65 @@ def stages_work(recipe: Recipe, assumed: Assumed) -> list[StageWork]:
                 passes=rows * frozen + steps * (P + R) * rl.epochs * 2 * learning,
             )
         )
-    planned = {name: prm for name, prm in recipe.prm.items() if not _unplanned(recipe, prm)}
-    if planned:
-        responses = assumed.problems["label"] * recipe.labels.responses_per_problem * rl.checkpoints
-        failed = round(responses * (1 - assumed.pass_rate))
-        _, expected = label_completions(recipe, assumed)
-        completions = failed * expected
-        joined = failed * recipe.labels.crossover if recipe.labels.strategy == "splice" else 0
-        first, later = drawn(responses, R), drawn(completions, max(1, R // 2))
-        found.append(
-            StageWork(
-                stage="labels",
-                judged=responses + completions + joined,
-                generated=first["generated"] + later["generated"],
-                generations=first["generations"] + later["generations"],
-            )
-        )
-        for name, prm in planned.items():
-            tokens = round(responses * (1 - recipe.labels.holdout)) * prm.epochs * (P + R)
-            found.append(StageWork(stage=f"prm-{name}", trained=tokens, passes=tokens * learning))
+    if recipe.prm:
+        found += _labelling(recipe, assumed)
+    for name, prm in recipe.prm.items():
+        if planned is None or name in planned:
+            tokens = _prm_tokens(recipe, prm, assumed)
+            each_pass = 3 if prm.kind == "encoder" else learning
+            found.append(StageWork(stage=f"prm-{name}", trained=tokens, passes=tokens * each_pass))
     count = assumed.problems["test"] * (recipe.evaluation.samples + recipe.evaluation.greedy)
     measured = ("sft", *recipe.arms)
-    return found + [StageWork(stage=f"evaluate-{name}", judged=count, **drawn(count, R)) for name in measured]
+    return found + [StageWork(stage=f"evaluate-{name}", judged=count, **_drawn(recipe, count, R)) for name in measured]
+
+
+def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
+    """Of so many responses: tokens, and decoding steps of full batches."""
+    batches = math.ceil(count / recipe.sampling.batch_size)
+    return {"generated": count * tokens, "generations": batches * tokens}
+
+
+def _responses(recipe: Recipe, assumed: Assumed) -> int:
+    """That are labelled by search."""
+    return assumed.problems["label"] * recipe.labels.responses_per_problem * recipe.rl.checkpoints
+
+
+def _labelling(recipe: Recipe, assumed: Assumed) -> list[StageWork]:
+    """The mutants, or the searches."""
+    if recipe.labels.source == "mutation":
+        made = _references(recipe, assumed)
+        return [StageWork(stage="mutants", judged=mutants.programs(recipe, made))]
+    R, responses = assumed.response_tokens, _responses(recipe, assumed)
+    failed = round(responses * (1 - assumed.pass_rate))
+    completions = failed * label_completions(recipe, assumed)[1]
+    joined = failed * recipe.labels.crossover if recipe.labels.strategy == "splice" else 0
+    first, later = _drawn(recipe, responses, R), _drawn(recipe, completions, max(1, R // 2))
+    both = {name: first[name] + later[name] for name in first}
+    return [StageWork(stage="labels", judged=responses + completions + joined, **both)]
+
+
+def _prm_tokens(recipe: Recipe, prm: PrmSettings, assumed: Assumed) -> int:
+    """Tokens that a PRM is trained on, every epoch counted.
+
+    A causal PRM reads a program once, an encoder every line behind all before it: half a program in the mean.
+    """
+    P, share = assumed.prompt_tokens, (1 - recipe.labels.holdout) * prm.epochs
+    if recipe.labels.source == "mutation":
+        made = _references(recipe, assumed)
+        whole, lines = made.mean_lines * assumed.line_tokens, made.mean_lines
+        programs = mutants.examples(recipe, made, "program")
+        pairs = mutants.examples(recipe, made, "line")
+    else:
+        whole, lines = assumed.response_tokens, assumed.lines
+        programs = _responses(recipe, assumed)
+        pairs = round(programs * lines)
+    if prm.kind == "encoder" and prm.scope == "line":
+        return round(pairs * share * (P + whole / 2))
+    return round(round(programs * share) * (P + whole))
+
+
+def _references(recipe: Recipe, assumed: Assumed) -> mutants.References:
+    return assumed.references or mutants.references(recipe, assumed.problems["label"])
 
 
 def counted_problems(recipe: Recipe) -> tuple[dict[str, int], list[str]]:
@@ -149,8 +191,7 @@ def counted_problems(recipe: Recipe) -> tuple[dict[str, int], list[str]]:
         UserError: a file is malformed.
     """
     source = recipe.problems
-    reasons = {name: _unplanned(recipe, prm) for name, prm in recipe.prm.items()}
-    said = [f"prm.{name} and its labels are not planned: {why}" for name, why in reasons.items() if why]
+    said: list[str] = []
     if isinstance(source, OpChainSource):
         return {"train": source.train, "label": source.label, "test": source.test}, said
     if isinstance(source, JsonlSource):
@@ -164,14 +205,9 @@ def counted_problems(recipe: Recipe) -> tuple[dict[str, int], list[str]]:
                 said.append(f"problems.{split}: {path} is not here, {ABSENT} problems assumed")
         return counts, said
     tested = sum(_tasks(tasks) for tasks in source.test.values())
-    return {"train": _tasks(source.train), "label": _tasks(source.label or source.train), "test": tested}, said
-
-
-def _unplanned(recipe: Recipe, prm: PrmSettings) -> str:
-    """Why a PRM's cost is not known; empty where it is."""
-    if recipe.labels.source == "mutation":
-        return "how many mutants survive is not known before"
-    return "" if prm.kind == "causal" else f"kind {prm.kind!r}"
+    sft = source.sft or source.train
+    label = source.label or (sft if recipe.labels.source == "mutation" else source.train)
+    return {"train": _tasks(source.train), "sft": _tasks(sft), "label": _tasks(label), "test": tested}, said
 
 
 def _tasks(tasks: TaskRange) -> int:
