@@ -115,6 +115,7 @@ class PpoTrainer:
         self.team.wait()  # all have read the state that the main process goes on to replace
         if log.state is not None:
             self.learner.load(log.state)
+            log.forget()
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
         checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
         for step in range(log.step, self.rl.steps):
