@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from psgpo.cli.rerank import app
@@ -254,6 +255,21 @@ def untimed(text: str) -> str:
             for key in ("cpu_seconds", "wall_seconds", "cached"):
                 candidate["response"]["verdict"].pop(key)
     return json.dumps(rows) if rows else text
+
+
+def test_any_model_of_transformers_can_be_searched(world: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(world / "policy" / "model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special))
+    llama.save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    search(world, tmp_path / "out", "--policy", f"hf:{tmp_path / 'llama'}", "--limit", "2")
+    for name in ("best-of-n", "beam", "rejection"):  # it knows nothing and writes to the end of its budget
+        assert [row["spent"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl", dict)] == pytest.approx(
+            [60] * 2, abs=4
+        )
 
 
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:
