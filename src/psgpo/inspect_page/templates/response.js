@@ -2,14 +2,8 @@
 
 function drawPane(pane, differs) {
   const r = response(pane);
-  const mine = byProblem[state.problem];
   const title = `Response ${"AB"[pane]}`;
   const active = state.compare && state.active === pane;
-  const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
-  const named = (one) => `${nameOf(one)}: ${tests(one)}`;
-  const choose = (n) => { state.responses[pane] = mine[n]; opened.clear(); draw(); };
-  const colour = (n) => { state.prms[pane] = n; draw(); };
-  const names = mine.map((n) => named(page.responses[n]));
   const which = h("span", { class: "which" }, active ? " keys act here" : "");
   return h("section", {
     class: active ? "pane active" : "pane",
@@ -18,12 +12,28 @@ function drawPane(pane, differs) {
     onclick: () => activate(pane),
   },
   state.compare ? h("h3", {}, title, which) : "",
-  h("div", { class: "choices" },
-    select(`response-${pane}`, "Response", names, mine.indexOf(state.responses[pane]), choose),
-    page.prms.length
-      ? select(`prm-${pane}`, "Coloured by", page.prms.map((one) => `PRM ${one.name}`), state.prms[pane], colour)
-      : ""),
-  drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(r), drawTests(r));
+  drawChoices(pane), drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(r), drawTests(r));
+}
+
+/** Which checkpoint, which of its responses, and which PRM colours it. */
+function drawChoices(pane) {
+  const r = response(pane);
+  const all = byProblem[state.problem].map((n) => page.responses[n]);
+  const names = [...new Set(all.map((one) => one.checkpoint))];
+  const groups = names.map((name) => all.filter((one) => one.checkpoint === name));
+  const mine = groups[names.indexOf(r.checkpoint)];
+  const take = (one) => { state.responses[pane] = page.responses.indexOf(one); opened.clear(); draw(); };
+  const same = (one) => one.index === r.index && one.greedy === r.greedy;
+  const colour = (n) => { state.prms[pane] = n; draw(); };
+  const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
+  const checkpoints = names.map((name, n) => `${name} (${groups[n].filter(passes).length} of ${groups[n].length} pass)`);
+  const responses = mine.map((one) => `${one.greedy ? "greedy" : one.index}: ${tests(one)}`);
+  const prms = page.prms.map((one) => `PRM ${one.name}`);
+  return h("div", { class: "choices" },
+    select(`checkpoint-${pane}`, "Checkpoint", checkpoints, names.indexOf(r.checkpoint),
+      (n) => take(groups[n].find(same) ?? groups[n][0])),
+    select(`response-${pane}`, "Response", responses, mine.indexOf(r), (n) => take(mine[n])),
+    prms.length ? select(`prm-${pane}`, "Coloured by", prms, state.prms[pane], colour) : "");
 }
 
 function drawVerdict(r) {
@@ -51,6 +61,12 @@ function tint(view, score) {
   return { kind: away >= 0 ? "good" : "bad", strength: (0.06 + 0.4 * Math.min(1, Math.abs(away))).toFixed(2) };
 }
 
+/** Whether the PRM calls line m good or bad; "" where it has no score, or scores shares, which have no sides. */
+function side(r, view, m) {
+  const scores = view && view.form === "signed" && r.scores[view.name];
+  return scores ? tint(view, scores[m]).kind : "";
+}
+
 const MEANINGS = { "+": "can be completed", "−": "cannot be completed", "·": "neutral", "?": "not known" };
 
 function mark(sign) {
@@ -68,10 +84,11 @@ function searchMark(r, m) {
 
 /** Per line, whether the score is on the other side than the label: the exact one, or the search's. */
 function mistakes(r, view) {
-  const scores = view && view.form === "signed" && r.scores[view.name];
+  const wanted = { "+": "good", "−": "bad" };
   return r.lines.map((_, m) => {
     const sign = r.exact ? exactMark(r, m) : r.label ? searchMark(r, m) : "";
-    return Boolean(scores) && "+−".includes(sign[0]) && (sign[0] === "+") !== (tint(view, scores[m]).kind === "good");
+    const [label, called] = [wanted[sign[0]], side(r, view, m)];
+    return Boolean(label && called) && label !== called;
   });
 }
 
@@ -84,8 +101,10 @@ function exactMark(r, m) {
 function differences() {
   const [a, b] = [response(0), response(1)];
   if (a === b) {
-    const side = (pane, m) => tint(prm(pane), prm(pane) && (a.scores[prm(pane).name] || [])[m]).kind;
-    const differs = a.lines.map((line, m) => !line.neutral && side(0, m) !== side(1, m));
+    const differs = a.lines.map((line, m) => {
+      const [left, right] = [0, 1].map((pane) => side(a, prm(pane), m));
+      return !line.neutral && Boolean(left && right) && left !== right;
+    });
     return [differs, differs];
   }
   // Lines outside a longest common subsequence of both programs.
