@@ -58,6 +58,51 @@ def test_refusals_name_the_key_and_what_is_allowed(change: Callable[[Table], obj
         assert word in message
 
 
+NGRAMS = {"kind": "ngrams", "target": "sign"}
+DENSE = {"line_reward": "sum", "prm": "oracle"}
+ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"prm": {"n": NGRAMS | {"optimizer": "muon"}}},
+            "prm.n: optimizer = 'muon' and microbatch_tokens are for kind",
+        ),
+        ({"prm": {"e": NGRAMS | {"kind": "encoder", "init": "x", "microbatch_tokens": 8}}}, "not 'encoder'"),
+        (
+            ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "length_norm": False}}},
+            "'program' has one score",
+        ),
+        (ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "neutral_lines": False}}}, "are about lines"),
+        ({"arms": {"a": {"line_reward": "program"}}}, "'sum', 'progress' or 'program'"),
+        ({"mutation": {"generated": 3}}, "the table mutation makes mutants; set labels.source = 'mutation'"),
+        ({"prompt_template": "{prompt}{prompt|trim}"}, "prompt_template holds both {prompt} and {prompt|trim}"),
+        (
+            {"arms": {"a": DENSE | {"lambda_fail": 0, "lambda_pass": 0, "unit_test_reward": 0}}},
+            "leaves nothing to learn from",
+        ),
+        (
+            {"prm": {"p": {"target": "sign", "init": "x"}}, "arms": {"a": {"value_init": "p"}}},
+            "arms.a.value_init: prm.p.init is of no new model's tokenizer",
+        ),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(table: Table, words: str) -> None:
+    table = BASE | table
+    with pytest.raises(UserError) as caught:
+        parse_recipe(table | {"arms": {"baseline": {}} | table["arms"]}, origin="r")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_resolved_recipe_loads_again() -> None:
+    """With every key written out, those of unused tables too."""
+    resolved = parse_recipe(BASE, origin="r").model_dump(mode="json")
+    assert parse_recipe(resolved, origin="r").model_dump(mode="json") == resolved
+
+
 def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
     table = changed(lambda t: t.update(prm={"sign": {"target": "sign"}}))
     table["arms"]["a"] = {"line_reward": "progress", "prm": "sign"}
@@ -86,6 +131,7 @@ def test_overrides(tmp_path: Path) -> None:
         (lambda t: t.update(rl={"clip": float("inf")}), ["rl.clip", "finite"]),
         (lambda t: t.update(sandbox={"memory_mb": 8}), ["sandbox.memory_mb", "64"]),
         (lambda t: t.update(sft={"lora": True}), ["sft.lora", "model.lora.rank"]),
+        (lambda t: t.update(sft={"lora": True, "examples": 0}, model={"lora": {}}), ["sft.lora", "sft.examples"]),
         (lambda t: t.update(sampling={"engine_options": {"seed": 1}}), ["sampling.engine_options", "vllm"]),
     ],
 )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from parallel_world import killed, together
 from psgpo.config import SftSettings
@@ -51,8 +50,9 @@ def test_two_processes_train_what_one_trains(sharded: bool, tmp_path: Path) -> N
     for mine, want in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
         assert mine == pytest.approx(want, rel=1e-5)
     one, two = (load_policy(tmp_path / name / "model")[0].state_dict() for name in ("one", "two"))
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=0, atol=2e-5)
+    worst = max(float((two[key] - value).abs().max()) for key, value in one.items())
+    print(f"SFT, {'sharded' if sharded else 'data parallel'}, killed once: weights differ by {worst:.1e} at most")
+    assert worst < 2e-5
 
 
 def test_killed_midway_ends_where_an_uninterrupted_training_ends(tmp_path: Path) -> None:

@@ -93,6 +93,19 @@ def has_slot(template: str) -> bool:
     return SLOT in template or TRIMMED_SLOT in template
 
 
+def slot_fault(template: str) -> str | None:
+    """What is wrong with the slots of a template, as the end of a sentence; None where nothing is.
+
+    >>> slot_fault("{prompt} {prompt|trim}")
+    'holds both {prompt} and {prompt|trim}; keep one of them'
+    """
+    if not has_slot(template):
+        return "lacks {prompt}"
+    if SLOT in template and TRIMMED_SLOT in template:
+        return "holds both {prompt} and {prompt|trim}; keep one of them"
+    return None
+
+
 def fill(template: str, prompt: str) -> str:
     """The template with the problem's text in its slot; other braces stay as they are.
 

@@ -99,7 +99,7 @@ def train_sft(
             )
             started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
         if done % max(1, len(batches) // 20) == 0 or done == len(batches):
-            moments = [optimizer_state(optimizer) for optimizer in optimizers]
+            moments = [optimizer_state(optimizer, team) for optimizer in optimizers]
             log.save(done, model=replica.state(), optimizers=moments, loss_sum=loss_sum, count=count)
         if progress:
             progress(done, len(batches))

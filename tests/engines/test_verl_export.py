@@ -27,6 +27,7 @@ from psgpo.errors import UserError
 from psgpo.execution import Sandbox
 from psgpo.jsonl import write_json
 from psgpo.models import TokenValueModel, load_policy, load_tokenizer
+from psgpo.prm import ScorerRecord
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Problem
 from psgpo.rl.rollout import Rollout
@@ -68,6 +69,15 @@ def test_critic_and_prm_are_the_runs(run: RunDirectory, exported: Path) -> None:
     assert torch.equal(TokenValueModel.from_pretrained(exported / "prm")(ids), prm)
     settings = VerlSettings.load(exported / "psgpo.json")
     assert (settings.arm, settings.rl) == (run.recipe.arms["both"], run.recipe.rl)
+
+
+def test_a_prm_that_reads_text_cannot_be_shared_by_reward_workers(run: RunDirectory, tmp_path: Path) -> None:
+    twin = RunDirectory(tmp_path / "run", run.recipe)
+    shutil.copytree(run.path, twin.path)
+    record = ScorerRecord(kind="encoder", scope="line", target="correct", prompt_template="{prompt}", threshold=0.0)
+    record.save(twin.path / "prm" / "sign" / "model")
+    with pytest.raises(UserError, match="the PRM of arm both reads text, not the policy's tokens"):
+        export_arm(twin, "both", tmp_path / "out", ONE_GPU, prm_gpus=0.0)
 
 
 def test_a_fitted_map_is_in_the_critics_head(run: RunDirectory, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "both": {"line_reward": "sum", "prm": "sign", "value_init": "sign"},
     "late": {"value_init": "progress"},
     "exact": {"line_reward": "sum", "prm": "oracle"},
+    "judged": {"line_reward": "program", "prm": "judge"},
 }
 
 
@@ -131,8 +132,13 @@ def make_run(path: Path, world: World) -> Path:
         "name": "small",
         "out": str(path),
         "problems": {"kind": "opchain"},
-        "labels": {"shards": 1, "holdout": HOLDOUT},
-        "prm": {"sign": {"target": "sign"}, "progress": {"target": "progress"}, "late": {"target": "sign"}},
+        "labels": {"shards": 2, "holdout": HOLDOUT},
+        "prm": {
+            "sign": {"target": "sign"},
+            "progress": {"target": "progress"},
+            "late": {"target": "sign"},
+            "judge": {"target": "sign", "scope": "program"},
+        },
         "arms": ARMS,
         "rl": {"gae_lambda": 1.0},
     }
@@ -141,6 +147,8 @@ def make_run(path: Path, world: World) -> Path:
     for split, names in (("label", [HELD, SEEN]), ("test", ["t/1"])):
         write_jsonl(path / "problems" / f"{split}.jsonl", (PROBLEMS[name].to_json() for name in names))
     write_labels(path / "labels", world, "shards/1.journal.jsonl")
+    # The other problem is the second shard's; its response needed no draw.
+    write_jsonl(path / "labels" / "shards" / "2.journal.jsonl", [{"kind": "header", "labels.completer": "own"}])
     exact = [
         {"problem_id": r.problem_id, "index": r.index, "checkpoint": r.checkpoint, "lines": len(label.labels)}
         | {"last_on_track": label.last_solvable, "progress": [0.5] * len(label.labels)}
@@ -154,8 +162,8 @@ def make_run(path: Path, world: World) -> Path:
     write_jsonl(path / "rl" / "both" / "metrics.jsonl", [{"value_scale": VALUE_SCALE, "value_shift": VALUE_SHIFT}])
     for policy in ("baseline", "dense"):
         rows = [
-            world.response("t/1", text, policy).to_json() | {"greedy": text == GOOD, "difficulty": 1}
-            for text in (BAD, GOOD)
+            world.response("t/1", text, policy, number % 2).to_json() | {"greedy": text == GOOD, "difficulty": 1}
+            for number, text in enumerate((BAD, WORSE, GOOD))
         ]
         write_jsonl(path / "evaluation" / policy / "samples.jsonl", rows)
         write_json(path / "evaluation" / policy / "summary.json", {"policy": policy})
@@ -186,11 +194,12 @@ def write_models(path: Path, world: World) -> None:
     policy = create_policy(world.tokenizer, seed=0, max_position_embeddings=256, **sizes)
     policy.save_pretrained(path / "sft" / "model")
     world.tokenizer.save_pretrained(path / "sft" / "model")
-    for seed, target in enumerate(("sign", "progress")):
+    for seed, (name, target) in enumerate((("sign", "sign"), ("progress", "progress"), ("judge", "sign"))):
         model = TokenValueModel.from_policy(policy, head_init="normal", seed=seed)
         with torch.no_grad():
             model.head.weight.mul_(20.0)
-        folder = path / "prm" / target / "model"
+        folder = path / "prm" / name / "model"
         model.save_pretrained(folder, world.tokenizer)
-        record = ScorerRecord(kind="causal", scope="line", target=target, prompt_template=TEMPLATE, threshold=0.0)
-        record.save(folder)
+        scope = "program" if name == "judge" else "line"
+        record = {"scope": scope, "target": target, "prompt_template": TEMPLATE, "threshold": 0.0}
+        ScorerRecord(kind="causal", **record).save(folder)

@@ -7,13 +7,15 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels
+from typer.main import get_command
 
-from psgpo.cli.main import main
+from psgpo.cli.main import app, main
 from psgpo.errors import UserError
 from psgpo.inspect_page.assemble import bash_quoted, page_data
 from psgpo.inspect_page.build import build_page
@@ -23,6 +25,9 @@ from psgpo.inspect_page.model import Page, ResponseView
 from psgpo.inspect_page.page import render_page, script_hash
 from psgpo.inspect_page.source import read_source
 from psgpo.jsonl import write_json, write_jsonl
+from psgpo.records import AssertTests, Status, StdioCase, StdioTests, Tests
+
+ROOT = Path(__file__).parents[2]
 
 
 def stored_page(path: Path, **changes: Any) -> Page:
@@ -84,11 +89,9 @@ def test_the_limit_takes_whole_problems(small_run: Path) -> None:
 def test_evaluation_samples_are_shown_beside_labels_and_their_missing_labels_have_a_command(small_run: Path) -> None:
     page = stored_page(small_run, policies=["baseline", "dense"])
     samples = [one for one in page.responses if page.problems[one.problem].id == "t/1"]
-    assert [(one.checkpoint, one.greedy) for one in samples] == [
-        ("baseline", False),
-        ("baseline", True),
-        ("dense", False),
-        ("dense", True),
+    drawn = [(0, False), (1, False), (0, True)]
+    assert [(one.checkpoint, one.index, one.greedy) for one in samples] == [
+        (policy, *one) for policy in ("baseline", "dense") for one in drawn
     ]
     assert all(one.label is None and one.exact is None for one in samples)
     command = page.missing["labels dense"].command
@@ -103,7 +106,7 @@ def test_a_prompt_survives_the_shell() -> None:
 
 
 def test_equal_probes_share_the_completion_that_was_drawn_for_one_of_them(world: World, small_run: Path) -> None:
-    proofs = run_completions(small_run / "labels", labels_of(world), shards=1)
+    proofs = run_completions(small_run / "labels", labels_of(world), shards=2)
     added = tuple(world.added_ids(ADDED))
     assert proofs[HELD, "baseline/step-2", 0] == {1: added}
     assert proofs[HELD, "baseline/step-2", 1] == {1: added}
@@ -151,6 +154,16 @@ def test_labels_without_a_run_have_probes_completions_and_tests(labels_folder: P
         assert all(problem.tests and problem.held_out is None for problem in page.problems)
 
 
+def test_some_of_the_labels_keep_their_completions(labels_folder: Path, world: World) -> None:
+    shared = labels_of(world)[1]
+    write_jsonl(labels_folder / "labels.jsonl", [shared.to_json()])
+    (entry,) = read_source(labels_folder, limit=100).entries
+    assert entry.completions == {}  # drawn for a response that is no longer there
+    write_jsonl(labels_folder / "labels.jsonl", [label.to_json() for label in labels_of(world)[:1]])
+    (entry,) = read_source(labels_folder, limit=100).entries
+    assert set(entry.completions) == {1}
+
+
 def test_a_label_file_alone_is_told_its_problems(labels_folder: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone" / "labels.jsonl"
     alone.parent.mkdir()
@@ -168,7 +181,7 @@ def test_a_label_file_alone_is_told_its_problems(labels_folder: Path, tmp_path: 
         ({"policies": ["nobody"]}, "--policy nobody: the run .* has no such policy; it has: sft, baseline, dense"),
         ({"policies": ["both"]}, "not evaluated yet; run: psgpo run small.toml --until evaluate-both"),
         ({"problem_ids": ["p/none"]}, "no labelled response of these problems"),
-        ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late"),
+        ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late, judge"),
         ({"stored": True, "arms": ["dense"]}, "--stored opens no model"),
     ],
 )
@@ -198,6 +211,68 @@ def test_programs_cannot_break_out_of_the_data(page: Page) -> None:
     assert f"'sha256-{script_hash(scripts[1][1:-1])}'" in text
 
 
+def test_text_around_a_fenced_program_is_kept_apart(labels_folder: Path, world: World) -> None:
+    text = f"Here it is:\n```python\n{BAD}```\nDone <b>.\n"
+    label = world.label(world.response(HELD, text, "baseline/step-1", 5), 1)
+    write_jsonl(labels_folder / "labels.jsonl", [label.to_json()])
+    (one,) = stored_page(labels_folder).responses
+    assert [line.text for line in one.lines] == BAD.splitlines()
+    assert (one.before, one.after) == ("Here it is:\n```python\n", "```\nDone <b>.\n")
+    assert [line.end for line in one.lines] == list(label.line_ends)
+
+
+@pytest.mark.parametrize(
+    ("tests", "shown"),
+    [
+        (AssertTests(entry_point="f", checks=("assert f(1) == 2",)), ("assert f(1) == 2", "")),
+        (StdioTests(cases=(StdioCase(stdin="1\n2\n", expected="3\n"),)), ("1\n2\n", "3\n")),
+    ],
+)
+def test_tests_of_every_kind(labels_folder: Path, tests: Tests, shown: tuple[str, str]) -> None:
+    problems = [dataclasses.replace(PROBLEMS[name], tests=tests) for name in (HELD, SEEN)]
+    write_jsonl(labels_folder / "problems.jsonl", (one.to_json() for one in problems))
+    (test,) = stored_page(labels_folder).problems[0].tests
+    assert (test.call, test.expected) == shown
+
+
+def test_long_test_data_is_cut(labels_folder: Path) -> None:
+    tests = StdioTests(cases=(StdioCase(stdin="9" * 5000, expected="0"),))
+    problems = [dataclasses.replace(PROBLEMS[name], tests=tests) for name in (HELD, SEEN)]
+    write_jsonl(labels_folder / "problems.jsonl", (one.to_json() for one in problems))
+    (test,) = stored_page(labels_folder).problems[0].tests
+    assert test.call == "9" * 500 + "… (5000 characters)"
+
+
+def test_of_a_thousand_tests_the_first_are_shown(labels_folder: Path, world: World) -> None:
+    tests = StdioTests(cases=tuple(StdioCase(stdin=str(n), expected="0") for n in range(1000)))
+    write_jsonl(labels_folder / "problems.jsonl", [dataclasses.replace(PROBLEMS[HELD], tests=tests).to_json()])
+    response = world.response(HELD, BAD, "baseline/step-1")
+    outcomes = (Status.PASSED,) * 700 + (Status.TIMEOUT,) * 300
+    verdict = dataclasses.replace(response.verdict, outcomes=outcomes, first_failing=700, tests_total=1000)
+    label = world.label(dataclasses.replace(response, verdict=verdict), 2)
+    write_jsonl(labels_folder / "labels.jsonl", [label.to_json()])
+    (labels_folder / "job.json").unlink()
+    page = stored_page(labels_folder)
+    assert len(page.problems[0].tests) == len(page.responses[0].verdict.outcomes) == 100
+    assert page.responses[0].verdict.first_failing == 700
+
+
+def test_a_given_up_search_and_soft_labels_say_what_they_are(labels_folder: Path, world: World) -> None:
+    label = labels_of(world)[0]
+    soft = dataclasses.replace(label, strategy="soft", labels=(0.5, 0.0, 0.0, -1.0))
+    given_up = dataclasses.replace(label, unlabelled="no reply", labels=(0.0,) * 4, guessed=True)
+    for changed, real in ((soft, True), (given_up, False)):
+        write_jsonl(labels_folder / "labels.jsonl", [changed.to_json()])
+        (one,) = stored_page(labels_folder).responses
+        assert one.label is not None
+        assert (one.label.real_valued, one.label.unlabelled, one.label.guessed, one.label.labels) == (
+            real,
+            changed.unlabelled,
+            changed.guessed,
+            changed.labels,
+        )
+
+
 def test_nothing_is_fetched_and_no_text_is_set_as_markup(page: Page) -> None:
     text = render_page(page)
     assert not re.search(r"https?://|@import|url\(|src=|innerHTML|insertAdjacent|document\.write", text)
@@ -221,3 +296,16 @@ def test_the_command_writes_the_page_and_says_what_is_on_it(
     assert ended.value.code == 0
     assert f"4 responses to 2 problems, PRMs: sign\n{out}\n" in capsys.readouterr().out
     assert "--stored --out" in out.read_text(encoding="utf-8")
+
+
+def test_the_document_names_every_option_and_every_key() -> None:
+    document = (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
+    command = get_command(app).commands["inspect"]  # type: ignore[attr-defined]
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    table = document[document.index("## Options") : document.index("## Untrusted programs")]
+    assert set(re.findall(r"`(--[a-z]+)`", table)) == options - {"--out"}
+    script = (files("psgpo.inspect_page") / "templates" / "inspect.js").read_text(encoding="utf-8")
+    keys = {key for text in re.findall(r'\["(\S|\S, \S)", "[^"]+", \(?\w*\)?', script) for key in text.split(", ")}
+    assert len(keys) == 12
+    section = document[document.index("## Keys") : document.index("Colour is never")]
+    assert set(re.findall(r"`(\S)`", section)) == keys

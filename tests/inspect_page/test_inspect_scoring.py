@@ -14,8 +14,11 @@ from psgpo.inspect_page.evidence import Evidence
 from psgpo.inspect_page.scoring import read_evidence
 from psgpo.inspect_page.source import Source, read_source
 from psgpo.jsonl import write_jsonl
-from psgpo.models import train_tokenizer
+from psgpo.lines import code_lines
+from psgpo.models import TokenValueModel, load_policy, train_tokenizer
 from psgpo.prm import PrmScorer, open_scorer
+from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.rollout import PrmLineScorer, Rollout
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +100,84 @@ def test_value_init_is_the_prms_score_of_what_came_before_scaled_as_the_arm_fitt
     assert described == "PRM sign, V = 0.5 R − 0.25"
 
 
+def test_credit_is_what_ppo_itself_makes_of_the_responses(
+    source: Source, evidence: Evidence, small_run: Path, world: World, tmp_path: Path
+) -> None:
+    assert source.run is not None
+    recipe, folder = source.run.recipe, small_run / "prm" / "sign" / "model"
+    critic = TokenValueModel.from_pretrained(folder)
+    critic.apply_affine(VALUE_SCALE, VALUE_SHIFT)
+    trainer = PpoTrainer(
+        policy=load_policy(small_run / "sft" / "model")[0],
+        reference=load_policy(small_run / "sft" / "model")[0],
+        critic=critic,
+        tokenizer=world.tokenizer,
+        sandbox=None,  # type: ignore[arg-type]  # the responses are judged
+        arm=recipe.arms["both"],
+        rl=recipe.rl.model_copy(update={"whiten_advantages": False}),
+        sampling=recipe.sampling,
+        out=tmp_path,
+        seed=0,
+        scorer=PrmLineScorer(PrmScorer(folder)),
+    )
+    rollouts = [rollout_of(source, number, evidence) for number in range(len(source.entries))]
+    batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
+    targets = trainer._targets(batch, batch.rewards)
+    for b, rollout in enumerate(rollouts):
+        credit, start = evidence.credit[b]["both"], len(rollout.prompt_ids)
+        own = slice(start, start + len(rollout.token_ids))
+        assert credit.rewards == pytest.approx(batch.rewards[b, own].tolist(), abs=1e-5)
+        assert credit.values == pytest.approx(targets.old_values[b, own].tolist(), abs=1e-4)
+        assert credit.advantages == pytest.approx(targets.advantages[b, own].tolist(), abs=1e-4)
+
+
+def rollout_of(source: Source, number: int, evidence: Evidence) -> Rollout:
+    """An entry as the sampler of PPO would have handed it over."""
+    response, ends = source.entries[number].response, evidence.line_ends[number]
+    assert ends is not None
+    return Rollout(
+        problem=source.problems[response.problem_id],
+        prompt_ids=response.prompt_ids,
+        token_ids=response.token_ids,
+        logprobs=(0.0,) * len(response.token_ids),
+        finished=True,
+        text=response.text,
+        line_ends=ends,
+        neutral=tuple(line.neutral for line in code_lines(response.text)),
+        verdict=response.verdict,
+    )
+
+
 def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> None:
     credit = evidence.credit[place(source, HELD, BAD)]["exact"]
     assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
     assert "exact" not in evidence.credit[place(source, "t/1", BAD)]
 
 
+def test_an_orm_pays_at_the_end(source: Source, evidence: Evidence, small_run: Path) -> None:
+    credit = evidence.credit[place(source, HELD, BAD)]["judged"]
+    judge = open_scorer(small_run / "prm" / "judge" / "model")
+    assert credit.rewards[-1] == pytest.approx(0.25 * judge.score_prefixes([("add one", BAD.rstrip())])[0], abs=1e-4)
+    assert set(credit.rewards[:-1]) == set(credit.line_rewards) == {0.0}
+    assert len(credit.line_rewards) == 4
+
+
+def test_a_run_without_any_tokenizer_shows_text_and_says_so(small_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(small_run, tmp_path / "run"))
+    for file in copy.rglob("tokenizer_config.json"):
+        file.unlink()
+    for name in ("progress", "judge"):
+        shutil.rmtree(copy / "prm" / name)
+    shutil.rmtree(copy / "prm" / "sign" / "model")
+    evidence = read_evidence(read_source(copy, limit=100))
+    assert set(evidence.tokens) == {None}
+    assert evidence.arms == []
+    assert evidence.missing["credit"] == evidence.missing["tokens"]
+    assert [len(row) for row in evidence.scores] == [0, 1, 0, 0]
+
+
 def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) -> None:
-    assert [view.name for view in evidence.prms] == ["sign", "progress"]
+    assert [view.name for view in evidence.prms] == ["sign", "progress", "judge"]
     assert evidence.missing["prm late"].command == "psgpo run small.toml --until prm-late"
     assert evidence.missing["values late"].command == "psgpo run small.toml --until rl-late"
     late = evidence.credit[0]["late"]
@@ -113,9 +186,11 @@ def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) ->
 
 
 def test_arms_with_reward_and_value_init_come_first_and_can_be_chosen(source: Source, evidence: Evidence) -> None:
-    assert [arm.name for arm in evidence.arms] == ["both", "dense", "late", "exact"]
+    assert [arm.name for arm in evidence.arms] == ["both", "dense", "late", "exact", "judged"]
     assert [arm.name for arm in read_evidence(source, arms=["baseline"]).arms] == ["baseline"]
-    with pytest.raises(UserError, match=r"--arm none: no arm of .*; it has: baseline, dense, both, late, exact"):
+    with pytest.raises(
+        UserError, match=r"--arm none: no arm of .*; it has: baseline, dense, both, late, exact, judged"
+    ):
         read_evidence(source, arms=["none"])
 
 

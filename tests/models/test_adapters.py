@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from models_world import REAL, tiny_policy
+from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from psgpo.config import LoraSettings, ModelSettings
@@ -98,3 +99,17 @@ def test_without_peft_the_way_to_get_it(tokenizer: PreTrainedTokenizerFast, monk
     monkeypatch.setattr("psgpo.models.adapters.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'psgpo\[lora\]'"):
         prepare_training(tiny_policy("llama", tokenizer), LORA)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])  # gpt2 ties its head to the embedding
+def test_saved_in_another_precision_tied_matrices_stay_one(
+    name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = tiny_policy(name, tokenizer)
+    save_merged(model, tmp_path / "whole")
+    save_merged(model, tmp_path / "half", dtype=torch.bfloat16)
+    stored = [load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "half")]
+    assert stored[0].keys() == stored[1].keys()
+    for key, value in stored[0].items():
+        assert torch.equal(value.to(torch.bfloat16), stored[1][key])
+    assert model.dtype == torch.float32

@@ -8,8 +8,9 @@ import torch
 from models_world import ARCHITECTURES, save, tiny_policy
 from transformers import PreTrainedTokenizerFast
 
+from psgpo.config import LoraSettings, ModelSettings
 from psgpo.errors import UserError
-from psgpo.models import load_policy
+from psgpo.models import TokenValueModel, load_policy, prepare_training
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -65,3 +66,18 @@ def _change(path: Path, **values: object) -> None:
     content = json.loads(path.read_text())
     content.update(values)
     path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def test_a_folder_without_all_weights_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="pip install 'psgpo[lora]'")
+    model = tiny_policy("llama", tokenizer)
+    prepare_training(model, ModelSettings(lora=LoraSettings(rank=2)))
+    model.save_pretrained(tmp_path / "unmerged")  # transformers' own: adapters beside the weights
+    tokenizer.save_pretrained(tmp_path / "unmerged")
+    with pytest.raises(UserError, match=r"unmerged: lacks \d+ of the weights of a LlamaForCausalLM.*proj"):
+        load_policy(tmp_path / "unmerged")
+    save(tiny_policy("llama", tokenizer), tokenizer, tmp_path / "policy")
+    config = json.loads((tmp_path / "policy" / "config.json").read_text())
+    (tmp_path / "policy" / "config.json").write_text(json.dumps(config | {"num_labels": 1}))
+    with pytest.raises(UserError, match="lacks 2 of the weights of a LlamaForTokenClassification"):
+        TokenValueModel.from_pretrained(tmp_path / "policy")  # it has no head

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from prm_world import SETTINGS, examples
 
 from parallel_world import killed, together
@@ -37,8 +36,9 @@ def test_two_processes_train_what_one_trains(policy_dir: Path, tmp_path: Path, s
         assert mine == pytest.approx(want, rel=1e-4)
     assert rows(tmp_path / "one")[-1]["train_loss"] > 0
     one, two = (TokenValueModel.from_pretrained(tmp_path / name / "model").state_dict() for name in ("one", "two"))
-    for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=0, atol=1e-4)
+    worst = max(float((two[key] - value).abs().max()) for key, value in one.items())
+    print(f"PRM, {'sharded' if sharded else 'data parallel'}, {optimizer}: weights differ by {worst:.1e} at most")
+    assert worst < 1e-4
     assert not (tmp_path / "two" / "best").exists()
 
 

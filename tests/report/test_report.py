@@ -14,6 +14,8 @@ from synthetic_run import ARMS, HOSTILE, PROBLEMS, make_run, recipe_table
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
 from psgpo.report import build_report
+from psgpo.report.aggregate import experiment
+from psgpo.report.load import load_run
 
 SECTIONS = ("results", "learning", "where", "labels", "prm", "diagnostics", "programs", "tests", "reproduce")
 
@@ -165,6 +167,16 @@ def test_seeds_are_grouped_and_a_missing_seed_is_not_averaged_away(run: Path, tm
     table = text[text.index("Completions per failed response") :]
     assert 'class="n missing"' in table[: table.index("</tr>")]
     assert "--until labels" in text
+
+
+def test_how_a_run_was_carried_out_makes_it_no_other_experiment(tmp_path: Path) -> None:
+    carried_out = [{}, {"processes": 7, "tracking": {"to": []}, "parallel": {"strategy": "fsdp"}}]
+    runs = []
+    for seed, how in enumerate(carried_out):
+        path = tmp_path / str(seed)
+        write_json(path / "recipe.json", recipe_table(path, seed=seed, sft={"optimizer": "adamw"}, **how))
+        runs.append(load_run(path))
+    assert len(experiment(runs).runs) == 2
 
 
 def test_other_recipes_and_repeated_seeds_are_refused(run: Path, tmp_path: Path) -> None:

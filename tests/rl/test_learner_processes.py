@@ -35,12 +35,14 @@ def updated(name: str, sharded: bool, rows: int, compute: ModelSettings, setting
     before = one.ref_logprobs(data), one.values(data)
     metrics = one.update(0, data, targets)
     state = one.state()
+    if not team.is_main:
+        return metrics, {}, *before
     # Adam's first moment is a tenth of the clipped gradient: what is compared is not scaled by the learning rate.
     found = {f"{net}.{key}": value for net in ("policy", "critic") for key, value in state[net].items()}
     for net in ("policy", "critic"):
         moments = state[f"{net}_optimizer"]["state"]
         found |= {f"{net}.gradient.{index}": moment["exp_avg"] for index, moment in moments.items()}
-    return metrics, found if team.is_main else {}, *before
+    return metrics, found, *before
 
 
 CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {
@@ -84,3 +86,45 @@ def test_two_processes_make_the_update_of_one(case: str, tmp_path: Path) -> None
         assert difference < 2e-6, (key, difference)
         worst = max(worst, difference)
     print(f"{case}: weights and gradients differ by {worst:.1e} at most")
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_three_processes_with_sizes_that_three_does_not_divide(sharded: bool, tmp_path: Path) -> None:
+    rest = 8, ModelSettings(), {"minibatches": 1, "microbatch_tokens": 30}
+    metrics, weights, *_ = updated("shift", False, *rest)
+    found, ours, *_ = together(updated, 3, tmp_path, "shift", sharded, *rest)[0]
+    assert found == pytest.approx(metrics, rel=1e-5)
+    for key, want in weights.items():
+        assert float((ours[key] - want).norm() / want.norm().clamp(min=1e-3)) < 2e-6, key
+
+
+def held() -> dict[str, int]:
+    """Numbers of weights, gradients and moments in this process after an update."""
+    made, critic = policy("llama"), TokenValueModel.from_policy(policy("llama"))
+    team = replace(current_team(), sharded=True)
+    one = Learner(made, policy("llama"), critic, RlSettings(minibatches=1), temperature=1.0, seed=5, team=team)
+    one.update(0, *batch())
+    with one.policy_replica.whole() as plain:
+        gathered = sum(p.numel() for p in plain.parameters())
+    optimizer = one.policy_optimizer
+    parts = [p.to_local() for p in made.parameters()]
+    return {
+        "all": sum(p.numel() for p in made.parameters()),
+        "weights": sum(part.numel() for part in parts),
+        "storage": sum(part.untyped_storage().nbytes() // 4 for part in parts),
+        "gradients": sum(p.grad.to_local().numel() for p in made.parameters()),
+        "moments": sum(state["exp_avg"].to_local().numel() for state in optimizer.state.values()),
+        "reference": sum(p.to_local().numel() for p in one.reference.parameters()),
+        "gathered": gathered,
+        "twin": sum(p.numel() for p in one.policy_replica.plain.parameters()),
+    }
+
+
+def test_a_process_holds_its_part_and_no_more(tmp_path: Path) -> None:
+    parts = together(held, 2, tmp_path)
+    for part in parts:
+        assert part["gathered"] == part["all"]
+        assert part["twin"] == 0  # emptied after use
+        for name in ("weights", "storage", "gradients", "moments", "reference"):
+            assert 0.4 * part["all"] <= part[name] <= 0.6 * part["all"], (name, part)
+    assert sum(part["weights"] for part in parts) == parts[0]["all"]

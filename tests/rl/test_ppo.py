@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from psgpo.execution import Sandbox
 from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Problem
+from psgpo.records import Completion, Problem
 from psgpo.rl.ppo import PhaseClock, PpoTrainer
 from psgpo.rl.rollout import Rollout
+from psgpo.sampling import HFSampler
 
 RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
 
@@ -38,6 +39,12 @@ class World:
     prompts: list[tuple[Problem, tuple[int, ...]]]
     sandbox: Sandbox
 
+    def fresh(self) -> Any:
+        """The policy that every run starts from."""
+        copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
+        copy.load_state_dict(self.policy.state_dict())
+        return copy
+
     def trainer(
         self,
         out: Path,
@@ -47,12 +54,9 @@ class World:
         rl: RlSettings = RL,
         dtype: str = "float32",
         lora: LoraSettings | None = None,
+        engine: Any = None,
     ) -> PpoTrainer:
-        def fresh() -> Any:
-            copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
-            copy.load_state_dict(self.policy.state_dict())
-            return copy
-
+        fresh = self.fresh
         policy, critic = fresh(), critic or TokenValueModel.from_policy(fresh())
         prepare_training(policy, ModelSettings(lora=lora), seed=1)
         prepare_training(critic, ModelSettings(lora=lora), seed=2)
@@ -69,6 +73,7 @@ class World:
             out=out,
             seed=3,
             scorer=None if arm.line_reward == "none" else CountingScorer(),
+            engine=engine,
         )
 
 
@@ -248,3 +253,48 @@ def test_the_fitted_map_is_the_least_squares_line(
     slope, shift = np.polyfit(score, to_go, 1)
     assert found["value_scale"] == pytest.approx(slope, rel=1e-4)
     assert found["value_shift"] == pytest.approx(shift, rel=1e-4, abs=1e-6)
+
+
+class StrangerEngine:
+    """Draws as the policy does and tells log-probabilities that are off, as other kernels do."""
+
+    OFF = 0.25
+
+    def __init__(self, world: World) -> None:
+        self.model, self.taken = world.fresh(), 0
+        self._sampler = HFSampler(self.model, world.tokenizer)
+
+    def take_weights(self, policy: Any) -> None:
+        self.model.load_state_dict(policy.state_dict())
+        self.taken += 1
+
+    def sample(self, *arguments: Any, **options: Any) -> list[Completion]:
+        drawn = self._sampler.sample(*arguments, **options)
+        return [replace(c, logprobs=tuple(value - self.OFF for value in c.logprobs)) for c in drawn]
+
+
+def test_an_engine_draws_and_the_policy_says_how_likely_it_was(world: World, tmp_path: Path) -> None:
+    rl = RL.model_copy(update={"steps": 3})
+    alone = world.trainer(tmp_path / "alone", dense(), rl=rl)
+    alone.train(world.prompts)
+    engine = StrangerEngine(world)
+    trainer = world.trainer(tmp_path / "engine", dense(), rl=rl, engine=engine)
+    trainer.train(world.prompts)
+    assert engine.taken == rl.steps
+    rows, plain = metrics(tmp_path / "engine"), metrics(tmp_path / "alone")
+    for row, other in zip(rows, plain, strict=True):
+        assert row["engine_logprob_gap"] == pytest.approx(engine.OFF, abs=1e-4)
+        # The engine's own numbers would make every ratio exp(0.25): beyond the clip, and a KL where there is none.
+        for key in ("kl", "clip_fraction", "policy_loss", "reward_total"):
+            assert row[key] == pytest.approx(other[key], abs=1e-4)
+    for key, value in weights(alone).items():
+        torch.testing.assert_close(weights(trainer)[key], value, rtol=0, atol=2e-3)
+
+
+def test_values_are_fitted_on_an_engines_responses(world: World, tmp_path: Path) -> None:
+    arm = ArmSettings(value_init="prm")
+    alone, drawn, start = prm(world), prm(world), prm(world)
+    world.trainer(tmp_path / "a", arm, alone).first_critic(world.prompts)
+    world.trainer(tmp_path / "b", arm, drawn, engine=StrangerEngine(world)).first_critic(world.prompts)
+    assert torch.equal(alone.head.weight, drawn.head.weight)
+    assert not torch.equal(alone.head.weight, start.head.weight)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from parallel_world import together
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
@@ -30,6 +29,7 @@ class EarlyLines:
     """A PRM that likes early lines."""
 
     def score(self, rollouts: list[Rollout]) -> list[np.ndarray]:
+        assert rollouts
         return [np.linspace(1.0, -0.5, len(rollout.line_ends)) for rollout in rollouts]
 
 
@@ -37,7 +37,7 @@ class KilledError(Exception):
     pass
 
 
-def train(out: Path, sharded: bool, lora: bool, until: int | None = None) -> None:
+def train(out: Path, sharded: bool, lora: bool, until: int | None = None, responses: int = 7) -> None:
     """Train in this process, and those it is one of, until after step `until`."""
     problems = OpChain().problems("train", 6, (1, 2))
     tokenizer = train_tokenizer([f"# {p.prompt}\n{p.reference_solution}" for p in problems], 300)
@@ -62,7 +62,7 @@ def train(out: Path, sharded: bool, lora: bool, until: int | None = None) -> Non
             tokenizer=tokenizer,
             sandbox=sandbox,
             arm=DENSE,
-            rl=RL,
+            rl=RL.model_copy(update={"prompts_per_step": responses}),
             sampling=SamplingSettings(max_new_tokens=24, batch_size=4),
             out=out,
             seed=3,
@@ -96,6 +96,14 @@ def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None
         for row, expected in zip(rows, metrics(tmp_path / "one"), strict=True):
             assert row == pytest.approx(expected, rel=2e-4, abs=1e-6, nan_ok=True)
         got = load_policy(tmp_path / name / "model")[0].state_dict()
-        for key, value in want.items():
-            torch.testing.assert_close(got[key], value, rtol=0, atol=2e-6)
+        worst = max(float((got[key] - value).abs().max()) for key, value in want.items())
+        print(f"PPO, {name}{', adapters' if lora else ''}: weights differ by {worst:.1e} at most")
+        assert worst < 2e-6
         assert (tmp_path / name / "checkpoints" / "step-2" / "config.json").is_file()
+
+
+def test_a_process_may_have_no_response_of_a_step(tmp_path: Path) -> None:
+    train(tmp_path / "one", False, False, None, 1)
+    together(train, 2, tmp_path / "a", tmp_path / "two", True, False, None, 1)
+    for mine, want in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
+        assert mine == pytest.approx(want, rel=2e-4, abs=1e-6, nan_ok=True)

@@ -103,6 +103,7 @@ def test_a_problem_belongs_to_one_test_set(mbpp: Path) -> None:
         ({"train": {"benchmark": "livecodebench", "ids": [1, 2]}}, "have no numbers"),
         ({"test": {}}, "problems.test"),
         ({"trian": tasks(1, 2)}, "did you mean 'train'"),
+        ({"data": {"mbbp": "a.jsonl"}}, "problems.data.mbbp"),
     ],
 )
 def test_a_source_that_makes_no_sense_names_its_key(mbpp: Path, problems: Table, words: str) -> None:
@@ -158,12 +159,14 @@ def test_mutants_take_the_place_of_the_search(mbpp: Path) -> None:
         ({"arms": {"baseline": {}, "a": {"unit_test_reward": 0.0}}}, "leaves nothing to learn from"),
         ({"arms": {"baseline": {}, "a": {"line_score": "signed"}}}, "line_score = 'signed' is for"),
         ({"evaluation": {"samples": 4, "at": [1, 8]}}, "pass@8 needs as many samples"),
+        ({"problems": {"plus": "mbppplus"}}, "problems.plus has tests for mutants"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(mbpp: Path, changes: Table, words: str) -> None:
     prms = {"p": {"target": "sign"}, "o": {"target": "sign", "scope": "program"}}
+    others = {key: value for key, value in changes.items() if key != "problems"}
     with pytest.raises(UserError) as caught:
-        recipe(mbpp, TASKS, **({"prm": prms} | changes))
+        recipe(mbpp, TASKS | changes.get("problems", {}), **({"prm": prms} | others))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -174,6 +177,39 @@ def test_settings_of_a_training_do_not_say_whose_weights_they_are() -> None:
     assert one.training() == other.training()
     assert one.from_policy
     assert not other.from_policy
+
+
+@pytest.mark.parametrize(
+    ("plus", "label", "words"),
+    [
+        ("livecodebench", {}, "problems.plus"),
+        ("humanevalplus", {}, "plus = 'humanevalplus' has tests for humaneval, but the mutants are of mbpp"),
+        ("mbppplus", {"label": {"benchmark": "humaneval"}}, "but the mutants are of humaneval"),
+        ("mbppplus", {"sft": {"benchmark": "mbppplus"}}, "but the mutants are of mbppplus"),
+    ],
+)
+def test_stronger_tests_are_of_the_tasks_that_are_mutated(mbpp: Path, plus: str, label: Table, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe(mbpp, TASKS | label | {"plus": plus}, **MUTATION)
+    assert words in str(caught.value)
+    assert recipe(mbpp, TASKS | {"plus": "mbppplus"}, **MUTATION).problems.plus == "mbppplus"
+
+
+def test_what_nothing_learns_from_is_not_trained_on(mbpp: Path) -> None:
+    ranges = {"sft": tasks(10, 12), "label": tasks(14, 15), "train": tasks(1, 2), "test": {"m": tasks(10, 15)}}
+    prm = {"prm": {"n": {"kind": "ngrams", "target": "sign"}}}
+    model = {"model": {"path": "m"}}
+
+    def trained(examples: int, **changes: Any) -> set[str]:
+        source = ranges | {"test_trained": "report"}
+        sft = {"examples": examples, "optimizer": "adamw"}
+        return set(load_tasks(recipe(mbpp, source, sft=sft, **model, **changes)).tests["m"].trained_on)
+
+    fine_tuned, labelled = {"Mbpp/10", "Mbpp/11", "Mbpp/12"}, {"Mbpp/14", "Mbpp/15"}
+    assert trained(0) == set()
+    assert trained(9) == fine_tuned
+    assert trained(0, **prm) == labelled
+    assert trained(9, **prm) == fine_tuned | labelled
 
 
 def rows(passed: dict[str, list[bool]]) -> list[Table]:

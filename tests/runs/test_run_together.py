@@ -114,6 +114,8 @@ def test_an_error_of_one_process_ends_all_and_is_said_once(kind: str, code: int,
 
 def test_commands_of_one_process_are_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
+    command_line.app(["problems", "--count", "1"], standalone_mode=False)  # a scheduler's word, not a launcher's
+    monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(UserError, match="psgpo problems is the work of one process; start it without a launcher"):
         command_line.app(["problems"], standalone_mode=False)
 
@@ -123,6 +125,27 @@ def test_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     with pytest.raises(UserError, match="16 processes, 8 of them on this machine: psgpo trains on one machine"):
         launch.join()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("USE_FSDP", "true", "--use_fsdp: here the recipe says it; set parallel.strategy = 'fsdp'"),
+        ("USE_DEEPSPEED", "true", "--use_deepspeed: not used here"),
+        ("MIXED_PRECISION", "bf16", "--mixed_precision bf16: here the recipe says it, and has model.dtype = 'float32'"),
+    ],
+)
+def test_what_the_launcher_was_told_is_not_ignored(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch, key: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    module.check_launcher(tiny_recipe)
+    monkeypatch.setenv(f"ACCELERATE_{key}", value)
+    with pytest.raises(UserError, match=said):
+        module.check_launcher(tiny_recipe)
+    agreed = {"parallel": {"strategy": "fsdp"}, "model": {"dtype": "bfloat16"}, "sft": {"optimizer": "adamw"}}
+    if key != "USE_DEEPSPEED":
+        module.check_launcher(parse_recipe(tiny_recipe.model_dump(mode="json") | agreed, origin="recipe.toml"))
 
 
 def test_matrices_for_muon_are_not_sharded(tiny_recipe: Recipe) -> None:
@@ -175,6 +198,24 @@ def test_a_whole_run_of_two_processes(whole_run: Recipe) -> None:
     assert (run.path / "report" / "index.html").is_file()
     for arm in run.recipe.arms:
         assert [row["step"] for row in without_times(run.path / "rl" / arm / "metrics.jsonl")] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_run_with_sharded_networks(whole_run: Recipe, tmp_path: Path) -> None:
+    """To an arm with PRM and ValueInit. Its numbers are compared where nothing amplifies rounding (tests/rl)."""
+    overrides = json.loads(whole_run.out.with_suffix(".json").read_text())[:-1]
+    recipe = whole_run.model_copy(update={"out": tmp_path / "run"})
+    overrides += ["sft.optimizer=adamw", "parallel.strategy=fsdp", f"out={recipe.out}"]
+    recipe.out.with_suffix(".json").write_text(json.dumps(overrides))
+    process = launched(recipe, "rl-both")
+    text = process.communicate(timeout=200)[0].decode()
+    assert process.returncode == 0, text[-3000:]
+    rows = without_times(recipe.out / "rl" / "both" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[0]["tokens_per_response"] > 5
+    assert all(row["grad_norm_policy"] > 0 for row in rows)
+    want = (whole_run.out / "rl" / "both" / "model" / "model.safetensors").stat().st_size
+    assert (recipe.out / "rl" / "both" / "model" / "model.safetensors").stat().st_size == want
 
 
 @pytest.mark.slow

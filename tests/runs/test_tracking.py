@@ -129,3 +129,28 @@ def test_a_tracker_that_is_not_installed_is_refused_with_its_command(
     chosen = tiny_recipe.tracking.model_copy(update={"to": ("tensorboard", "mlflow")})
     with pytest.raises(UserError, match="pip install a_module_that_nobody_has"):
         check_trackers(tiny_recipe.model_copy(update={"tracking": chosen}))
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
+def test_the_real_tracker_takes_the_rows_and_goes_on_after_a_kill(
+    name: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    pytest.importorskip(name, reason=f"pip install {name}")  # reads its environment now
+    chosen = tiny_recipe.tracking.model_copy(update={"to": (name,)})
+    run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run", "tracking": chosen}))
+    log = JsonlAppender(run.path / "sft" / "metrics.jsonl")
+    for step in (1, 2):  # two processes of one stage
+        log.append({"step": step, "loss": 1.0 / step, "empty": None})
+        with followed(run, "sft", lambda done, total: None):
+            pass
+    assert json.loads((run.path / "tracking" / "sft.json").read_text()) == {"step": 2}
+    if name == "mlflow":
+        (losses,) = tmp_path.glob("mlruns/*/*/metrics/loss")
+        assert [row.split()[1:] for row in losses.read_text().splitlines()] == [["1.0", "1"], ["0.5", "2"]]
+    else:
+        assert list(tmp_path.glob("wandb/offline-run-*/*.wandb" if name == "wandb" else "trackio/*.db"))

@@ -41,6 +41,13 @@ def test_known_architectures_decode_in_slots_and_unusual_ones_do_not(policy: Pre
         assert slots_reproduce(policy, 0) == (policy.config.model_type not in UNUSUAL)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_autocast_decodes_in_slots_too(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """There keys may come in float32 beside values in bfloat16."""
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert slots_reproduce(tiny_policy(name, tokenizer), 0)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 def test_logprobs_equal_a_fresh_forward_pass(
     policy: PreTrainedModel, temperature: float, tokenizer: PreTrainedTokenizerFast

@@ -95,6 +95,18 @@ def test_equal_prompts_are_read_once_and_steps_are_shared() -> None:
     assert sampler.stats.useful_tokens == sum(len(completion.token_ids) for completion in completions)
 
 
+def test_prompts_read_a_few_at_a_time_give_the_same_states(
+    policy: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"seeds": range(len(ROWS)), "max_new_tokens": 8}
+    together = HFSampler(policy, code_tokenizer()).sample(ROWS, **options)
+    monkeypatch.setattr("psgpo.sampling.seq2seq.ENCODER_TOKENS", 12)
+    apart = HFSampler(policy, code_tokenizer()).sample(ROWS, **options)
+    assert [c.token_ids for c in apart] == [c.token_ids for c in together]
+    for one, other in zip(apart, together, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
 def test_rows_much_longer_than_others_do_not_make_them_wait() -> None:
     sampler = HFSampler(tiny_seq2seq("t5"), code_tokenizer())
     sampler.sample([PROMPTS[0], (*PROMPTS[0], *[9] * 60)], seeds=[0, 1], max_new_tokens=5)

@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
-from psgpo.cli import firsterror, labels, prm, verl
+from psgpo.cli import firsterror, labels, prm, rerank, verl
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.inspect_page import inspect
 from psgpo.cli.mutate import mutate
+from psgpo.cli.plan import plan
 from psgpo.cli.stages import Overrides, RecipeFile, open_run, run_only
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
@@ -98,9 +99,11 @@ def evaluate(
 app.command(name="eval")(evaluate_samples)
 app.command()(inspect)
 app.command()(mutate)
+app.command()(plan)
 app.add_typer(firsterror.app, name="firsterror")
 app.add_typer(labels.app, name="labels")
 app.add_typer(prm.app, name="prm")
+app.add_typer(rerank.app, name="rerank")
 app.add_typer(verl.app, name="verl")
 
 

@@ -10,10 +10,11 @@ from psgpo.config.base import Section
 from psgpo.config.load import load_recipe, parse_recipe
 from psgpo.config.policy import CriticSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource, TaskRange
-from psgpo.config.recipe import EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
+from psgpo.config.recipe import HOW_KEYS, EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
 from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
 
 __all__ = [
+    "HOW_KEYS",
     "ArmSettings",
     "BenchmarkSource",
     "CriticSettings",

@@ -11,6 +11,8 @@ from psgpo.config.base import Positive, PositiveFloat, Range, Section, ordered
 
 BenchmarkName = Literal["humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", "mbppplus", "livecodebench"]
 """As `psgpo.problems.benchmarks.BENCHMARKS` has them."""
+STRONGER = {"mbppplus": ("mbpp", "mbpp-sanitized"), "humanevalplus": ("humaneval",)}
+"""Benchmarks with more tests for the tasks of others."""
 TaskNumber = Annotated[int, Field(ge=0)]
 
 
@@ -76,10 +78,20 @@ class BenchmarkSource(Section):
     label: TaskRange | None = None
     """Problems that are labelled: responses to them, or mutants of their solutions (`labels.source`). Absent: the
     training problems, for mutants those of SFT."""
-    plus: BenchmarkName | None = None
-    """A benchmark with more tests for the same tasks (mbppplus, humanevalplus), for the verdicts on mutants."""
+    plus: Literal["mbppplus", "humanevalplus"] | None = None
+    """A benchmark with more tests for the labelled tasks, for the verdicts on mutants."""
     test: Annotated[dict[str, TaskRange], Field(min_length=1)]
     """Test sets by name. Each is measured and reported apart; the first one is the report's."""
     test_trained: Literal["refuse", "report"] = "refuse"
     """Test problems that are trained on too: refuse the recipe, or report every test set twice, as a whole and without
     them."""
+
+    @model_validator(mode="after")
+    def _plus_strengthens(self) -> Self:
+        labelled = (self.label or self.sft or self.train).benchmark
+        if self.plus is not None and labelled not in STRONGER[self.plus]:
+            raise ValueError(
+                f"plus = {self.plus!r} has tests for {' and '.join(STRONGER[self.plus])}, but the mutants are of "
+                f"{labelled}; leave it out or set label.benchmark"
+            )
+        return self

@@ -11,7 +11,10 @@ from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
 from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
-from psgpo.prompts import SLOT, has_slot
+from psgpo.prompts import SLOT, has_slot, slot_fault
+
+HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel"})
+"""Keys of a recipe that change how a run is carried out, not what comes out."""
 
 
 class EvaluationSettings(Section):
@@ -134,8 +137,8 @@ class Recipe(Section):
         needs_oracle |= any(p.labels == "oracle" for p in self.prm.values())
         if needs_oracle and self.problems.kind != "opchain":
             raise ValueError("'oracle' needs problems.kind = 'opchain': only the embedded benchmark has exact labels")
-        if not has_slot(self.prompt_template):
-            raise ValueError("prompt_template must contain {prompt}")
+        if fault := slot_fault(self.prompt_template):
+            raise ValueError(f"prompt_template {fault}")
         if self.rl.prompts_per_step * self.rl.responses_per_prompt % self.rl.minibatches:
             raise ValueError("rl.minibatches must divide rl.prompts_per_step * rl.responses_per_prompt")
         if self.rl.steps < self.rl.checkpoints:
@@ -155,6 +158,8 @@ class Recipe(Section):
             raise ValueError(f"{muon[0]}.optimizer = 'muon' needs whole matrices: with parallel.strategy 'fsdp', adamw")
         if self.sft.lora and self.model.lora is None:
             raise ValueError("sft.lora needs the sizes of the adapters: set model.lora.rank")
+        if self.sft.lora and not self.sft.examples:
+            raise ValueError("sft.lora with sft.examples = 0: nothing is fine-tuned; leave one of them out")
         if self.model.path is None and self.sft.examples == 0:
             raise ValueError("a new model (no model.path) needs sft.examples > 0")
         return self
@@ -169,6 +174,16 @@ class Recipe(Section):
             start = self.prm.get(settings.value_init or "")
             if start is not None and (start.kind, start.scope) != ("causal", "line"):
                 raise ValueError(f"arms.{arm}.value_init: a critic starts from a PRM of kind 'causal', scope 'line'")
+            if start is not None and start.init is not None and self.model.path is None:
+                raise ValueError(
+                    f"arms.{arm}.value_init: prm.{settings.value_init}.init is of no new model's tokenizer; leave init "
+                    "out, or set model.path"
+                )
+        plus = getattr(self.problems, "plus", None)
+        if plus is not None and self.labels.source != "mutation":
+            raise ValueError("problems.plus has tests for mutants; set labels.source = 'mutation', or leave it out")
+        if self.labels.source == "search" and self.mutation != MutationSettings():
+            raise ValueError("the table mutation makes mutants; set labels.source = 'mutation', or remove it")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
                 if (prm.target, prm.labels, prm.select, prm.neutral_labels) != ("sign", "search", "full", True):

@@ -35,7 +35,8 @@ class LabelSettings(Section):
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"
-    """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
+    """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn. Those that do are
+    in memory together."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
     unit: Positive = 512
@@ -144,6 +145,8 @@ class PrmSettings(Section):
             raise ValueError("kind 'ngrams' starts from nothing; leave init out")
         if self.from_policy:
             return self
+        if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
+            raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
         for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
             if getattr(self, key) != value:
                 raise ValueError(
@@ -192,9 +195,16 @@ class ArmSettings(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.line_reward == "none") != (self.prm is None):
-            raise ValueError("line_reward and prm go together: set both (line_reward 'sum' or 'progress') or neither")
-        if self.line_reward == "none" and not self.unit_test_reward:
-            raise ValueError("unit_test_reward = 0 without a line_reward leaves nothing to learn from")
+            raise ValueError(
+                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or 'program') or neither"
+            )
+        if not self.unit_test_reward and (self.line_reward == "none" or not self.lambda_fail + self.lambda_pass):
+            raise ValueError(
+                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, leaves nothing to "
+                "learn from"
+            )
+        if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
+            raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")
         if self.line_score == "signed" and (self.line_reward not in ("sum", "program") or self.prm == "oracle"):
             raise ValueError("line_score = 'signed' is for line_reward 'sum' or 'program' with a trained PRM")
         return self

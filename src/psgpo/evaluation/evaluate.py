@@ -80,7 +80,7 @@ def evaluate_policy(
     random numbers of a response depend on seed, policy name (the name of `out_dir`), problem and index alone.
 
     Args:
-        policy_dir: a folder with a causal language model and its tokenizer.
+        policy_dir: a folder with a causal language model or an encoder–decoder, and its tokenizer.
         sampling: top_p, max_new_tokens and batch_size; the temperature is `settings.temperature`.
         progress: called with (responses judged, responses in all).
         open_policy: opens what draws, with its tokenizer, where something is to be drawn; None: a `HFSampler` of the

@@ -43,7 +43,7 @@ from psgpo.lines import TokenText, extract_code
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.problems.programs import chat_prompt, completion_prompt, continues, end_of_function
-from psgpo.prompts import build_prompt_ids, has_slot
+from psgpo.prompts import build_prompt_ids, slot_fault
 from psgpo.records import LineLabels, Problem, Response
 
 if TYPE_CHECKING:  # torch is loaded only when a model is opened
@@ -124,8 +124,8 @@ def pose(form: str, tokenizer: Any) -> Callable[[Problem], tuple[int, ...]]:
         return lambda problem: prompt_ids(tokenizer, completion_prompt(problem), form)
     if form == "chat":
         return lambda problem: prompt_ids(tokenizer, chat_prompt(problem), form)
-    if not has_slot(form):
-        raise UserError(f"--prompt {form!r}: write completion, chat, or a template that contains {{prompt}}")
+    if fault := slot_fault(form):
+        raise UserError(f"--prompt {form!r}: write completion, chat, or a template; as one it {fault}")
     return lambda problem: build_prompt_ids(tokenizer, form, problem)
 
 

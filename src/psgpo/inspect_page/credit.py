@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from psgpo.config import ArmSettings
 from psgpo.errors import UserError
 from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
-from psgpo.models import TokenValueModel, load_tokenizer, right_pad
+from psgpo.models import TokenValueModel, right_pad
 from psgpo.prm.record import FILE
 from psgpo.report.load import Run
 from psgpo.report.sections import run_command
@@ -31,7 +33,9 @@ from psgpo.rl.ppo import VALUE_MAPS
 from psgpo.rl.rollout import Rollout, exact_line_scores, open_prm_lines, rewarded_lines, rewarded_tokens
 from psgpo.training import computing, token_batches
 
-Array = np.ndarray
+Array = NDArray[np.float64]
+ByEntry = dict[int, Array]
+"""By the number of the entry."""
 
 
 def credit_of_arms(
@@ -60,69 +64,30 @@ def credit_of_arms(
     unknown = [name for name in names if name not in run.recipe.arms]
     if unknown:
         raise UserError(f"--arm {unknown[0]}: no arm of the run {run.path}; it has: {', '.join(run.recipe.arms)}")
-    rollouts = [_rollout(source, entry, ends) for entry, ends in zip(source.entries, line_ends, strict=True)]
-    known = [n for n, rollout in enumerate(rollouts) if rollout is not None]
+    if tokenizer is None:
+        missing["credit"] = missing["tokens"]
+        return [], list(credit)
+    rollouts = {
+        number: rollout
+        for number, (entry, ends) in enumerate(zip(source.entries, line_ends, strict=True))
+        if (rollout := _rollout(source, entry, ends)) is not None
+    }
+    payer = _Payer(run, source.entries, rollouts, tokenizer, missing, device)
     views = []
     for name in names or _paying_arms(run):
-        try:
-            scores = _line_scores(run, name, source.entries, rollouts, tokenizer, device)
-        except UserError as error:  # a response that the PRM cannot read
-            missing[f"arm {name}"] = Missing(reason=str(error))
-            continue
-        rows = [n for n in known if scores[n] is not None]
-        if rows:
-            views.append(_pay(run, name, rows, rollouts, scores, credit, missing, device))
-            continue
-        prm = run.recipe.arms[name].prm
-        stage = "responses" if prm == "oracle" else f"prm-{prm}"
-        missing[f"arm {name}"] = Missing(
-            reason=f"its line reward needs scores of {prm}", command=f"{run_command(run)} --until {stage}"
-        )
+        paid = payer.pay(name)
+        if paid is not None:
+            views.append(payer.view(name))
+            for number, of_entry in paid.items():
+                credit[number][name] = of_entry
     return views, list(credit)
 
 
 def _paying_arms(run: Run) -> list[str]:
     """Those that differ from the baseline; first those with both a line reward and a ValueInit."""
     paying = [name for name, arm in run.recipe.arms.items() if arm.line_reward != "none" or arm.value_init]
-    return sorted(
-        paying, key=lambda name: run.recipe.arms[name].line_reward == "none" or not run.recipe.arms[name].value_init
-    )
-
-
-def _pay(
-    run: Run,
-    name: str,
-    rows: Sequence[int],
-    rollouts: Sequence[Rollout | None],
-    line_scores: Sequence[Array | None],
-    credit: Sequence[dict[str, Credit]],
-    missing: dict[str, Missing],
-    device: str,
-) -> ArmView:
-    """Write the credit of one arm."""
-    arm, rl = run.recipe.arms[name], run.recipe.rl
-    paid = [(rollout, score) for n in rows if (rollout := rollouts[n]) and (score := line_scores[n]) is not None]
-    line_rewards = [rewarded_lines(rollout, score, arm) for rollout, score in paid]
-    rewards = [rewarded_tokens(rollout, reward, arm) for (rollout, _), reward in zip(paid, line_rewards, strict=True)]
-    values, critic = _start_values(run, name, [rollout for rollout, _ in paid], missing, device)
-    advantages = None if values is None else _advantages(rewards, values, rl.gamma, rl.gae_lambda)
-    for k, n in enumerate(rows):
-        credit[n][name] = Credit(
-            line_rewards=_of_lines(line_rewards[k], arm, paid[k][0]),
-            rewards=tuple(map(float, rewards[k])),
-            values=() if values is None else tuple(map(float, values[k])),
-            advantages=() if advantages is None else tuple(map(float, advantages[k])),
-        )
-    return ArmView(
-        name=name,
-        line_reward=arm.line_reward,
-        prm=arm.prm or "",
-        lambda_fail=arm.lambda_fail,
-        lambda_pass=arm.lambda_pass,
-        gamma=rl.gamma,
-        gae_lambda=rl.gae_lambda,
-        critic=critic,
-    )
+    arms = run.recipe.arms
+    return sorted(paying, key=lambda name: arms[name].line_reward == "none" or not arms[name].value_init)
 
 
 def _rollout(source: Source, entry: Entry, line_ends: tuple[int, ...] | None) -> Rollout | None:
@@ -143,84 +108,146 @@ def _rollout(source: Source, entry: Entry, line_ends: tuple[int, ...] | None) ->
     )
 
 
-def _of_lines(line_reward: Array, arm: ArmSettings, rollout: Rollout) -> Floats:
-    """Line rewards; an ORM pays no line, but the response at its end. Shape: (L,)."""
-    return (0.0,) * len(rollout.line_ends) if arm.line_reward == "program" else tuple(map(float, line_reward))
+class _Payer:
+    """What the arms of one run pay. A PRM is opened once, however many arms use it."""
+
+    def __init__(
+        self,
+        run: Run,
+        entries: Sequence[Entry],
+        rollouts: Mapping[int, Rollout],
+        tokenizer: Any,
+        missing: dict[str, Missing],
+        device: str,
+    ) -> None:
+        """`rollouts` by the number of their entry."""
+        self.run, self.entries, self.rollouts = run, entries, rollouts
+        self.tokenizer, self.missing, self.device = tokenizer, missing, device
+        self._scores: dict[tuple[str, str], ByEntry] = {}
+        self._before: dict[str, ByEntry] = {}
+
+    def pay(self, name: str) -> dict[int, Credit] | None:
+        """The credit of an arm by entry; None, and why, where its line reward has nothing to read."""
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        try:
+            scores = self._line_scores(arm)
+        except UserError as error:  # a response that the PRM cannot read
+            self.missing[f"arm {name}"] = Missing(reason=str(error))
+            return None
+        if not scores:
+            stage = "responses" if arm.prm == "oracle" else f"prm-{arm.prm}"
+            command = f"{run_command(self.run)} --until {stage}"
+            self.missing[f"arm {name}"] = Missing(reason=f"its line reward needs scores of {arm.prm}", command=command)
+            return None
+        lines = {number: rewarded_lines(self.rollouts[number], score, arm) for number, score in scores.items()}
+        rewards = {number: rewarded_tokens(self.rollouts[number], line, arm) for number, line in lines.items()}
+        values = self._start_values(name, arm)
+        advantages = {} if values is None else _advantages(rewards, values, rl.gamma, rl.gae_lambda)
+        if arm.line_reward == "program":  # an ORM pays no line, but the response at its end
+            lines = {number: np.zeros(len(self.rollouts[number].line_ends)) for number in lines}
+        return {
+            number: Credit(
+                line_rewards=_floats(lines[number]),
+                rewards=_floats(rewards[number]),
+                values=() if values is None else _floats(values[number]),
+                advantages=() if values is None else _floats(advantages[number]),
+            )
+            for number in scores
+        }
+
+    def view(self, name: str) -> ArmView:
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        return ArmView(
+            name=name,
+            line_reward=arm.line_reward,
+            prm=arm.prm or "",
+            lambda_fail=arm.lambda_fail,
+            lambda_pass=arm.lambda_pass,
+            gamma=rl.gamma,
+            gae_lambda=rl.gae_lambda,
+            critic=self._critic(name, arm),
+        )
+
+    def _line_scores(self, arm: ArmSettings) -> ByEntry:
+        """What the arm's line reward reads; empty arrays without one, nothing where it is not there."""
+        if arm.prm is None:
+            return dict.fromkeys(self.rollouts, np.zeros(0))
+        if arm.prm == "oracle":
+            target = "progress" if arm.line_reward == "progress" else "sign"
+            exact = {number: self.entries[number].exact for number in self.rollouts}
+            return {number: exact_line_scores(one, target) for number, one in exact.items() if one is not None}
+        folder = self._folder(arm.prm)
+        key = (arm.prm, arm.line_score)
+        if key not in self._scores and (folder / FILE).is_file():
+            scorer = open_prm_lines(arm.line_score, folder, self.tokenizer, device=self.device)
+            found = scorer.score(list(self.rollouts.values()))
+            self._scores[key] = dict(zip(self.rollouts, found, strict=True))
+        return self._scores.get(key, {})
+
+    def _start_values(self, name: str, arm: ArmSettings) -> ByEntry | None:
+        """V before every token, shape of each: (T,); None, and why, where the critic's start is not known."""
+        if arm.value_init is None:
+            return {number: np.zeros(len(rollout.token_ids)) for number, rollout in self.rollouts.items()}
+        folder = self._folder(arm.value_init)
+        scale, shift = self._value_map(name, arm)
+        if math.isnan(scale) or not folder.is_dir():
+            lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
+            stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
+            command = f"{run_command(self.run)} --until {stage}"
+            self.missing[f"values {name}"] = Missing(reason=lacking, command=command)
+            return None
+        if arm.value_init not in self._before:
+            self._before[arm.value_init] = self._scores_before(folder)
+        return {number: scale * score_T + shift for number, score_T in self._before[arm.value_init].items()}
+
+    @torch.no_grad()
+    def _scores_before(self, folder: Path) -> ByEntry:
+        """A PRM's score of the state before every token. Shape of each: (T,)."""
+        critic = TokenValueModel.from_pretrained(folder, device=self.device)
+        numbers, found = list(self.rollouts), dict[int, Array]()
+        rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in self.rollouts.values()]
+        for part in token_batches([len(row) for row in rows], FORWARD_TOKENS):
+            ids_BS, mask_BS = right_pad([rows[k] for k in part], self.tokenizer.pad_token_id, device=self.device)
+            with computing(self.run.recipe.model.dtype, self.device):
+                value_BS = values_before(critic, ids_BS, mask_BS)
+            for k, value_S in zip(part, value_BS.double().cpu().numpy(), strict=True):
+                found[numbers[k]] = value_S[len(self.rollouts[numbers[k]].prompt_ids) : len(rows[k])]
+        return found
+
+    def _critic(self, name: str, arm: ArmSettings) -> str:
+        """How it starts, for people."""
+        if arm.value_init is None:
+            return "a fresh head, V = 0 everywhere"
+        if f"values {name}" in self.missing:
+            return f"PRM {arm.value_init}, not known here"
+        scale, shift = self._value_map(name, arm)
+        slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
+        return f"PRM {arm.value_init}, V = {slope} R {sign} {abs(shift):.3g}"
+
+    def _value_map(self, name: str, arm: ArmSettings) -> tuple[float, float]:
+        """a, b of V = a·R + b; NaN where the arm has not fitted them yet, before its first step."""
+        if arm.value_map in VALUE_MAPS:
+            return VALUE_MAPS[arm.value_map]
+        columns = [self.run.rl[name].get(key) for key in ("value_scale", "value_shift")]
+        scale, shift = (math.nan if column is None or not len(column) else float(column[0]) for column in columns)
+        return scale, shift
+
+    def _folder(self, prm: str) -> Path:
+        return self.run.path / "prm" / prm / "model"
 
 
-def _line_scores(
-    run: Run,
-    name: str,
-    entries: Sequence[Entry],
-    rollouts: Sequence[Rollout | None],
-    tokenizer: Any,
-    device: str,
-) -> list[Array | None]:
-    """What the arm's line reward reads; empty arrays without one, None where it is not there."""
-    arm = run.recipe.arms[name]
-    if arm.prm is None:
-        return [np.zeros(0)] * len(entries)
-    if arm.prm == "oracle":
-        target = "progress" if arm.line_reward == "progress" else "sign"
-        return [None if entry.exact is None else exact_line_scores(entry.exact, target) for entry in entries]
-    folder = run.path / "prm" / arm.prm / "model"
-    if tokenizer is None or not (folder / FILE).is_file():
-        return [None] * len(entries)
-    scored = [(n, rollout) for n, rollout in enumerate(rollouts) if rollout is not None]
-    scorer = open_prm_lines(arm.line_score, folder, tokenizer, device=device)
-    found = dict(zip((n for n, _ in scored), scorer.score([rollout for _, rollout in scored]), strict=True))
-    return [found.get(n) for n in range(len(entries))]
+def _floats(values: Array) -> Floats:
+    return tuple(map(float, values))
 
 
-def _start_values(
-    run: Run, name: str, rollouts: Sequence[Rollout], missing: dict[str, Missing], device: str
-) -> tuple[list[Array] | None, str]:
-    """V before every token, shape of each: (T,), and how the critic starts; None where that is not known."""
-    arm = run.recipe.arms[name]
-    if arm.value_init is None:
-        return [np.zeros(len(r.token_ids)) for r in rollouts], "a fresh head, V = 0 everywhere"
-    folder = run.path / "prm" / arm.value_init / "model"
-    scale, shift = VALUE_MAPS.get(arm.value_map) or _fitted(run, name)
-    if math.isnan(scale) or not folder.is_dir():
-        lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
-        stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
-        missing[f"values {name}"] = Missing(reason=lacking, command=f"{run_command(run)} --until {stage}")
-        return None, f"PRM {arm.value_init}, not known here"
-    critic = TokenValueModel.from_pretrained(folder, device=device)
-    critic.apply_affine(scale, shift)
-    slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
-    described = f"PRM {arm.value_init}, V = {slope} R {sign} {abs(shift):.3g}"
-    pad = load_tokenizer(folder).pad_token_id
-    return _values(critic, rollouts, pad, run.recipe.model.dtype, device), described
-
-
-def _fitted(run: Run, name: str) -> tuple[float, float]:
-    """a, b of V = a·R + b that the arm fitted before its first step; NaN where it has not."""
-    columns = [run.rl[name].get(key) for key in ("value_scale", "value_shift")]
-    scale, shift = (math.nan if column is None or not len(column) else float(column[0]) for column in columns)
-    return scale, shift
-
-
-@torch.no_grad()
-def _values(critic: TokenValueModel, rollouts: Sequence[Rollout], pad: int, dtype: str, device: str) -> list[Array]:
-    rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in rollouts]
-    found = [np.zeros(0)] * len(rows)
-    for part in token_batches([len(row) for row in rows], FORWARD_TOKENS):
-        input_ids, attention_mask = right_pad([rows[n] for n in part], pad, device=device)
-        with computing(dtype, device):
-            value_BS = values_before(critic, input_ids, attention_mask)
-        for n, value_S in zip(part, value_BS.double().cpu().numpy(), strict=True):
-            found[n] = value_S[len(rollouts[n].prompt_ids) : len(rows[n])]
-    return found
-
-
-def _advantages(rewards: Sequence[Array], values: Sequence[Array], gamma: float, lam: float) -> list[Array]:
+def _advantages(rewards: ByEntry, values: ByEntry, gamma: float, lam: float) -> ByEntry:
     """Shape of each: (T,)."""
-    shape = len(rewards), max(map(len, rewards))
-    reward_BT, value_BT, mask_BT = (torch.zeros(shape) for _ in range(3))
-    for b, (reward_T, value_T) in enumerate(zip(rewards, values, strict=True)):
-        reward_BT[b, : len(reward_T)] = torch.as_tensor(reward_T)
-        value_BT[b, : len(reward_T)] = torch.as_tensor(value_T)
-        mask_BT[b, : len(reward_T)] = 1.0
+    numbers = list(rewards)
+    reward_BT, value_BT, mask_BT = (torch.zeros(len(numbers), max(map(len, rewards.values()))) for _ in range(3))
+    for b, number in enumerate(numbers):
+        T = len(rewards[number])
+        reward_BT[b, :T] = torch.as_tensor(rewards[number])
+        value_BT[b, :T] = torch.as_tensor(values[number])
+        mask_BT[b, :T] = 1.0
     advantage_BT, _ = gae(reward_BT, value_BT, mask_BT, gamma=gamma, lam=lam)
-    return [row[: len(reward_T)].numpy() for row, reward_T in zip(advantage_BT, rewards, strict=True)]
+    return {number: advantage_BT[b, : len(rewards[number])].numpy() for b, number in enumerate(numbers)}

@@ -156,7 +156,7 @@ def _of_labels(path: Path, problem_ids: Sequence[str], limit: int, problems: Pat
             f"{path}: neither a run directory (recipe.json) nor labels of psgpo labels make (labels.jsonl); give one"
         )
     labels = list(read_jsonl(file, LineLabels.from_json))
-    known = _read_problems([problems or problems_beside(file)], {label.response.problem_id for label in labels})
+    known = {problem.id: problem for problem in load_problems_jsonl(problems or problems_beside(file))}
     proofs: Proofs = folder_completions(file.parent, labels, known.values())
     entries = [
         Entry(response=label.response, label=label, completions=proofs.get(place_of(label.response), {}))

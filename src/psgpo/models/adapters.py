@@ -76,8 +76,12 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def save_merged(model: PreTrainedModel, folder: Path | str) -> None:
-    """`model.save_pretrained`, with the adapters added to the weights of a copy: a folder like any other."""
+def save_merged(model: PreTrainedModel, folder: Path | str, *, dtype: torch.dtype | None = None) -> None:
+    """`model.save_pretrained`, with the adapters added to the weights of a copy: a folder like any other.
+
+    Args:
+        dtype: of the saved weights; None: their own.
+    """
     if has_adapters(model):
         model = copy.deepcopy(model)
         for name, layer in list(_adapted(model)):
@@ -85,7 +89,17 @@ def save_merged(model: PreTrainedModel, folder: Path | str) -> None:
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, layer.get_base_layer())
         del model.peft_config
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=None if dtype is None else _cast(model.state_dict(), dtype))
+
+
+def _cast(state: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """On the CPU. Names that share a tensor share one again: tied matrices are written once."""
+    cast: dict[tuple[int, torch.Size], Tensor] = {}
+    for value in state.values():
+        place = (value.data_ptr(), value.shape)
+        if place not in cast:
+            cast[place] = value.to("cpu", dtype if value.is_floating_point() else value.dtype)
+    return {name: cast[value.data_ptr(), value.shape] for name, value in state.items()}
 
 
 def learned_state(model: nn.Module) -> dict[str, Tensor]:

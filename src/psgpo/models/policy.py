@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import (
 
 from psgpo.errors import UserError
 from psgpo.models.dropout import switch_off_dropout
+from psgpo.models.folder import load_whole
 from psgpo.models.seq2seq import settle_special_ids
 from psgpo.models.seq2seq_value import Seq2SeqValueConfig
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM
@@ -89,9 +90,7 @@ def load_policy(
     tokenizer = load_tokenizer(directory)
     try:
         config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-        model = _auto_class(config, directory).from_pretrained(
-            directory, dtype=dtype, local_files_only=True, trust_remote_code=False
-        )
+        model = load_whole(_auto_class(config, directory), directory, dtype=dtype)
     except UserError:
         raise
     except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -88,14 +88,10 @@ class Seq2SeqTrunk:
         self.encoder, self.decoder = model.get_encoder(), model.get_decoder()
         self._ids = special_ids(model.config)
 
-    def split(self, input_ids: Tensor, attention_mask: Tensor) -> SplitRows:
-        """See `split_rows`."""
-        return split_rows(input_ids, attention_mask, **self._ids)
-
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, use_cache: bool = False) -> BaseModelOutput:
         """`last_hidden_state` (B, S, d): see the head of this file."""
         assert not use_cache, "sampling feeds encoder and decoder by itself"
-        rows = self.split(input_ids, attention_mask)
+        rows = split_rows(input_ids, attention_mask, **self._ids)
         states_BPd = self.encoder(input_ids=rows.encoder_ids, attention_mask=rows.encoder_mask).last_hidden_state
         decoded = self.decoder(
             input_ids=rows.decoder_ids,

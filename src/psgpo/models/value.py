@@ -25,6 +25,7 @@ from transformers import (
 from psgpo.errors import UserError
 from psgpo.models.adapters import save_merged
 from psgpo.models.dropout import switch_off_dropout
+from psgpo.models.folder import load_whole
 from psgpo.models.policy import (
     check_policy_folder,
     checked_config,
@@ -121,9 +122,7 @@ class TokenValueModel(nn.Module):
         try:
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
             _refuse_no_values(config, directory)
-            classifier = AutoModelForTokenClassification.from_pretrained(
-                directory, dtype=dtype, local_files_only=True, trust_remote_code=False
-            )
+            classifier = load_whole(AutoModelForTokenClassification, directory, dtype=dtype)
         except UserError:
             raise
         except (OSError, ValueError, KeyError) as error:

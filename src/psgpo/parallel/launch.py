@@ -22,12 +22,13 @@ LAST_WORDS = 2.0
 
 def launched() -> bool:
     """Whether a launcher (`accelerate launch`, `torchrun`) started several processes, this being one of them."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    # WORLD_SIZE alone may also be said by a cluster's scheduler, of machines.
+    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def speaks() -> bool:
     """Whether this process is the one that says what all of them do."""
-    return os.environ.get("RANK", "0") == "0"
+    return not launched() or os.environ["RANK"] == "0"
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def join() -> None:
             "as it has GPUs, and for a cluster see docs/verl.md"
         )
     cuda = torch.cuda.is_available()
-    local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    local = int(os.environ["LOCAL_RANK"])
     if cuda and local < torch.cuda.device_count():
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)

@@ -34,6 +34,9 @@ T = TypeVar("T")
 class Replica(Generic[Network]):
     """`network` as this process holds it. Made before its optimizer: sharding replaces parameters."""
 
+    network: Network
+    _plain: Network
+
     def __init__(self, network: Network, team: Team, device: str | torch.device) -> None:
         self.network, self.team = network, team
         self._plain = network
@@ -50,18 +53,21 @@ class Replica(Generic[Network]):
 
     def run(self, call: Callable[[], T]) -> T:
         """`call`, which uses the network in other ways than by its `forward`."""
-        return _root(self.network).run_whole(call) if self.team.sharded else call()
+        if not self.team.sharded:
+            return call()
+        found: T = _root(self.network).run_whole(call)
+        return found
 
     @contextmanager
     def whole(self) -> Iterator[Network]:
         """`plain` with all weights, in every process."""
         if not self.team.sharded:
-            yield self.network
+            yield self._plain
             return
         parts, twins = dict(self.network.named_parameters()), dict(self._plain.named_parameters())
         with torch.no_grad():
             for name, twin in twins.items():
-                twin.data = parts[name].full_tensor()  # type: ignore[attr-defined]
+                twin.data = _gathered(parts[name])
         try:
             yield self._plain
         finally:
@@ -101,15 +107,23 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
     """Scale the gradient down to this norm, at most; its norm before."""
     if not any(_is_sharded(p) for p in parameters):
         return float(nn.utils.clip_grad_norm_(parameters, limit))
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm = norm.full_tensor() if _is_sharded(norm) else norm  # type: ignore[attr-defined]
+    norm = _gathered(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
     nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return float(norm)
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its `state_dict` with whole tensors. Called by every process."""
-    return _whole(optimizer.state_dict())
+def optimizer_state(optimizer: torch.optim.Optimizer, team: Team) -> dict[str, Any]:
+    """Its `state_dict`; called by every process. Where it is sharded the main one gets it whole, others get nothing."""
+    state = optimizer.state_dict()
+    if not team.sharded:
+        return state
+    moments: dict[int, dict[str, Any]] = {}
+    for index, values in state["state"].items():
+        moments[index] = {}
+        for key, value in values.items():
+            whole = _gathered(value)
+            moments[index][key] = whole.cpu() if team.is_main else None
+    return {**state, "state": moments}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -174,12 +188,10 @@ def _is_sharded(tensor: Any) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
-def _whole(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _whole(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_whole(value) for value in tree]
-    return tree.full_tensor().cpu() if _is_sharded(tree) else tree
+def _gathered(tensor: Any) -> Tensor:
+    """All of a tensor that may be sharded."""
+    whole: Tensor = tensor.full_tensor() if _is_sharded(tensor) else tensor
+    return whole
 
 
 def _placed(whole: Any, like: Tensor) -> Any:

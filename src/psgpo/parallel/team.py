@@ -87,6 +87,9 @@ class Team:
         used = [p for p, holders in zip(parameters, self.sum(present).tolist(), strict=True) if holders]
         for bucket in _buckets(used):
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+            if len(bucket) == 1 and grads[0].is_contiguous():
+                bucket[0].grad = self.sum(grads[0])  # a large one needs no copy
+                continue
             flat = self.sum(torch.cat([grad.flatten() for grad in grads]))
             parts = flat.split([grad.numel() for grad in grads])
             for parameter, grad, part in zip(bucket, grads, parts, strict=True):

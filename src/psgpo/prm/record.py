@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
-from psgpo.prompts import has_slot
+from psgpo.prompts import slot_fault
 
 FILE = "psgpo_prm.json"
 VERSION = 1
@@ -75,8 +75,8 @@ class ScorerRecord:
         for name, allowed in (("kind", Kind), ("scope", Scope), ("target", Target)):
             if getattr(record, name) not in get_args(allowed):
                 raise UserError(f"{path}: {name} {getattr(record, name)!r}; allowed: {', '.join(get_args(allowed))}")
-        if not has_slot(record.prompt_template):
-            raise UserError(f"{path}: prompt_template lacks {{prompt}}")
+        if fault := slot_fault(record.prompt_template):
+            raise UserError(f"{path}: prompt_template {fault}")
         return record
 
 

@@ -64,14 +64,14 @@ def train_prm(
     team: Team = ALONE,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Train a PRM from the SFT policy in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
+    """Train a PRM from the model in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
 
     One row of metrics per epoch, epoch 0 being the untrained model. The state after every epoch is kept in
     `out_dir/state.pt`: an interrupted training goes on from there to the same result. What is random (the order of
     examples) depends on `seed` and the epoch alone.
 
     Args:
-        init_dir: a causal language model, or a value model to go on from.
+        init_dir: a causal language model, an encoder–decoder, or a value model of either to go on from.
         train, held_out: from `split_by_problem`; `held_out` chooses the epoch that is kept.
         record: how the folder's scorer reads text, written beside the weights (`psgpo_prm.json`); None where text is
             never scored.
@@ -129,7 +129,7 @@ def train_prm(
                     whole.save_pretrained(out / "best", tokenizer)
         log.log(row)
         plain = {"job": json.dumps(job), "best": json.dumps(best), "epoch": epoch, "seconds": row["seconds"]}
-        moments = [optimizer_state(one) for one in optimizer]
+        moments = [optimizer_state(one, team) for one in optimizer]
         log.save(row["step"], **plain, model=replica.state(), optimizer=moments)
     assert best is not None
     if team.is_main:

@@ -13,7 +13,7 @@ from psgpo.config import LoraSettings, ModelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.prm.calibrate import METHODS
 from psgpo.prm.record import Kind, Scope, ScorerRecord, Target
-from psgpo.prompts import has_slot
+from psgpo.prompts import slot_fault
 
 CHAT = "chat"
 
@@ -56,8 +56,8 @@ def chosen_record(
     if template is not None and kind == "ngrams":
         raise UserError("--template: an n-gram model reads the problem's words as they are; leave it out")
     template = template if template is not None else "{prompt}\n" if kind == "causal" else "{prompt}"
-    if template != CHAT and not has_slot(template):
-        raise UserError(f"--template {template!r} lacks {{prompt}}; write chat, or a template with it")
+    if template != CHAT and (fault := slot_fault(template)):
+        raise UserError(f"--template {template!r} {fault}; write chat, or a template with one slot")
     if init is not None:
         check_architecture(kind, init, "--init")
     if template == CHAT:

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from psgpo.config import HOW_KEYS
 from psgpo.errors import UserError
 from psgpo.evaluation.metrics import bootstrap_mean, paired_seed_difference, problem_pass_at_k
 from psgpo.evaluation.sets import Part, parts_of
 from psgpo.report.load import Evaluation, Run, number
 
 BASELINE = "baseline"
-FREE_KEYS = frozenset({"name", "out", "seed", "device", "processes"})
+FREE_KEYS = HOW_KEYS | {"name", "seed", "device"}
 """Recipe keys in which seeds of one experiment may differ."""
 Keep = Callable[[Run, str], bool]
 """Whether a problem (by id) of a run takes part."""

@@ -194,7 +194,7 @@ def best_of_k(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
     axes.set_xlabel("K responses drawn")
     axes.set_title("Problems with a passing response among K")
     end_labels(axes, ends)
-    caption = "Best-of-K with a perfect judge (PSGPO, figure 3): unbiased pass@K over all test problems."
+    caption = "Best-of-K with a perfect judge (PSGPO, figure 3): unbiased pass@K over the test problems."
     alt = "Share of problems solved by the best of K responses, for " + ", ".join(s.label for *_, s in ends)
     return finish(figure, name="best-of-k", caption=caption, alt=alt, size="half")
 

@@ -238,6 +238,8 @@ def _programs(data: Experiment, series: dict[str, Series]) -> Section:
     block = Block(programs=programs)
     if data.first.recipe.labels.source == "mutation":
         block = Block(notes=("Labels come from mutants here; mutants/programs.jsonl has them line by line.",))
+    elif data.first.recipe.prm and not any(prm.from_policy for prm in data.first.recipe.prm.values()):
+        block = Block(notes=("The PRMs of this recipe read text; psgpo prm eval shows their scores line by line.",))
     elif not programs:
         block = _missing("Labelled programs with PRM scores", {"labels": data.runs, "prm-*": data.runs})
     lead = (

@@ -145,8 +145,8 @@ class Learner:
         return {
             "policy": self.policy_replica.state(),
             "critic": self.critic_replica.state(),
-            "policy_optimizer": optimizer_state(self.policy_optimizer),
-            "critic_optimizer": optimizer_state(self.critic_optimizer),
+            "policy_optimizer": optimizer_state(self.policy_optimizer, self.team),
+            "critic_optimizer": optimizer_state(self.critic_optimizer, self.team),
         }
 
     def load(self, state: dict[str, dict]) -> None:

@@ -191,7 +191,8 @@ class PpoTrainer:
         if self.scorer is None:
             score_L = [np.zeros(0)] * len(rollouts)
         else:
-            score_L = self.team.gather(self.scorer.score(rollouts[self.team.block(len(rollouts))]))
+            mine = rollouts[self.team.block(len(rollouts))]
+            score_L = self.team.gather(self.scorer.score(mine) if mine else [])
         return [rewarded_lines(rollout, score, self.arm) for rollout, score in zip(rollouts, score_L, strict=True)]
 
     def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:

@@ -20,12 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import psgpo
-from psgpo.config import Recipe, parse_recipe
+from psgpo.config import HOW_KEYS, Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
-
-_FREE_TO_CHANGE = frozenset({"processes", "out", "tracking", "parallel"})
-"""Keys of a recipe that change how a run is carried out, not what comes out."""
 
 
 class RunDirectory:
@@ -165,7 +162,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     for key in sorted(old.keys() | new.keys()):
         name = f"{prefix}{key}"
         added = prefix in ("arms.", "prm.") and key not in old
-        if name in _FREE_TO_CHANGE or old.get(key) == new.get(key) or added:
+        if name in HOW_KEYS or old.get(key) == new.get(key) or added:
             continue
         if isinstance(old.get(key), dict) and isinstance(new.get(key), dict):
             found += _differences(old[key], new[key], f"{name}.")

@@ -38,6 +38,7 @@ def dry_run(recipe: Recipe) -> str:
         said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]
     if isinstance(recipe.problems, BenchmarkSource):
         said += _benchmarks(recipe)
+    _fits(recipe, chosen_device(recipe))
     graph = stage_graph(recipe)
     width = max(map(len, graph))
     for name, stage in graph.items():
@@ -47,6 +48,33 @@ def dry_run(recipe: Recipe) -> str:
             waits = [need for need in stage.needs if not run.stage_done(need)] if name != "report" else []
             said.append(f"  {name:<{width}}  to do" + (f", after {', '.join(waits)}" if waits else ""))
     return "\n".join(said) + "\n"
+
+
+def _fits(recipe: Recipe, device: str) -> None:
+    """Refuse a GPU that is too small, as far as it can be known now."""
+    if device != "cuda" or recipe.sampling.engine == "vllm":
+        return
+    from transformers import AutoConfig
+
+    from psgpo.runs.hub import cached_folder
+    from psgpo.runs.plan.make import refuse_small_device
+
+    for path in (recipe.model.path, recipe.critic.path):
+        folder = None if path is None else cached_folder(path)
+        if path is not None and folder is None:
+            return  # not here yet
+        if folder is not None and AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder:
+            return  # not planned
+    memory = _only_gpu()
+    if memory is not None:
+        refuse_small_device(recipe, memory)
+
+
+def _only_gpu() -> int | None:
+    """Bytes of this machine's GPU; None where several may share the networks."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[1]) if torch.cuda.device_count() == 1 else None
 
 
 _HUB = "from the Hugging Face Hub"

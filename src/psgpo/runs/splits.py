@@ -60,8 +60,8 @@ def load_tasks(recipe: Recipe) -> Tasks:
     if any(tasks.benchmark in _BY_REFERENCE for tasks in ranges):
         allow = recipe.sandbox.allow_unconfined
         with Sandbox(timeout=60.0, memory_mb=1024, allow_unconfined=allow) as references:
-            return _tasks(source, wanted, references.evaluate_many)
-    return _tasks(source, wanted, None)
+            return _tasks(recipe, wanted, references.evaluate_many)
+    return _tasks(recipe, wanted, None)
 
 
 def trained_on(tested: Sequence[Problem], trained: Iterable[Problem]) -> frozenset[str]:
@@ -70,10 +70,14 @@ def trained_on(tested: Sequence[Problem], trained: Iterable[Problem]) -> frozens
     return frozenset(p.id for p in tested if ("id", p.id) in seen or ("prompt", p.prompt) in seen)
 
 
-def _tasks(source: BenchmarkSource, wanted: dict[str, TaskRange], evaluate: Evaluate | None) -> Tasks:
+def _tasks(recipe: Recipe, wanted: dict[str, TaskRange], evaluate: Evaluate | None) -> Tasks:
+    source = recipe.problems
+    assert isinstance(source, BenchmarkSource)
     splits = {name: _loaded(source, tasks, evaluate) for name, tasks in wanted.items()}
     tested = {name: _loaded(source, tasks, evaluate) for name, tasks in source.test.items()}
-    trained = [problem for name in ("sft", "train", "label") for problem in splits[name]]
+    # Without examples SFT learns nothing, and nothing but a PRM learns from labels.
+    learned = {"train": True, "sft": recipe.sft.examples > 0, "label": bool(recipe.prm)}
+    trained = [problem for name, there in learned.items() if there for problem in splits[name]]
     tests = {
         name: EvalSet(problems=tuple(problem.id for problem in problems), trained_on=trained_on(problems, trained))
         for name, problems in tested.items()

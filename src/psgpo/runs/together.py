@@ -17,6 +17,7 @@ from typing import TextIO
 
 from rich.console import Console
 
+from psgpo.config import Recipe
 from psgpo.errors import UserError
 from psgpo.parallel.team import current_team
 from psgpo.runs.directory import RunDirectory
@@ -32,10 +33,9 @@ def run_together(run: RunDirectory, targets: list[str] | None) -> None:
     """As `psgpo.runs.orchestrate.run_stages`; called by all processes.
 
     Raises:
-        UserError: the recipe wants vLLM, which makes processes of its own.
+        UserError: the launcher was told what the recipe does not say, or the recipe wants vLLM.
     """
-    if run.recipe.sampling.engine != "transformers":
-        raise UserError("sampling.engine = 'vllm' draws for one process; under a launcher set 'transformers'")
+    check_launcher(run.recipe)
     team = current_team()
     todo = team.on_main(lambda: list(stages_to_do(run, targets)))
     graph = stage_graph(run.recipe)
@@ -52,6 +52,27 @@ def run_together(run: RunDirectory, targets: list[str] | None) -> None:
                 _work(run, name)
         team.wait()
         todo = [name for name in todo if name not in now]
+
+
+def check_launcher(recipe: Recipe) -> None:
+    """Refuse what would be left undone without a word.
+
+    Raises:
+        UserError: options of `accelerate launch` that differ from the recipe; vLLM, which makes processes of its own.
+    """
+    if recipe.sampling.engine != "transformers":
+        raise UserError("sampling.engine = 'vllm' draws for one process; under a launcher set 'transformers'")
+    told = {key: os.environ.get(f"ACCELERATE_{key}", "").lower() for key in ("USE_FSDP", "USE_DEEPSPEED")}
+    if told["USE_DEEPSPEED"] == "true":
+        raise UserError("accelerate launch --use_deepspeed: not used here; launch with --multi_gpu")
+    if told["USE_FSDP"] == "true" and recipe.parallel.strategy != "fsdp":
+        raise UserError("accelerate launch --use_fsdp: here the recipe says it; set parallel.strategy = 'fsdp'")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision != "no" and (precision, recipe.model.dtype) != ("bf16", "bfloat16"):
+        raise UserError(
+            f"accelerate launch --mixed_precision {precision}: here the recipe says it, and has "
+            f"model.dtype = '{recipe.model.dtype}' ('bfloat16' is bf16); change one of them"
+        )
 
 
 def _startable(run: RunDirectory, todo: list[Stage]) -> list[str]:

@@ -18,6 +18,10 @@ from psgpo.models.seq2seq import special_ids
 from psgpo.prompts import split_prompt
 from psgpo.sampling.ledger import Request
 from psgpo.sampling.plain import Ids, Row
+from psgpo.training import token_batches
+
+ENCODER_TOKENS = 8192
+"""Padded prompt tokens that the encoder reads at once, at most: T5's attention holds their square."""
 
 
 class Seq2SeqSteps:
@@ -41,8 +45,7 @@ class Seq2SeqSteps:
     def start(self, sources: Sequence[Ids], fed: Sequence[Ids]) -> tuple[Tensor, int]:
         device = self._model.device
         prompts = sorted(set(sources))
-        ids_P, mask_P = right_pad(prompts, self._special["pad"], device=device)
-        states = self._model.get_encoder()(input_ids=ids_P, attention_mask=mask_P).last_hidden_state
+        states, mask_P = self._encode(prompts)
         prompt_of = {prompt: row for row, prompt in enumerate(prompts)}
         pairs = sorted(set(zip(sources, fed, strict=True)))
         pair_of = {pair: row for row, pair in enumerate(pairs)}
@@ -62,6 +65,18 @@ class Seq2SeqSteps:
         rows = torch.tensor([pair_of[pair] for pair in zip(sources, fed, strict=True)], device=device)
         self.keep(rows)
         return logits[rows], sum(map(len, prompts)) + written.numel()
+
+    def _encode(self, prompts: Sequence[Ids]) -> tuple[Tensor, Tensor]:
+        """States (prompts, P, d) and mask (prompts, P), a few prompts of like length at a time."""
+        _, mask_P = right_pad(prompts, self._special["pad"], device=self._model.device)
+        states = torch.empty(0)
+        for part in token_batches([len(prompt) for prompt in prompts], ENCODER_TOKENS):
+            ids, mask = right_pad([prompts[i] for i in part], self._special["pad"], device=self._model.device)
+            found = self._model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+            if not len(states):
+                states = found.new_zeros((*mask_P.shape, found.shape[-1]))
+            states[torch.tensor(part, device=found.device), : found.shape[1]] = found
+        return states, mask_P
 
     def step(self, ids_N: Tensor) -> Tensor:
         output = self._model(

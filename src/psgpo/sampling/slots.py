@@ -8,6 +8,7 @@ writes one position per row, finished rows give their slot away, and rows need n
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -22,7 +23,14 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, owner: SlotCache) -> None:
         super().__init__()
-        self.owner = owner
+        # A cycle would keep all keys and values alive through the update that follows, until the collector runs.
+        self._owner = weakref.ref(owner)
+
+    @property
+    def owner(self) -> SlotCache:
+        owner = self._owner()
+        assert owner is not None
+        return owner
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         slots, C = self.owner.slots, self.owner.capacity
@@ -38,8 +46,9 @@ class SlotLayer(CacheLayerMixin):
         owner = self.owner
         H = key_states.shape[1]
         rows = owner.write_rows(H)
-        self.keys.view(-1, self.keys.shape[-1]).index_copy_(0, rows, key_states.flatten(0, 2))
-        self.values.view(-1, self.values.shape[-1]).index_copy_(0, rows, value_states.flatten(0, 2))
+        # Under autocast keys come in float32 (rotated) and values in bfloat16; a prefill keeps both in float32.
+        for kept, new in ((self.keys, key_states), (self.values, value_states)):
+            kept.view(-1, kept.shape[-1]).index_copy_(0, rows, new.flatten(0, 2).to(kept.dtype))
         return self.keys[: owner.rows, :, : owner.width], self.values[: owner.rows, :, : owner.width]
 
     def load(self, slots: Tensor, source_rows: Tensor, source: CacheLayerMixin) -> None:

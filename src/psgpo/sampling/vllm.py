@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from psgpo.records import Completion
 from psgpo.sampling.rows import checked_limits, folder_stop_ids, refuse_encoder_prompts
 from psgpo.sampling.sampler import SamplerStats
 
+_HAND_OVER = "psgpo-weights-"
 CPU_CACHE = 2 << 30
 """Bytes for keys and values on a CPU, unless told otherwise."""
 
@@ -150,16 +154,30 @@ class VllmSampler:
         Args:
             model: of the engine's own architecture and sizes.
         """
-        shared = Path("/dev/shm")
-        with tempfile.TemporaryDirectory(prefix="psgpo-", dir=shared if shared.is_dir() else None) as folder:
-            save_merged(model, folder)
-            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        with _memory_folder() as folder:
+            save_merged(model, folder, dtype=self._engine.model_config.dtype)
+            self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if not self._engine.reset_prefix_cache():
             raise RuntimeError("vLLM kept prefixes of the old weights: a request was still running")
 
     def close(self) -> None:
         """End the engine's process and free its memory."""
         self._engine.llm_engine.engine_core.shutdown()
+
+
+@contextmanager
+def _memory_folder() -> Iterator[Path]:
+    """A folder in memory where the system has one. What a killed process left there goes: nobody else would free it."""
+    root = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob(f"{_HAND_OVER}*"):
+        if not Path("/proc", left.name.removeprefix(_HAND_OVER)).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = root / f"{_HAND_OVER}{os.getpid()}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _vllm() -> Any:

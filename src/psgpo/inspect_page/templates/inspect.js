@@ -7,6 +7,7 @@ const byProblem = page.problems.map(() => []);
 page.responses.forEach((response, number) => byProblem[response.problem].push(number));
 
 const state = { problem: 0, responses: [0, 0], prms: [0, 0], arm: 0, compare: false, active: 0, tokens: false };
+const knowsTokens = page.responses.some((response) => response.tokens);
 const opened = new Set(); // "pane:line" whose tokens are shown other than `state.tokens` says
 let shortcuts = true;
 
@@ -110,6 +111,19 @@ function stepProblem(by) {
   draw();
 }
 
+/** The next response, of this problem or a later one, that the PRM gets wrong somewhere; from the end to the start. */
+function stepMistake() {
+  const order = byProblem.flat();
+  const here = order.indexOf(state.responses[state.active]);
+  const later = [...order.slice(here + 1), ...order.slice(0, here)];
+  const found = later.find((n) => mistakes(page.responses[n], prm(state.active)).some(Boolean));
+  if (found === undefined) return say("No other response with a score on the wrong side of its label");
+  if (page.responses[found].problem !== state.problem) chooseProblem(page.responses[found].problem);
+  state.responses[state.active] = found;
+  opened.clear();
+  draw();
+}
+
 function toggleCompare() {
   state.compare = !state.compare;
   state.active = 0;
@@ -118,6 +132,7 @@ function toggleCompare() {
 }
 
 function toggleTokens() {
+  if (!knowsTokens) return say("Tokens are not known");
   state.tokens = !state.tokens;
   opened.clear();
   draw();
@@ -160,7 +175,7 @@ function readHash() {
   });
   state.arm = named(page.arms, "arm");
   state.compare = wanted.has("compare");
-  state.tokens = wanted.has("tokens");
+  state.tokens = wanted.has("tokens") && knowsTokens;
   state.active = 0;
 }
 
@@ -191,8 +206,9 @@ function drawControls() {
       arrow("on", "›", 1, "Next problem")),
     arms.length ? select("arm", "Rewards of arm", arms, state.arm, (value) => { state.arm = value; draw(); }) : "",
     h("span", { class: "group" },
-      toggle("tokens", "Tokens", toggleTokens, state.tokens, "Tokens of every line (t)"),
+      knowsTokens ? toggle("tokens", "Tokens", toggleTokens, state.tokens, "Tokens of every line (t)") : "",
       toggle("compare", "Compare", toggleCompare, state.compare, "Two side by side (c)"),
+      page.prms.length ? button("mistake", "Next PRM mistake", stepMistake, { title: "Next PRM mistake (d)" }) : "",
       button("help", "?", openHelp, help)));
 }
 
@@ -240,6 +256,7 @@ function draw() {
 const KEYS = [
   ["j, →", "next response", () => step(1)], ["k, ←", "previous response", () => step(-1)],
   ["]", "next problem", () => stepProblem(1)], ["[", "previous problem", () => stepProblem(-1)],
+  ["d", "next response that the PRM gets wrong", stepMistake],
   ["m", "next PRM", nextPrm], ["t", "tokens of every line", toggleTokens],
   ["c", "compare two", toggleCompare], ["o", "the other of the two", otherPane], ["?", "this help", openHelp],
 ];
@@ -247,6 +264,7 @@ const ACTIONS = new Map(KEYS.flatMap(([keys, , act]) => keys.split(", ").map((ke
 const ARROWS = { ArrowRight: "→", ArrowLeft: "←" };
 const LEGEND = [
   ["Colour", "the PRM's score, printed beside the line: blue is good, orange is bad, strong is sure"],
+  ["!", "the score is on the other side than the exact label, or the search's where there is none"],
   ["label", "+ the search could complete the lines up to here, − it could not, · a neutral line, ? left open"],
   ["exact", "the same from the embedded benchmark's oracle"],
   ["reward", "what the arm pays for the line, at its last token; the unit tests pay at the end"],
@@ -285,6 +303,8 @@ function start() {
   const footer = h("footer", {}, h("p", { class: "note" }, "Made by ", h("code", {}, page.command)));
   document.querySelector("main").append(footer);
   document.addEventListener("keydown", onKey);
+  const dialog = document.getElementById("help");
+  dialog.addEventListener("close", () => dialog.contains(document.activeElement) && document.activeElement.blur());
   window.addEventListener("hashchange", () => { readHash(); draw(); });
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

@@ -1,0 +1,263 @@
+"""Peak memory of every stage's process, from shapes.
+
+A PPO process holds, in bytes, with W weights, L of them learned (their gradients are as large, Adam's two moments
+twice), for policy p, critic c, frozen reference r and the PRM behind line rewards m:
+
+    base            W_p + W_c + W_r + W_m + 2 (L_p + L_c) + batch
+    policy update   base + L_c + U_p      critic update   base + L_p + U_c
+    forwards        base + L_p + L_c + F  sampling        base + L_p + L_c + S
+
+U is what one micro-batch adds: the gradients L, activations kept for the backward pass, temporaries, a chunk of logits
+with its softmax; the gradients of the other network live on from its last update. F is a forward pass without gradient
+over at most `FORWARD_TOKENS`. U and F are counted on a network without contents (`psgpo.runs.plan.network`). S is
+formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits.
+A reference is none with adapters. SFT and PRM training hold W + optimizer + U; evaluation and labels W + S.
+
+Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.devices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from transformers import PretrainedConfig
+
+from psgpo.config import ArmSettings, Recipe, RlSettings, SamplingSettings
+from psgpo.labeling.strategies import READS_SURPRISE
+from psgpo.optimizers import Muon, make_optimizers
+from psgpo.rl.learner import FORWARD_TOKENS
+from psgpo.runs.plan.network import Network, Row
+from psgpo.training import token_batches
+
+BATCH_BYTES = 16 + 9 * 4
+"""Of a position of a step's batch: ids and mask (int64); marks, logprobs old and of the reference, their difference,
+rewards twice, advantages, returns, values (float32)."""
+FLOAT = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageMemory:
+    """One process."""
+
+    stage: str
+    parts: dict[str, int]
+    """Bytes that add up to the peak, by what they are."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        return sum(self.parts.values())
+
+
+def micro_batches(rows: Sequence[Row], budget: int | None) -> list[list[Row]]:
+    """Rows of every micro-batch, as the training loops cut them."""
+    return [[rows[i] for i in part] for part in token_batches([sum(row) for row in rows], budget)]
+
+
+def ppo_step(
+    policy: Network,
+    critic: Network,
+    rl: RlSettings,
+    minibatches: Sequence[Sequence[Row]],
+    *,
+    temperature: float,
+    prm: int = 0,
+    sampling: int = 0,
+    stage: str = "rl",
+) -> StageMemory:
+    """Peak of a PPO step after the first, whose optimizers are empty.
+
+    Args:
+        minibatches: rows of each.
+        prm: bytes of the PRM's weights.
+        sampling: bytes that sampling needs, see `sampling_bytes`.
+    """
+    rows = [row for part in minibatches for row in part]
+    reference = 0 if policy.settings.lora is not None else policy.weights
+    base = {
+        "policy": policy.weights,
+        "reference": reference,
+        "critic": critic.weights,
+        "PRM": prm,
+        "Adam": 2 * (policy.learned + critic.learned),
+        "batch": len(rows) * max(map(sum, rows)) * BATCH_BYTES,
+    }
+    forward = micro_batches(rows, rl.microbatch_tokens or FORWARD_TOKENS)[0]
+    both = policy.learned + critic.learned
+    cut = [micro_batches(part, rl.microbatch_tokens) for part in minibatches]
+    phases: list[dict[str, int]] = []
+    for p in _distinct(cut):
+        policy_update = policy.update_bytes(p, temperature=temperature)
+        phases.append({"gradients of the critic": critic.learned, "update of the policy": policy_update})
+        phases.append({"gradients of the policy": policy.learned, "update of the critic": critic.update_bytes(p)})
+    phases += [
+        {"gradients": both, "forward pass": network.forward_bytes(forward, temperature=temperature)}
+        for network in (policy, critic)
+    ]
+    phases.append({"gradients": both, "sampling": sampling})
+    worst = max(phases, key=lambda phase: sum(phase.values()))
+    return StageMemory(stage=stage, parts={name: size for name, size in (base | worst).items() if size})
+
+
+def _distinct(cut: Sequence[list[list[Row]]]) -> list[list[list[Row]]]:
+    return list({str(parts): parts for parts in cut}.values())
+
+
+def sampling_bytes(
+    config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int, *, element: int = FLOAT
+) -> int:
+    """Keys and values of the slots and the logits of a step.
+
+    Args:
+        prompt: tokens of the longest.
+        element: bytes of a key's or value's number. While PPO draws they are in float32 under bfloat16 too: what a
+            prefill leaves is.
+    """
+    text = config.get_text_config(decoder=True)
+    heads = int(text.num_attention_heads)
+    kept = int(getattr(text, "num_key_value_heads", None) or (1 if getattr(text, "multi_query", False) else heads))
+    width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    slots = min(rows, sampling.batch_size)
+    capacity, longest = prompt + min(64, sampling.max_new_tokens), prompt + sampling.max_new_tokens
+    while capacity < longest:  # it grows by half, as psgpo.sampling.slots does
+        capacity = max(capacity + 1, capacity * 3 // 2)
+    cache = 2 * int(text.num_hidden_layers) * kept * width * slots * capacity * element
+    # Logits, probabilities, their sums and one temporary; a nucleus sorts them (int64 places) and scatters them back.
+    copies = 4 * FLOAT + (5 * FLOAT + 8 if sampling.top_p < 1 else 0)
+    return cache + slots * int(text.vocab_size) * copies
+
+
+class StagePlanner:
+    """Memory of a recipe's stages on one model.
+
+    Args:
+        row: (prompt, response) tokens of the longest row; memory is planned for batches of those.
+        critic: of `critic.path`; None: as the policy.
+        gpu: whether the run is to be on one: logits come in larger chunks there.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        config: PretrainedConfig,
+        row: Row,
+        critic: PretrainedConfig | None = None,
+        *,
+        gpu: bool = True,
+    ) -> None:
+        self.recipe, self.config, self.row, self._critic, self._gpu = recipe, config, row, critic or config, gpu
+
+    @cached_property
+    def policy(self) -> Network:
+        return Network(self.config, "policy", self.recipe.model, gpu=self._gpu)
+
+    @cached_property
+    def critic(self) -> Network:
+        return Network(self._critic, "critic", self.recipe.model, gpu=self._gpu)
+
+    @cached_property
+    def prm(self) -> Network:
+        return (
+            self.critic
+            if self._critic is self.config
+            else Network(self.config, "critic", self.recipe.model, gpu=self._gpu)
+        )
+
+    def stages(self) -> Iterator[StageMemory]:
+        """One process of each, arms that hold the same as one; the largest come first."""
+        recipe = self.recipe
+        for name, settings in reversed(_different(recipe.arms).items()):
+            yield self.arm(name, settings)
+        if recipe.sft.examples:
+            yield self.sft()
+        if any(prm.kind == "causal" for prm in recipe.prm.values()):
+            yield self.reward_model()
+        if recipe.prm and recipe.labels.source == "search":
+            yield self.labels()
+        yield self.evaluation()
+
+    def sft(self) -> StageMemory:
+        """All weights learn, but for adapters with `sft.lora`."""
+        settings = self.recipe.sft
+        full = Network(self.config, "policy", self.recipe.model, adapt=settings.lora, gpu=self._gpu)
+        optimizers = make_optimizers(full.module, muon=settings.optimizer == "muon", lr=1, muon_lr=1, weight_decay=0)
+        moments = sum(
+            p.numel() * p.element_size() * (1 if isinstance(one, Muon) else 2)
+            for one in optimizers
+            for group in one.param_groups
+            for p in group["params"]
+            if p.requires_grad
+        )
+        parts = micro_batches([self.row] * settings.batch_size, settings.microbatch_tokens)
+        return StageMemory(
+            stage="sft",
+            parts={"policy": full.weights, "optimizer": moments, "update": full.update_bytes(parts, entropy=False)},
+        )
+
+    def arm(self, name: str, arm: ArmSettings) -> StageMemory:
+        """One PPO run."""
+        rl, sampling = self.recipe.rl, self.recipe.sampling
+        responses = rl.prompts_per_step * rl.responses_per_prompt
+        rows = [[self.row] * (responses // rl.minibatches)] * rl.minibatches
+        drawn = sampling_bytes(self.config, sampling, responses, self.row[0])
+        prm = self.prm.weights if arm.prm not in (None, "oracle") else 0
+        return ppo_step(
+            self.policy,
+            self.critic,
+            rl,
+            rows,
+            temperature=sampling.temperature,
+            prm=prm,
+            sampling=0 if sampling.engine == "vllm" else drawn,
+            stage=f"rl-{name}",
+        )
+
+    def labels(self) -> StageMemory:
+        """Every checkpoint that completes prefixes is loaded."""
+        labels, rows = self.recipe.labels, self.recipe.sampling.batch_size
+        alone = labels.completer == "last" and labels.strategy not in READS_SURPRISE
+        checkpoints = (1 if alone else self.recipe.rl.checkpoints) * self._drawing
+        drawn = self._drawn(rows, sum(self.row) - 1)
+        return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
+
+    def reward_model(self) -> StageMemory:
+        """Training of the causal PRM with the largest batch."""
+        causal = [prm for prm in self.recipe.prm.values() if prm.kind == "causal"]
+        settings = max(causal, key=lambda prm: prm.batch_size)
+        parts = micro_batches([self.row] * settings.batch_size, settings.microbatch_tokens)
+        return StageMemory(
+            stage="prm",
+            parts={
+                "PRM": self.prm.weights,
+                "Adam": 2 * self.prm.learned,
+                "update": self.prm.update_bytes(parts),
+            },
+        )
+
+    def evaluation(self) -> StageMemory:
+        """One policy."""
+        drawn = self._drawn(self.recipe.sampling.batch_size, self.row[0])
+        return StageMemory(stage="evaluate", parts={"policy": self._drawing, "sampling": drawn})
+
+    @property
+    def _drawing(self) -> int:
+        """Bytes of a policy that only draws: no adapters, in the recipe's precision."""
+        plain = self.policy.weights - (self.policy.learned if self.recipe.model.lora is not None else 0)
+        return plain * self._element // FLOAT
+
+    @property
+    def _element(self) -> int:
+        return 2 if self.recipe.model.dtype == "bfloat16" else FLOAT
+
+    def _drawn(self, rows: int, prompt: int) -> int:
+        return sampling_bytes(self.config, self.recipe.sampling, rows, prompt, element=self._element)
+
+
+def _different(arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:
+    """The first arm without a PRM beside it and the first with one, whichever there are."""
+    first: dict[bool, str] = {}
+    for name, arm in arms.items():
+        first.setdefault(arm.prm not in (None, "oracle"), name)
+    return {name: arms[name] for name in first.values()}
