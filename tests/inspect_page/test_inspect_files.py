@@ -25,7 +25,7 @@ from psgpo.inspect_page.model import Page, ResponseView
 from psgpo.inspect_page.page import render_page, script_hash
 from psgpo.inspect_page.source import read_source
 from psgpo.jsonl import write_json, write_jsonl
-from psgpo.records import AssertTests, StdioCase, StdioTests, Tests
+from psgpo.records import AssertTests, Status, StdioCase, StdioTests, Tests
 
 ROOT = Path(__file__).parents[2]
 
@@ -240,7 +240,21 @@ def test_long_test_data_is_cut(labels_folder: Path) -> None:
     problems = [dataclasses.replace(PROBLEMS[name], tests=tests) for name in (HELD, SEEN)]
     write_jsonl(labels_folder / "problems.jsonl", (one.to_json() for one in problems))
     (test,) = stored_page(labels_folder).problems[0].tests
-    assert test.call == "9" * 2000 + "… (5000 characters)"
+    assert test.call == "9" * 500 + "… (5000 characters)"
+
+
+def test_of_a_thousand_tests_the_first_are_shown(labels_folder: Path, world: World) -> None:
+    tests = StdioTests(cases=tuple(StdioCase(stdin=str(n), expected="0") for n in range(1000)))
+    write_jsonl(labels_folder / "problems.jsonl", [dataclasses.replace(PROBLEMS[HELD], tests=tests).to_json()])
+    response = world.response(HELD, BAD, "baseline/step-1")
+    outcomes = (Status.PASSED,) * 700 + (Status.TIMEOUT,) * 300
+    verdict = dataclasses.replace(response.verdict, outcomes=outcomes, first_failing=700, tests_total=1000)
+    label = world.label(dataclasses.replace(response, verdict=verdict), 2)
+    write_jsonl(labels_folder / "labels.jsonl", [label.to_json()])
+    (labels_folder / "job.json").unlink()
+    page = stored_page(labels_folder)
+    assert len(page.problems[0].tests) == len(page.responses[0].verdict.outcomes) == 100
+    assert page.responses[0].verdict.first_failing == 700
 
 
 def test_a_given_up_search_and_soft_labels_say_what_they_are(labels_folder: Path, world: World) -> None:

@@ -24,13 +24,13 @@ from psgpo.inspect_page.model import (
 )
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
-from psgpo.records import AssertTests, CallTests, StdioTests, Tests, Verdict
+from psgpo.records import AssertTests, CallTests, Tests, Verdict
 from psgpo.report.programs import visible
 from psgpo.report.sections import run_command
 
 ORACLE = "a run asks the oracle about the labelled responses only"
-LONGEST = 2000
-"""Characters of a test's input or output that are shown."""
+LONGEST, MOST_TESTS = 500, 100
+"""Characters of a test's input or output, and tests of a problem, that are shown."""
 
 
 def page_data(source: Source, evidence: Evidence, command: str) -> Page:
@@ -47,7 +47,10 @@ def page_data(source: Source, evidence: Evidence, command: str) -> Page:
         ),
         prms=tuple(evidence.prms),
         arms=tuple(evidence.arms),
-        missing=_missing(source) | dict(evidence.missing),
+        missing={
+            kind: Missing(reason=visible_text(one.reason), command=one.command)
+            for kind, one in (_missing(source) | dict(evidence.missing)).items()
+        },
     )
 
 
@@ -113,17 +116,15 @@ def _problem(source: Source, name: str) -> ProblemView:
 
 
 def _tests(tests: Tests) -> tuple[TestView, ...]:
+    """The first ones."""
     if isinstance(tests, CallTests):
-        return tuple(
-            TestView(
-                call=_cut(f"{tests.function}({', '.join(map(repr, call.args))})"), expected=_cut(repr(call.expected))
-            )
-            for call in tests.calls
-        )
-    if isinstance(tests, AssertTests):
-        return tuple(TestView(call=_cut(check), expected="") for check in tests.checks)
-    assert isinstance(tests, StdioTests)
-    return tuple(TestView(call=_cut(case.stdin), expected=_cut(case.expected)) for case in tests.cases)
+        calls = tests.calls[:MOST_TESTS]
+        texts = [(f"{tests.function}({', '.join(map(repr, call.args))})", repr(call.expected)) for call in calls]
+    elif isinstance(tests, AssertTests):
+        texts = [(check, "") for check in tests.checks[:MOST_TESTS]]
+    else:
+        texts = [(case.stdin, case.expected) for case in tests.cases[:MOST_TESTS]]
+    return tuple(TestView(call=_cut(call), expected=_cut(expected)) for call, expected in texts)
 
 
 def _response(entry: Entry, problem: int, evidence: Evidence, number: int) -> ResponseView:
@@ -159,7 +160,8 @@ def _verdict(verdict: Verdict) -> VerdictView:
         status=verdict.status.value,
         passed=verdict.tests_passed,
         total=verdict.tests_total,
-        outcomes=tuple(outcome.value for outcome in verdict.outcomes),
+        outcomes=tuple(outcome.value for outcome in verdict.outcomes[:MOST_TESTS]),
+        first_failing=verdict.first_failing,
         detail=visible_text(verdict.detail),
         mode=verdict.mode,
         cpu_seconds=verdict.cpu_seconds,

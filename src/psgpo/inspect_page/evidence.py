@@ -17,7 +17,7 @@ Scores = list[Floats | None]
 SPANS = {"sign": 1.0, "correct": 4.0}
 """Distance from the threshold that has the full colour. Logits of 4 are probabilities of 0.98."""
 STORED = "scores that the run wrote of the problems it held out"
-NO_MODELS = Missing(reason="needs the model's tokenizer, and --stored opens no model; leave it out")
+NO_MODELS = Missing(reason="--stored opens no model; leave it out to see them")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

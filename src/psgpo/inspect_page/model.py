@@ -49,6 +49,7 @@ class ProblemView:
     reference: str
     """The reference solution; empty for none."""
     tests: tuple[TestView, ...]
+    """The first ones, see `assemble.MOST_TESTS`."""
     held_out: bool | None
     """Kept from the training of the run's PRMs; None where that is not known."""
 
@@ -71,7 +72,9 @@ class VerdictView:
     passed: int
     total: int
     outcomes: tuple[str, ...]
-    """Per test; empty where the file keeps none."""
+    """Per test that is shown; empty where the file keeps none."""
+    first_failing: int | None
+    """From 0; it may be a test that is not shown."""
     detail: str
     mode: str
     cpu_seconds: float

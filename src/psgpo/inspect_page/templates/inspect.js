@@ -7,6 +7,7 @@ const byProblem = page.problems.map(() => []);
 page.responses.forEach((response, number) => byProblem[response.problem].push(number));
 
 const state = { problem: 0, responses: [0, 0], prms: [0, 0], arm: 0, compare: false, active: 0, tokens: false };
+const knowsTokens = page.responses.some((response) => response.tokens);
 const opened = new Set(); // "pane:line" whose tokens are shown other than `state.tokens` says
 let shortcuts = true;
 
@@ -131,6 +132,7 @@ function toggleCompare() {
 }
 
 function toggleTokens() {
+  if (!knowsTokens) return say("Tokens are not known");
   state.tokens = !state.tokens;
   opened.clear();
   draw();
@@ -173,7 +175,7 @@ function readHash() {
   });
   state.arm = named(page.arms, "arm");
   state.compare = wanted.has("compare");
-  state.tokens = wanted.has("tokens");
+  state.tokens = wanted.has("tokens") && knowsTokens;
   state.active = 0;
 }
 
@@ -204,7 +206,7 @@ function drawControls() {
       arrow("on", "›", 1, "Next problem")),
     arms.length ? select("arm", "Rewards of arm", arms, state.arm, (value) => { state.arm = value; draw(); }) : "",
     h("span", { class: "group" },
-      toggle("tokens", "Tokens", toggleTokens, state.tokens, "Tokens of every line (t)"),
+      knowsTokens ? toggle("tokens", "Tokens", toggleTokens, state.tokens, "Tokens of every line (t)") : "",
       toggle("compare", "Compare", toggleCompare, state.compare, "Two side by side (c)"),
       page.prms.length ? button("mistake", "Next PRM mistake", stepMistake, { title: "Next PRM mistake (d)" }) : "",
       button("help", "?", openHelp, help)));
