@@ -22,7 +22,7 @@ ROOMS = [
     ("prm",),
     ("rl",),
     ("engines",),
-    ("evaluation",),
+    ("evaluation", "rerank"),
     ("exchange",),
     ("report", "inspect_page"),
     ("runs",),
@@ -73,6 +73,8 @@ def test_imports_point_left(path: Path) -> None:
         "psgpo.syntax",
         "psgpo.mutation.run",
         "psgpo.firsterror.run",
+        "psgpo.rerank.strategies",
+        "psgpo.rerank.choose",
         "psgpo.inspect_page.build",
     ],
 )

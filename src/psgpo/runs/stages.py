@@ -69,8 +69,8 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
             add("labels-linear", ["responses"], "label_linear")
         add("labels", [*shards, *linear], "merge_labels")
     for name, prm in recipe.prm.items():
-        # One that starts from the SFT policy needs it; a search has seen to that already.
-        first = ["sft"] if mutants and prm.kind == "causal" and prm.init is None else []
+        # A causal one starts from the SFT policy, or asks what prompts it reads; a search has seen to that already.
+        first = ["sft"] if mutants and prm.kind == "causal" else []
         labels = ["mutants"] if mutants else ["labels"]
         add(f"prm-{name}", labels + first, "train_reward_model", name, together=prm.from_policy and not mutants)
     for arm, settings in recipe.arms.items():

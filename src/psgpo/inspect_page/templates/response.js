@@ -2,14 +2,8 @@
 
 function drawPane(pane, differs) {
   const r = response(pane);
-  const mine = byProblem[state.problem];
   const title = `Response ${"AB"[pane]}`;
   const active = state.compare && state.active === pane;
-  const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
-  const named = (one) => `${nameOf(one)}: ${tests(one)}`;
-  const choose = (n) => { state.responses[pane] = mine[n]; opened.clear(); draw(); };
-  const colour = (n) => { state.prms[pane] = n; draw(); };
-  const names = mine.map((n) => named(page.responses[n]));
   const which = h("span", { class: "which" }, active ? " keys act here" : "");
   return h("section", {
     class: active ? "pane active" : "pane",
@@ -18,12 +12,28 @@ function drawPane(pane, differs) {
     onclick: () => activate(pane),
   },
   state.compare ? h("h3", {}, title, which) : "",
-  h("div", { class: "choices" },
-    select(`response-${pane}`, "Response", names, mine.indexOf(state.responses[pane]), choose),
-    page.prms.length
-      ? select(`prm-${pane}`, "Coloured by", page.prms.map((one) => `PRM ${one.name}`), state.prms[pane], colour)
-      : ""),
-  drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(r), drawTests(r));
+  drawChoices(pane), drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(r), drawTests(r));
+}
+
+/** Which checkpoint, which of its responses, and which PRM colours it. */
+function drawChoices(pane) {
+  const r = response(pane);
+  const all = byProblem[state.problem].map((n) => page.responses[n]);
+  const names = [...new Set(all.map((one) => one.checkpoint))];
+  const groups = names.map((name) => all.filter((one) => one.checkpoint === name));
+  const mine = groups[names.indexOf(r.checkpoint)];
+  const take = (one) => { state.responses[pane] = page.responses.indexOf(one); opened.clear(); draw(); };
+  const same = (one) => one.index === r.index && one.greedy === r.greedy;
+  const colour = (n) => { state.prms[pane] = n; draw(); };
+  const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
+  const checkpoints = names.map((name, n) => `${name} (${groups[n].filter(passes).length} of ${groups[n].length} pass)`);
+  const responses = mine.map((one) => `${one.greedy ? "greedy" : one.index}: ${tests(one)}`);
+  const prms = page.prms.map((one) => `PRM ${one.name}`);
+  return h("div", { class: "choices" },
+    select(`checkpoint-${pane}`, "Checkpoint", checkpoints, names.indexOf(r.checkpoint),
+      (n) => take(groups[n].find(same) ?? groups[n][0])),
+    select(`response-${pane}`, "Response", responses, mine.indexOf(r), (n) => take(mine[n])),
+    prms.length ? select(`prm-${pane}`, "Coloured by", prms, state.prms[pane], colour) : "");
 }
 
 function drawVerdict(r) {
@@ -51,6 +61,12 @@ function tint(view, score) {
   return { kind: away >= 0 ? "good" : "bad", strength: (0.06 + 0.4 * Math.min(1, Math.abs(away))).toFixed(2) };
 }
 
+/** Whether the PRM calls line m good or bad; "" where it has no score, or scores shares, which have no sides. */
+function side(r, view, m) {
+  const scores = view && view.form === "signed" && r.scores[view.name];
+  return scores ? tint(view, scores[m]).kind : "";
+}
+
 const MEANINGS = { "+": "can be completed", "−": "cannot be completed", "·": "neutral", "?": "not known" };
 
 function mark(sign) {
@@ -68,10 +84,11 @@ function searchMark(r, m) {
 
 /** Per line, whether the score is on the other side than the label: the exact one, or the search's. */
 function mistakes(r, view) {
-  const scores = view && view.form === "signed" && r.scores[view.name];
+  const wanted = { "+": "good", "−": "bad" };
   return r.lines.map((_, m) => {
     const sign = r.exact ? exactMark(r, m) : r.label ? searchMark(r, m) : "";
-    return Boolean(scores) && "+−".includes(sign[0]) && (sign[0] === "+") !== (tint(view, scores[m]).kind === "good");
+    const [label, called] = [wanted[sign[0]], side(r, view, m)];
+    return Boolean(label && called) && label !== called;
   });
 }
 
@@ -84,8 +101,10 @@ function exactMark(r, m) {
 function differences() {
   const [a, b] = [response(0), response(1)];
   if (a === b) {
-    const side = (pane, m) => tint(prm(pane), prm(pane) && (a.scores[prm(pane).name] || [])[m]).kind;
-    const differs = a.lines.map((line, m) => !line.neutral && side(0, m) !== side(1, m));
+    const differs = a.lines.map((line, m) => {
+      const [left, right] = [0, 1].map((pane) => side(a, prm(pane), m));
+      return !line.neutral && Boolean(left && right) && left !== right;
+    });
     return [differs, differs];
   }
   // Lines outside a longest common subsequence of both programs.
@@ -130,10 +149,10 @@ function drawProgram(pane, differs) {
 function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
   const line = r.lines[m];
   const { kind, strength } = line.neutral ? { kind: "", strength: 0 } : tint(view, scores && scores[m]);
-  const key = `${pane}:${m}`;
+  const [key, label] = [`${pane}:${m}`, `Line ${m + 1}, tokens`];
   const open = isOpen(key);
   const row = h("tr", { class: differs && differs[m] && "differs" },
-    h("td", { class: "n no" }, r.tokens ? expander(key, m + 1, `Line ${m + 1}, tokens`, open) : m + 1),
+    h("td", { class: "n no" }, r.tokens ? expander(key, m + 1, label, open) : m + 1),
     scores ? h("td", { class: "n score" }, number(scores[m]), wrong[m] ? wrongSide() : null) : null,
     r.label ? mark(searchMark(r, m)) : null,
     r.exact ? mark(exactMark(r, m)) : null,
@@ -142,21 +161,21 @@ function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
     differs ? h("td", { class: "mark" }, differs[m] ? ["≠", spoken(" differs")] : "") : null,
     credit ? h("td", { class: "n" }, amount(credit.line_rewards[m])) : null);
   if (!r.tokens || !open) return [row];
-  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, width, credit)];
+  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, { width, credit, label })];
 }
 
 /** What comes after the last line: the end-of-sequence token, where the unit tests pay. */
 function endRows(pane, width, { r, scores, credit, differs }) {
   const start = r.tokens && r.lines.length ? last(r.lines).end + 1 : 0;
   if (!start || start >= r.tokens.length) return [];
-  const key = `${pane}:end`;
+  const [key, label] = [`${pane}:end`, "After the last line, tokens"];
   const row = h("tr", {},
-    h("td", { class: "n no" }, expander(key, "end", "After the last line, tokens", isOpen(key))),
+    h("td", { class: "n no" }, expander(key, "end", label, isOpen(key))),
     [scores, r.label, r.exact].filter(Boolean).map(() => h("td", {})),
     h("td", { class: "quiet" }, r.finished ? "end of the response" : "cut off here"),
     differs ? h("td", {}) : null,
     credit ? h("td", { class: "n" }, amount(last(credit.rewards)), spoken(" with the unit tests")) : null);
-  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, width, credit)] : [row];
+  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, { width, credit, label })] : [row];
 }
 
 const amount = (value) => (value ? number(value, 3) : "0");
@@ -172,7 +191,7 @@ function shownToken(text) {
   return text.replaceAll("\n", "↵").replace(/^ +| +$|(?<=↵) +/g, (spaces) => "·".repeat(spaces.length));
 }
 
-function tokenRow(r, start, end, width, credit) {
+function tokenRow(r, start, end, { width, credit, label }) {
   const merged = "ends in the same token as the line before";
   if (start >= end) return h("tr", { class: "tokens" }, h("td", { colspan: width, class: "quiet" }, merged));
   const places = Array.from({ length: end - start }, (_, n) => start + n);
@@ -182,7 +201,7 @@ function tokenRow(r, start, end, width, credit) {
   const rows = credit
     ? [row("reward", credit.rewards), row("value", credit.values), row("advantage", credit.advantages)].filter(Boolean)
     : [];
-  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll("Tokens", table(heads, rows))));
+  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll(label, table(heads, rows))));
 }
 
 // ---- what is missing, and what the numbers mean ----

@@ -1,0 +1,315 @@
+"""`psgpo rerank` end to end on six problems, a policy that has just learned two-line functions, and untrained PRMs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from typer.testing import CliRunner
+
+from psgpo.cli.rerank import app
+from psgpo.config import EvaluationSettings, SamplingSettings, SftSettings
+from psgpo.errors import UserError
+from psgpo.evaluation import mean_pass_at_k
+from psgpo.evaluation.evaluate import evaluate_policy
+from psgpo.evaluation.summary import read_results
+from psgpo.execution import Sandbox
+from psgpo.jsonl import read_jsonl, write_jsonl
+from psgpo.lines import TokenText, code_lines
+from psgpo.models import TokenValueModel, create_policy, load_tokenizer, train_tokenizer
+from psgpo.prm import ScorerRecord, open_scorer
+from psgpo.problems import save_problems_jsonl
+from psgpo.records import Call, CallTests, Problem
+from psgpo.rerank import search as search_module
+from psgpo.rerank.drive import Driver, Player, stops_at_lines
+from psgpo.rerank.scores import aggregates, prefix_aggregates
+from psgpo.rerank.strategies import Attempt, beam
+from psgpo.sampling import open_sampler
+from psgpo.seeds import derive_seed
+from psgpo.sft import train_sft
+
+TEMPLATE = "# {prompt}\n"
+RECORD = ScorerRecord(kind="causal", scope="line", target="sign", prompt_template=TEMPLATE, threshold=0.0)
+PROBLEMS = [
+    Problem(
+        id=f"p{i}",
+        prompt=f"add {i}",
+        tests=CallTests(function="solve", calls=tuple(Call(args=(x,), expected=x + i) for x in (1, 5))),
+    )
+    for i in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """policy/model, prm/, orm/, problems.jsonl, sft/samples.jsonl."""
+    folder = tmp_path_factory.mktemp("world")
+    torch.set_num_threads(1)
+    programs = [f"def solve(x):\n{note}    return x + {i}\n" for i in range(6) for note in ("", "    # note\n")]
+    pairs = [(f"# add {i // 2}\n", program) for i, program in enumerate(programs)]
+    tokenizer = train_tokenizer([prompt + program for prompt, program in pairs], 290)
+    policy = create_policy(tokenizer, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
+    train_sft(
+        policy, tokenizer, pairs * 30, SftSettings(learning_rate=1e-2, batch_size=8), out=folder / "policy", seed=0
+    )
+    for name, scope in (("prm", "line"), ("orm", "program")):
+        value = TokenValueModel.from_policy(folder / "policy" / "model", head_init="normal", seed=1)
+        value.save_pretrained(folder / name, tokenizer)
+        dataclasses.replace(RECORD, scope=scope).save(folder / name)
+    save_problems_jsonl(folder / "problems.jsonl", PROBLEMS)
+    with Sandbox(workers=1, timeout=1.0) as sandbox:
+        evaluate_policy(
+            folder / "policy" / "model",
+            PROBLEMS,
+            sandbox,
+            EvaluationSettings(samples=4, bootstrap=50),
+            SamplingSettings(max_new_tokens=24, batch_size=32),
+            folder / "sft",
+            prompt_template=TEMPLATE,
+        )
+    return folder
+
+
+def command(name: str, world: Path, out: Path, *more: str) -> str:
+    arguments = [name, "--problems", str(world / "problems.jsonl"), "--out", str(out), "--resamples", "50", *more]
+    done = CliRunner().invoke(app, [*arguments, "--workers", "1"], catch_exceptions=False)
+    assert done.exit_code == 0, done.stdout
+    return done.stdout
+
+
+def rerank(world: Path, out: Path, *more: str) -> str:
+    given = ["--prm", f"mine={world / 'prm'}", "--orm", str(world / "orm"), "--policy", str(world / "policy/model")]
+    return command("samples", world, out, str(world / "sft" / "samples.jsonl"), *given, *more)
+
+
+def search(world: Path, out: Path, *more: str) -> str:
+    given = ["--prm", str(world / "prm"), "--policy", str(world / "policy/model"), "--budget", "60"]
+    return command("search", world, out, *given, "--width", "2", "--expansions", "2", "--max-new-tokens", "24", *more)
+
+
+def summary_of(out: Path):
+    return json.loads((out / "summary.json").read_text())
+
+
+def test_samples_are_ranked_by_everything(world: Path, tmp_path: Path) -> None:
+    printed = rerank(world, tmp_path / "out")
+    summary = summary_of(tmp_path / "out")
+    methods = summary["methods"]
+    ranked = [f"mine-{kind}" for kind in ("last", "mean", "min", "product")]
+    assert set(methods) == {"random", "oracle", "majority", "likelihood-mean", "likelihood-sum", "orm", *ranked}
+    assert all(name in printed for name in methods)
+    results = read_results(world / "sft" / "samples.jsonl")
+    for n in range(1, 5):
+        at = {name: method["curve"][n - 1] for name, method in methods.items()}
+        expected = mean_pass_at_k(results, n, resamples=50)
+        assert at["oracle"]["value"] == pytest.approx(expected.value)
+        assert at["oracle"]["low"] == pytest.approx(expected.low)
+        assert at["random"]["value"] == pytest.approx(mean_pass_at_k(results, 1).value)
+        assert all(point["value"] <= at["oracle"]["value"] + 1e-9 for point in at.values())
+        assert len({point["tokens"] for point in at.values()}) == 1
+    tokens = [len(row["token_ids"]) for row in read_jsonl(world / "sft" / "samples.jsonl", dict) if not row["greedy"]]
+    assert methods["oracle"]["curve"][3]["tokens"] == pytest.approx(4 * np.mean(tokens))
+    assert methods["oracle"]["closed"]["value"] == pytest.approx(1.0)
+    assert set(methods["orm"]["minus"]) == {"random", "likelihood-mean", "majority"}
+    with (tmp_path / "out" / "curves.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4 * len(methods)
+    for name in ("over-n.png", "over-tokens.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cut_off_reranking_goes_on_to_the_same_summary(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rerank(world, out)
+    whole = (out / "summary.json").read_bytes()
+    kept = {}
+    for name in ("scores/mine.jsonl", "scores/likelihood.jsonl", "outputs.jsonl"):
+        data = (out / name).read_bytes()
+        kept[name] = sorted(data.splitlines())
+        (out / name).write_bytes(data[: len(data) // 2])  # in the middle of a row
+    rerank(world, out)
+    assert (out / "summary.json").read_bytes() == whole
+    assert {name: sorted((out / name).read_bytes().splitlines()) for name in kept} == kept
+
+
+def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
+    samples = list(read_jsonl(world / "sft" / "samples.jsonl", dict))
+
+    def refused(rows, match: str, *more: str) -> None:
+        write_jsonl(tmp_path / "samples.jsonl", rows)
+        with pytest.raises(UserError, match=match):
+            command("samples", world, tmp_path / "out", str(tmp_path / "samples.jsonl"), "--no-majority", *more)
+
+    refused(
+        [row | {"problem_id": "q7"} for row in samples[:2]], r"samples.jsonl:1: problem 'q7' .* other problems than"
+    )
+    other = samples[0] | {"verdict": samples[0]["verdict"] | {"tests_total": 9}}
+    refused([other], r"judged by 9 tests, and problem p0 has 2: these samples are of other problems")
+    refused(
+        [row for row in samples if row["index"] == 0], r"p0 has 1 sampled responses; every problem needs at least 2"
+    )
+    refused([row for row in samples if row["greedy"]], "no sampled response")
+    refused([samples[0], samples[0]], r"samples.jsonl:2: response 0 of p0 \(sft\) is here twice")
+    refused([{"task_id": "p0", "completion": "x"}], "no response with token ids and a verdict")
+    refused(samples, "orm: an ORM: give it as --orm", "--prm", str(world / "orm"))
+    refused(samples, "prm: a PRM, which scores lines: give it as --prm", "--orm", str(world / "prm"))
+    refused(samples, "the name 'prm' is taken", "--prm", str(world / "prm"), "--orm", f"prm={world / 'orm'}")
+    refused(samples, "nothing: no such folder", "--prm", str(world / "nothing"))
+    assert not list((tmp_path / "out").iterdir())  # refused before anything was written
+    rerank(world, tmp_path / "out")
+    refused(samples[: len(samples) // 2], "holds another job")
+
+
+@pytest.fixture(scope="module")
+def searched(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("searched")
+    (out / "printed.txt").write_text(search(world, out))
+    return out
+
+
+def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
+    summary = summary_of(searched)
+    strategies = ["best-of-n", "beam", "rejection"]
+    assert set(summary["methods"]) == {*strategies, "random", "oracle", "majority", "likelihood-mean"}
+    assert all(name in (searched / "printed.txt").read_text() for name in summary["methods"])
+    tokenizer = load_tokenizer(world / "policy" / "model")
+    for name in strategies:
+        rows = list(read_jsonl(searched / f"{name}.jsonl", dict))
+        assert [row["problem_id"] for row in rows] == [problem.id for problem in PROBLEMS]
+        for row in rows:
+            assert row["spent"] <= 60
+            ids = [candidate["response"]["token_ids"] for candidate in row["candidates"]]
+            assert all(one[-1] == tokenizer.eos_token_id and len(one) <= 24 for one in ids)
+            spent = [candidate["tokens"] for candidate in row["candidates"]]
+            assert spent == sorted(spent)
+            if name == "best-of-n":  # what is in no finished program was cut off at 24 tokens
+                assert all(not lost % 24 for lost in np.array(spent) - np.cumsum([len(one) for one in ids]))
+        # By hand: at the largest budget, of the candidates the best by score.
+        best = [max(row["candidates"], key=lambda c: c["scores"]["min"], default=None) for row in rows]
+        passed = [one is not None and one["response"]["verdict"]["status"] == "PASSED" for one in best]
+        last = summary["methods"][name]["curve"][-1]
+        assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))
+
+
+def test_search_reads_what_reranking_reads(searched: Path, world: Path) -> None:
+    """Prefixes, one by one, get the scores that their lines have in the whole program."""
+    scorer = open_scorer(world / "prm")
+    prompts = {problem.id: problem.prompt for problem in PROBLEMS}
+    compared = 0
+    for name in ("best-of-n", "beam", "rejection"):
+        for row in read_jsonl(searched / f"{name}.jsonl", dict):
+            for candidate in row["candidates"]:
+                text = candidate["response"]["text"]
+                if all(line.neutral for line in code_lines(text)):
+                    continue
+                scores = scorer.score_lines(prompts[row["problem_id"]], text)
+                whole = aggregates(scores, [line.neutral for line in code_lines(text)], RECORD)
+                assert candidate["scores"] == pytest.approx(whole, abs=1e-4)
+                compared += 1
+    assert compared > 20
+
+
+def test_best_of_n_is_plain_sampling(searched: Path, world: Path) -> None:
+    sampler, tokenizer = open_sampler(f"hf:{world / 'policy' / 'model'}")
+    for row, problem in zip(read_jsonl(searched / "best-of-n.jsonl", dict), PROBLEMS, strict=True):
+        prompt = tokenizer(f"# {problem.prompt}\n", add_special_tokens=False)["input_ids"]
+        seed = derive_seed(0, "rerank", problem.id, 0)
+        (plain,) = sampler.sample([prompt], seeds=[seed], max_new_tokens=24)
+        first = row["candidates"][0] if row["candidates"] else None
+        if plain.finished:
+            assert first is not None
+            assert tuple(first["response"]["token_ids"]) == plain.token_ids
+            assert first["logprob"] == pytest.approx(np.mean(plain.logprobs), abs=1e-4)
+
+
+def test_lines_put_together_are_the_whole(world: Path) -> None:
+    sampler, tokenizer = open_sampler(f"hf:{world / 'policy' / 'model'}")
+    prompt = tuple(tokenizer("# add 3\n", add_special_tokens=False)["input_ids"])
+    (greedy,) = sampler.sample([prompt], seeds=[0], temperature=0.0, max_new_tokens=24)
+    assert greedy.finished
+    attempt = Attempt(
+        budget=len(greedy.token_ids), max_new_tokens=24, text=TokenText(tokenizer), stops=sampler.stop_ids
+    )
+
+    class Zeros:
+        def score_prefixes(self, pairs):
+            assert all("\n" in text for _, text in pairs)
+            return np.zeros(len(pairs))
+
+    lines = stops_at_lines(sampler, tokenizer)
+    Driver(sampler=sampler, line_sampler=lines, scorer=Zeros(), temperature=0.0, top_p=1.0, seed=0).run(
+        [Player(problem_id="p", prompt="", prompt_ids=prompt, asking=beam(attempt, width=1, expansions=1))]
+    )
+    assert attempt.candidates[0].row.ids == greedy.token_ids
+    assert attempt.drawn > 1
+
+
+def test_a_cut_off_search_goes_on_to_the_same_files(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "CHUNK", 2)
+    out = tmp_path / "out"
+    search(world, out, "--method", "rejection")
+    names = ["best-of-n.jsonl", "rejection.jsonl", "summary.json", "curves.csv"]
+    whole = {name: (out / name).read_text() for name in names}
+    for name in names[:2]:
+        rows = whole[name].splitlines(keepends=True)
+        (out / name).write_text("".join(rows[:3]) + rows[3][:40])  # one chunk, half of the next, and a torn row
+    search(world, out, "--method", "rejection")
+    assert {name: untimed((out / name).read_text()) for name in names} == {n: untimed(t) for n, t in whole.items()}
+
+
+def untimed(text: str) -> str:
+    """Without the times in the verdicts of programs that were judged again."""
+    rows = [json.loads(line) for line in text.splitlines()] if text.startswith('{"') else []
+    for row in rows:
+        for candidate in row["candidates"]:
+            for key in ("cpu_seconds", "wall_seconds", "cached"):
+                candidate["response"]["verdict"].pop(key)
+    return json.dumps(rows) if rows else text
+
+
+def test_any_model_of_transformers_can_be_searched(world: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(world / "policy" / "model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special))
+    llama.save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    search(world, tmp_path / "out", "--policy", f"hf:{tmp_path / 'llama'}", "--limit", "2")
+    for name in ("best-of-n", "beam", "rejection"):  # it knows nothing and writes to the end of its budget
+        assert [row["spent"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl", dict)] == pytest.approx(
+            [60] * 2, abs=4
+        )
+
+
+def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:
+    for match, more in (
+        ("--method guess: write beam or rejection", ["--method", "guess"]),
+        ("less than one token for each of the 8 x 8", ["--width", "8", "--expansions", "8"]),
+        ("--temperature above 0", ["--temperature", "0"]),
+        ("no such folder; search takes FOLDER", ["--policy", "openai:http://nowhere#m"]),
+        ("an ORM, which was never taught to read prefixes", ["--prm", str(world / "orm")]),
+        (r"lacks \{prompt\}", ["--template", "do it"]),
+    ):
+        with pytest.raises(UserError, match=match):
+            search(world, tmp_path / "out", *more)
+
+
+def test_aggregates_by_hand() -> None:
+    scores, neutral = [0.5, -1.0, 0.0, 1.0], [False, True, False, False]
+    found = aggregates(scores, neutral, RECORD)
+    assert found == pytest.approx({"last": 1.0, "mean": 0.5, "min": 0.0, "product": np.log(0.75 * 0.5 * 1.0)})
+    # A progress PRM's margins are T max(0, R) + 1/2 - m: with T = 2 and max R = 0.75 they are 1 and 0.
+    progress = aggregates([1.0, 0.0], [False, False], dataclasses.replace(RECORD, target="progress"))
+    assert progress["last"] == pytest.approx(0.75)
+    assert prefix_aggregates([0.75, 0.5], dataclasses.replace(RECORD, target="progress")) == pytest.approx(progress)
+    assert prefix_aggregates([0.5, 0.0, 1.0], RECORD) == pytest.approx(found)
+    assert all(np.isnan(value) for value in aggregates([0.5], [True], RECORD).values())

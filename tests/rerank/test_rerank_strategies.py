@@ -1,0 +1,187 @@
+"""Strategies with a scripted policy and PRM: exact token counts, what is kept, what is written again."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from psgpo.records import Completion
+from psgpo.rerank.drive import Driver, Player
+from psgpo.rerank.strategies import Attempt, beam, best_of_n, rejection
+
+END = 0
+VOCABULARY = {1: "a\n", 2: "b\n", 3: "# c\n", 4: "d\n", 5: "e", 6: "\n"}
+"""A token is a line, but for 5 and 6."""
+
+
+class Text:
+    """Stands for `TokenText`."""
+
+    def decode(self, ids):
+        return self.decode_with_ends(ids)[0]
+
+    def decode_with_ends(self, ids):
+        parts = [VOCABULARY.get(token, "") for token in ids]
+        return "".join(parts), np.cumsum([len(part) for part in parts]).tolist()
+
+
+class Script:
+    """Answers a prefix with the next of the continuations listed for it; ends at END, or at newlines too."""
+
+    def __init__(self, continuations, *, at_lines):
+        self.continuations, self.at_lines, self.seeds = continuations, at_lines, []
+
+    def sample(self, prefixes, *, seeds, temperature, top_p, max_new_tokens):
+        self.seeds += seeds
+        return [self._one(tuple(p[1:]), limit) for p, limit in zip(prefixes, max_new_tokens, strict=True)]
+
+    def _one(self, prefix, limit):
+        ids = self.continuations[prefix].pop(0)
+        if self.at_lines:
+            stop = next(i for i, token in enumerate(ids) if token == END or "\n" in VOCABULARY[token])
+            ids = ids[: stop + 1]
+        ids = tuple(ids[:limit])
+        done = ids[-1] == END or (self.at_lines and "\n" in VOCABULARY[ids[-1]])
+        return Completion(token_ids=ids, logprobs=(-1.0,) * len(ids), finished=done)
+
+
+class Words:
+    """The score of a text, from a table; remembers what was asked."""
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def score_prefixes(self, pairs):
+        self.asked += [text for _, text in pairs]
+        return np.array([self.table[text] for _, text in pairs])
+
+
+def played(strategy, continuations, table, *, budget, longest=50):
+    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=frozenset({END}))
+    whole, lines = (Script(continuations, at_lines=at_lines) for at_lines in (False, True))
+    words = Words(table)
+    driver = Driver(sampler=whole, line_sampler=lines, scorer=words, temperature=1.0, top_p=1.0, seed=0)
+    driver.run([Player(problem_id="p", prompt="p", prompt_ids=(9,), asking=strategy(attempt))])
+    assert attempt.spent <= budget
+    assert len({*whole.seeds, *lines.seeds}) == attempt.drawn
+    return attempt, words
+
+
+def found(attempt):
+    """(ids, score at the last line, tokens spent)."""
+    return [(c.row.ids, c.scores[-1] if c.scores else math.nan, c.tokens) for c in attempt.candidates]
+
+
+def test_best_of_n_spends_the_budget_on_whole_programs():
+    programs = {(): [(1, 2, END), (4, END), (1, 1, 1, END)]}
+    attempt, words = played(best_of_n, programs, {"a\n": 0.4, "a\nb\n": 0.2, "d\n": 0.7}, budget=7)
+    assert found(attempt) == [((1, 2, END), 0.2, 3), ((4, END), 0.7, 5)]  # two tokens are left: the third is cut off
+    assert attempt.spent == 7
+    assert words.asked == ["a\n", "a\nb\n", "d\n"]
+    assert attempt.candidates[0].scores == (0.4, 0.2)
+    assert attempt.candidates[0].row.logprobs == (-1.0,) * 3
+
+
+def test_beam_keeps_the_best_prefixes_and_counts_lost_lines():
+    script = {
+        (): [(1,), (2,), (4,), (1,)],  # width 2 x 2 expansions: a, b, d, a; the second a is the first
+        (1,): [(2,), (END,)],
+        (4,): [(1,), (4,)],
+        (1, 2): [(END,), (END,)],
+        (4, 4): [(END,), (END,)],
+    }
+    table = {"a\n": 0.5, "b\n": 0.1, "d\n": 0.9, "a\nb\n": 0.6, "d\na\n": 0.2, "d\nd\n": 0.8}
+    attempt, words = played(lambda a: beam(a, width=2, expansions=2), script, table, budget=12)
+    # b is dropped; then of (a b, a END, d a, d d) the best are d d (.8) and a b (.6); both end.
+    assert found(attempt) == [((1, END), 0.5, 8), ((4, 4, END), 0.8, 12), ((1, 2, END), 0.6, 12)]
+    assert attempt.spent == 12
+    assert words.asked == ["a\n", "b\n", "d\n", "d\na\n", "d\nd\n", "a\nb\n"]  # a finished text is not asked again
+
+
+def test_a_finished_program_keeps_its_place_in_the_beam():
+    script = {
+        (): [(4,), (4,), (1,), (2,)],
+        (4,): [(END,), (END,)],
+        (1,): [(2,), (4,)],
+        (1, 4): [(END,), (1,)],  # a b has no place beside the finished d and a d
+    }
+    table = {"d\n": 0.9, "a\n": 0.5, "b\n": 0.1, "a\nb\n": 0.1, "a\nd\n": 0.3, "a\nd\na\n": 0.2}
+    attempt, _ = played(lambda a: beam(a, width=2, expansions=2), script, table, budget=12)
+    assert found(attempt) == [((4, END), 0.9, 8), ((1, 4, END), 0.3, 10)]
+    assert attempt.spent == 10  # a new search would need four rows
+
+
+def test_comments_are_no_step():
+    script = {(): [(3,)], (3,): [(5, 6)], (3, 5, 6): [(END,)]}
+    attempt, words = played(lambda a: beam(a, width=1, expansions=1), script, {"# c\ne\n": 0.3}, budget=4)
+    assert words.asked == ["# c\ne\n"]
+    assert found(attempt) == [((3, 5, 6, END), 0.3, 4)]
+
+
+def test_the_budget_is_shared_and_never_exceeded():
+    lines = {(): [(5, 5, 6)] * 4, (5,): [(5, 6)] * 9, (5, 5): [(6,)] * 9}
+    attempt, _ = played(lambda a: beam(a, width=2, expansions=2), lines, {"ee\n": 1.0}, budget=9)
+    assert attempt.spent == 8  # two tokens each, and one is too few for four rows
+    assert attempt.candidates == []
+
+
+def test_a_prefix_ends_with_its_token_indentation_included(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(VOCABULARY, 1, "a:\n  ")
+    monkeypatch.setitem(VOCABULARY, 2, "b\nc")
+    _, words = played(best_of_n, {(): [(1, 2, END)]}, {"a:\n  ": 0.1, "a:\n  b\n": 0.2, "a:\n  b\nc": 0.3}, budget=3)
+    assert words.asked == ["a:\n  ", "a:\n  b\n", "a:\n  b\nc"]  # what a token holds of the next line's code stays out
+
+
+def test_a_narrow_beam_is_best_of_n():
+    programs = [(1, 2, END), (4, END), (1, 1, 1, END), (2, END)]
+    table = {"a\n": 0, "a\nb\n": 1, "d\n": 2, "a\na\n": 0, "a\na\na\n": 3, "b\n": 4}
+    whole, _ = played(best_of_n, {(): list(programs)}, table, budget=10)
+    stepwise: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for program in programs:
+        for i in range(len(program)):
+            stepwise.setdefault(program[:i], []).append(program[i:])
+    narrow, _ = played(lambda a: beam(a, width=1, expansions=1), stepwise, table, budget=10)
+    assert found(narrow) == found(whole)
+    assert narrow.spent == whole.spent == 10
+
+
+def test_rejection_writes_the_falling_line_again():
+    script = {(): [(1, 3, 2, 4, END)], (1, 3): [(4, END)]}
+    table = {"a\n": 0.5, "a\n# c\nb\n": 0.1, "a\n# c\nb\nd\n": 0.9, "a\n# c\nd\n": 0.45}
+    attempt, words = played(lambda a: rejection(a, delta=0.2, tries=3), script, table, budget=7)
+    # b falls from .5 to .1: it goes, the comment before it stays; .45 is no fall of more than .2.
+    assert found(attempt) == [((1, 3, 2, 4, END), 0.9, 5), ((1, 3, 4, END), 0.45, 7)]
+    assert attempt.spent == 7
+    assert words.asked == ["a\n", "a\n# c\nb\n", "a\n# c\nb\nd\n", "a\n# c\nd\n"]  # what stood before is known
+
+
+def test_rejection_begins_anew_after_its_tries():
+    script = {(): [(1, 2, END), (4, END)], (1,): [(2, END), (2, END)]}
+    table = {"a\n": 0.5, "a\nb\n": -0.5, "d\n": 0.0}
+    attempt, _ = played(lambda a: rejection(a, delta=0.2, tries=2), script, table, budget=9)
+    assert [ids for ids, *_ in found(attempt)] == [(1, 2, END)] * 3 + [(4, END)]
+
+
+def test_rejection_without_a_fall_is_best_of_n():
+    programs = [(1, 2, END), (4, END), (1, 1, 1, END)]
+    table = {"a\n": 9, "a\nb\n": 1, "d\n": 2, "a\na\n": 0, "a\na\na\n": 3}
+    runs = [
+        played(strategy, {(): list(programs)}, table, budget=9)[0]
+        for strategy in (best_of_n, lambda a: rejection(a, delta=math.inf, tries=4))
+    ]
+    assert found(runs[0]) == found(runs[1])
+
+
+@pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.1, tries=1)])
+def test_programs_without_lines_have_no_score(strategy):
+    attempt, words = played(strategy, {(): [(3, END), (END,)]}, {}, budget=3)
+    assert [ids for ids, *_ in found(attempt)] == [(3, END), (END,)]
+    assert all(candidate.scores == () for candidate in attempt.candidates)
+    assert words.asked == []
+
+
+def test_responses_end_at_max_new_tokens():
+    attempt, _ = played(best_of_n, {(): [(1, 1, 1, END), (2, END), (2, END)]}, {"b\n": 1.0}, budget=6, longest=2)
+    assert found(attempt) == [((2, END), 1.0, 4), ((2, END), 1.0, 6)]
