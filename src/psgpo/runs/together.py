@@ -41,7 +41,7 @@ def run_together(run: RunDirectory, targets: list[str] | None) -> None:
     graph = stage_graph(run.recipe)
     while todo:
         # Whatever this process sees on the disk, all start the same.
-        ready = team.on_main(partial(_startable, run, [graph[name] for name in todo]))
+        ready = team.on_main(partial(_ready, run, [graph[name] for name in todo]))
         # Trainings first: the other stages gather meanwhile, and more of them can be dealt out at once.
         now = [name for name in ready if graph[name].together][:1]
         if now:
@@ -75,7 +75,7 @@ def check_launcher(recipe: Recipe) -> None:
         )
 
 
-def _startable(run: RunDirectory, todo: list[Stage]) -> list[str]:
+def _ready(run: RunDirectory, todo: list[Stage]) -> list[str]:
     ready = [stage.name for stage in startable(run, todo)]
     assert ready, f"none of {todo} can start"
     return ready
