@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 
+from metrics_world import without_times
 from parallel_world import killed, together
 from psgpo.config import SftSettings
-from psgpo.jsonl import read_jsonl
+from psgpo.errors import UserError
 from psgpo.models import create_policy, load_policy, train_tokenizer
 from psgpo.parallel.team import current_team
 from psgpo.sft import train_sft
@@ -37,17 +38,12 @@ def train(out: Path, sharded: bool, until: int | None = None) -> None:
         train_sft(policy, tokenizer, pairs, settings, out=out, seed=0, team=team, progress=stop)
 
 
-def rows(out: Path) -> list[dict[str, Any]]:
-    kept = read_jsonl(out / "metrics.jsonl", dict)
-    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in kept]
-
-
 @pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_train_what_one_trains(sharded: bool, tmp_path: Path) -> None:
     train(tmp_path / "one", False)
     together(train, 2, tmp_path / "a", tmp_path / "two", sharded, 4)
     together(train, 2, tmp_path / "b", tmp_path / "two", sharded)
-    for mine, want in zip(rows(tmp_path / "two"), rows(tmp_path / "one"), strict=True):
+    for mine, want in zip(without_times(tmp_path / "two"), without_times(tmp_path / "one"), strict=True):
         assert mine == pytest.approx(want, rel=1e-5)
     one, two = (load_policy(tmp_path / name / "model")[0].state_dict() for name in ("one", "two"))
     worst = max(float((two[key] - value).abs().max()) for key, value in one.items())
@@ -60,6 +56,15 @@ def test_killed_midway_ends_where_an_uninterrupted_training_ends(tmp_path: Path)
     together(train, 1, tmp_path / "a", tmp_path / "one", False)
     killed(train, tmp_path / "two" / "state.pt", tmp_path / "two", False)
     together(train, 1, tmp_path / "b", tmp_path / "two", False)
-    assert rows(tmp_path / "two") == rows(tmp_path / "one") != []
+    assert without_times(tmp_path / "two") == without_times(tmp_path / "one") != []
     weights = "model/model.safetensors"
     assert (tmp_path / "two" / weights).read_bytes() == (tmp_path / "one" / weights).read_bytes()
+
+
+def test_a_state_of_an_older_version_is_named(tmp_path: Path) -> None:
+    train(tmp_path, False, 4)
+    state = torch.load(tmp_path / "state.pt")
+    del state["loss_sum"]
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(UserError, match=r"state\.pt: an older psgpo wrote it; delete it, to train from the start"):
+        train(tmp_path, False)

@@ -48,7 +48,7 @@ def train_sft(
         team: the processes that train together: each works through a share of every batch, the main one writes.
 
     Raises:
-        UserError: no pair fits the model's context.
+        UserError: no pair fits the model's context, the training diverged, or its state is of an older version.
     """
     examples = _tokenise(tokenizer, pairs, _context(model))
     batches: list[list[int]] = []
@@ -70,10 +70,13 @@ def train_sft(
     team.wait()  # all have read the state that the main process goes on to replace
     loss_sum, count = 0.0, 0
     if log.state is not None:
+        if "loss_sum" not in log.state:
+            raise UserError(f"{log.state_path}: an older psgpo wrote it; delete it, to train from the start")
         replica.load(log.state["model"])
         for optimizer, state in zip(optimizers, log.state["optimizers"], strict=True):
             load_optimizer(optimizer, state)
         loss_sum, count = log.state["loss_sum"], log.state["count"]
+        log.forget()
     started, tokens = time.perf_counter(), 0
     for step in range(log.step, len(batches)):
         chosen = [examples[index] for index in batches[step]]

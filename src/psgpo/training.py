@@ -105,6 +105,9 @@ class ResumableLog:
     `save` writes the state atomically; on construction metrics past the saved step are dropped, because the steps
     after it are going to be repeated.
 
+    `state` is mapped from its file, so several processes share what they read of it; call `forget` once it is taken
+    up, which must copy.
+
     Args:
         writes: False in all but one of several processes: they read the state, and nothing is written.
     """
@@ -115,21 +118,22 @@ class ResumableLog:
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         self.state: dict[str, Any] | None = None
+        """What to go on from; None where there is nothing, and after `forget`."""
         if self.state_path.is_file():
             # Our own file: optimizer states are not pure tensors, yet need no arbitrary classes.
-            self.state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        done = 0 if self.state is None else int(self.state["step"])
+            self.state = torch.load(self.state_path, map_location="cpu", weights_only=True, mmap=True)
+        self.step = 0 if self.state is None else int(self.state["step"])
+        """Steps already done when this was made."""
         if not writes:
             return
         if self.metrics_path.exists():
             rows = read_jsonl(self.metrics_path, dict, torn_tail_ok=True)
-            write_jsonl(self.metrics_path, [row for row in rows if row["step"] <= done])
+            write_jsonl(self.metrics_path, [row for row in rows if row["step"] <= self.step])
         self._metrics = JsonlAppender(self.metrics_path)
 
-    @property
-    def step(self) -> int:
-        """Steps already done."""
-        return 0 if self.state is None else int(self.state["step"])
+    def forget(self) -> None:
+        """Let go of `state`: of its memory, and of its file, which is going to be replaced."""
+        self.state = None
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row; NaN and infinity become null."""

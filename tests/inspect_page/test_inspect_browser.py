@@ -306,6 +306,7 @@ def test_everything_that_acts_has_a_name_for_screen_readers(page: Chromium) -> N
     assert all(all(names) for names in named.values()), named
     assert {"Problem", "Checkpoint", "Response", "Coloured by", "Rewards of arm"} <= set(named["combobox"])
     assert {"Line 1, tokens", "Previous problem", "Keys and columns"} <= set(named["button"])
+    assert {"Line 1, tokens", "Probes in the order asked", "Tests"} <= set(named["region"])
     marks = page.js("[...document.querySelectorAll('td.mark')].map((cell) => cell.textContent)")
     assert {"+ can be completed", "− cannot be completed", "≠ differs"} <= set(marks)
     assert page.js("document.getElementById('status').getAttribute('role')") == "status"

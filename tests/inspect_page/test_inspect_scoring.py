@@ -14,8 +14,11 @@ from psgpo.inspect_page.evidence import Evidence
 from psgpo.inspect_page.scoring import read_evidence
 from psgpo.inspect_page.source import Source, read_source
 from psgpo.jsonl import write_jsonl
-from psgpo.models import train_tokenizer
+from psgpo.lines import code_lines
+from psgpo.models import TokenValueModel, load_policy, train_tokenizer
 from psgpo.prm import PrmScorer, open_scorer
+from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.rollout import PrmLineScorer, Rollout
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,54 @@ def test_value_init_is_the_prms_score_of_what_came_before_scaled_as_the_arm_fitt
     assert credit.advantages == pytest.approx((left - credit.values).tolist(), abs=1e-5)
     described = next(arm.critic for arm in evidence.arms if arm.name == "both")
     assert described == "PRM sign, V = 0.5 R − 0.25"
+
+
+def test_credit_is_what_ppo_itself_makes_of_the_responses(
+    source: Source, evidence: Evidence, small_run: Path, world: World, tmp_path: Path
+) -> None:
+    assert source.run is not None
+    recipe, folder = source.run.recipe, small_run / "prm" / "sign" / "model"
+    critic = TokenValueModel.from_pretrained(folder)
+    critic.apply_affine(VALUE_SCALE, VALUE_SHIFT)
+    trainer = PpoTrainer(
+        policy=load_policy(small_run / "sft" / "model")[0],
+        reference=load_policy(small_run / "sft" / "model")[0],
+        critic=critic,
+        tokenizer=world.tokenizer,
+        sandbox=None,  # type: ignore[arg-type]  # the responses are judged
+        arm=recipe.arms["both"],
+        rl=recipe.rl.model_copy(update={"whiten_advantages": False}),
+        sampling=recipe.sampling,
+        out=tmp_path,
+        seed=0,
+        scorer=PrmLineScorer(PrmScorer(folder)),
+    )
+    rollouts = [rollout_of(source, number, evidence) for number in range(len(source.entries))]
+    batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
+    targets = trainer._targets(batch, batch.rewards)
+    for b, rollout in enumerate(rollouts):
+        credit, start = evidence.credit[b]["both"], len(rollout.prompt_ids)
+        own = slice(start, start + len(rollout.token_ids))
+        assert credit.rewards == pytest.approx(batch.rewards[b, own].tolist(), abs=1e-5)
+        assert credit.values == pytest.approx(targets.old_values[b, own].tolist(), abs=1e-4)
+        assert credit.advantages == pytest.approx(targets.advantages[b, own].tolist(), abs=1e-4)
+
+
+def rollout_of(source: Source, number: int, evidence: Evidence) -> Rollout:
+    """An entry as the sampler of PPO would have handed it over."""
+    response, ends = source.entries[number].response, evidence.line_ends[number]
+    assert ends is not None
+    return Rollout(
+        problem=source.problems[response.problem_id],
+        prompt_ids=response.prompt_ids,
+        token_ids=response.token_ids,
+        logprobs=(0.0,) * len(response.token_ids),
+        finished=True,
+        text=response.text,
+        line_ends=ends,
+        neutral=tuple(line.neutral for line in code_lines(response.text)),
+        verdict=response.verdict,
+    )
 
 
 def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> None:

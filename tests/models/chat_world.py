@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from models_world import save
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 CORPUS = ["def f(x):\n    y = x + 1\n\n    return y\n", "# add 1 to x; then return it\n", "system user assistant\n"] * 3
 _SPLIT = (
@@ -146,3 +148,18 @@ def _pieces(family: Family) -> Tokenizer:
     trainer = trainers.BpeTrainer(vocab_size=360, special_tokens=special, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer
+
+
+def tiny_qwen(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """A folder with a random Qwen2 of one layer."""
+    config = Qwen2Config(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        max_position_embeddings=4096,
+    )
+    return save(AutoModelForCausalLM.from_config(config), tokenizer, folder)

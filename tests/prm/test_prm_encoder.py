@@ -11,8 +11,8 @@ from prm_text_world import mutants, save_bert, save_roberta
 from prm_world import BAD, GOOD, SETTINGS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from metrics_world import without_times
 from psgpo.errors import UserError
-from psgpo.jsonl import read_jsonl
 from psgpo.prm import ScorerRecord, open_scorer, split_by_problem
 from psgpo.prm.encoder import EncoderScorer, PairEncoder, context_of, load_encoder
 from psgpo.prm.encoder_train import train_encoder
@@ -58,10 +58,6 @@ def trained(roberta, sides, tmp_path_factory):
     out = tmp_path_factory.mktemp("trained")
     kept = train_encoder(roberta, *sides, SETTINGS.model_copy(update={"epochs": 5}), RECORD, out, seed=1)
     return out, kept
-
-
-def rows(out):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(out / "metrics.jsonl", dict)]
 
 
 @pytest.mark.parametrize("name", ["roberta", "bert"])
@@ -110,7 +106,7 @@ def test_contexts_too_short_are_refused(roberta, bert, sides, tmp_path):
 
 def test_training_learns_what_makes_lines_bad(trained, sides):
     out, kept = trained
-    history = rows(out)
+    history = without_times(out)
     assert kept["held_out_loss"] == min(row["held_out_loss"] for row in history[1:]) < 0.5 * history[0]["held_out_loss"]
     assert kept["held_out_accuracy"] > max(0.95, kept["held_out_majority"] + 0.05)
     scorer = open_scorer(out / "model")
@@ -170,7 +166,7 @@ def test_a_stopped_training_goes_on_to_the_identical_weights(trained, roberta, s
     again = train_encoder(roberta, *sides, five, RECORD, tmp_path, seed=1, progress=lambda d, _: steps.append(d))
     assert (steps[0] > 1) == (at > 1)  # epochs that were saved are not repeated
     assert again | {"seconds": 0} == kept | {"seconds": 0}
-    assert rows(tmp_path) == rows(reference)
+    assert without_times(tmp_path) == without_times(reference)
     ours, theirs = (load_encoder(out / "model", fresh_head=False)[0].state_dict() for out in (tmp_path, reference))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
@@ -210,7 +206,7 @@ def test_smoothing_and_balancing_are_changes_of_the_examples(roberta, sides, tmp
     train_encoder(roberta, train, sides[1], ONE.model_copy(update=option), RECORD, tmp_path / "option")
     train_encoder(roberta, by_hand, sides[1], ONE, RECORD, tmp_path / "hand")
     train_encoder(roberta, train, sides[1], ONE, RECORD, tmp_path / "plain")
-    option_row, hand_row, plain_row = (rows(tmp_path / name)[1] for name in ("option", "hand", "plain"))
+    option_row, hand_row, plain_row = (without_times(tmp_path / name)[1] for name in ("option", "hand", "plain"))
     assert option_row["held_out_loss"] == pytest.approx(hand_row["held_out_loss"], rel=1e-6)
     assert option_row["held_out_loss"] != pytest.approx(plain_row["held_out_loss"], rel=1e-4)
 

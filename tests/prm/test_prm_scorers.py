@@ -35,7 +35,7 @@ def named(request):
 
 def test_a_program_that_the_context_cannot_hold_is_named(named):
     _, scorer = named
-    held = scorer._context
+    held = scorer.scorer.context
     with pytest.raises(UserError, match=rf"a program for 'add one' has \d+ tokens .* context holds {held}; leave"):
         scorer.score_lines("add\none", "x = 1\n" * (held + 1))
     with pytest.raises(UserError, match="a program for 'add one'"):

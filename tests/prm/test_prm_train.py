@@ -9,6 +9,7 @@ import torch
 from prm_world import BAD, GOOD, SETTINGS, examples, labelled, random_labels
 from transformers import AutoModelForTokenClassification
 
+from metrics_world import without_times
 from psgpo.config import LoraSettings, ModelSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
@@ -27,10 +28,6 @@ def trained(policy_dir, tokenizer, tmp_path_factory):
     return out, kept, train, held_out
 
 
-def rows(out):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read_jsonl(out / "metrics.jsonl", dict)]
-
-
 def test_line_mse_takes_its_denominator():
     scores, targets = torch.tensor([1.0, 0.5, 3.0]), torch.tensor([0.0, 1.0, -1.0])
     weights = torch.tensor([1.0, 1.0, 0.0])
@@ -41,7 +38,7 @@ def test_line_mse_takes_its_denominator():
 
 def test_training_learns_where_programs_break(trained):
     out, kept, _, _ = trained
-    history = rows(out)
+    history = without_times(out)
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     assert kept["held_out_loss"] < 0.5 * history[0]["held_out_loss"]
     assert kept["held_out_loss"] == min(row["held_out_loss"] for row in history[1:])
@@ -80,7 +77,7 @@ def test_an_interrupted_training_goes_on_to_the_identical_result(trained, policy
     steps: list[int] = []
     again = train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, seed=1, progress=lambda d, _: steps.append(d))
     assert (steps[0] > 1) == (at == 40)  # what was done before the last saved epoch is not done again
-    assert rows(tmp_path) == rows(reference)
+    assert without_times(tmp_path) == without_times(reference)
     assert {k: v for k, v in again.items() if k != "seconds"} == {k: v for k, v in kept.items() if k != "seconds"}
     ours = TokenValueModel.from_pretrained(tmp_path / "model").state_dict()
     theirs = TokenValueModel.from_pretrained(reference / "model").state_dict()
@@ -166,7 +163,7 @@ def test_a_progress_prm_learns_the_share_done(policy_dir, tokenizer, tmp_path):
     settings = SETTINGS.model_copy(update={"target": "progress"})
     train, held_out = split_by_problem(build_examples(random_labels(tokenizer, 160), settings), 0.2)
     kept = train_prm(policy_dir, train, held_out, settings, tmp_path)
-    assert kept["held_out_loss"] < 0.6 * rows(tmp_path)[0]["held_out_loss"]
+    assert kept["held_out_loss"] < 0.6 * without_times(tmp_path)[0]["held_out_loss"]
 
 
 def test_micro_batches_and_recomputed_activations_train_the_same(policy_dir, tokenizer, tmp_path):
@@ -190,7 +187,7 @@ def test_adapters_learn_and_the_folder_is_a_plain_scorer(policy_dir, tokenizer, 
     compute = ModelSettings(lora=LoraSettings(rank=4))
     settings = SETTINGS.model_copy(update={"epochs": 2, "learning_rate": 1e-2})
     kept = train_prm(policy_dir, train, held_out, settings, tmp_path, seed=1, compute=compute)
-    history = rows(tmp_path)
+    history = without_times(tmp_path)
     assert kept["held_out_loss"] < 0.9 * history[0]["held_out_loss"]
     found = score_examples(PrmScorer(tmp_path / "model"), held_out)
     errors = [

@@ -10,14 +10,25 @@ from prm_text_world import mutants, save_mutants, save_roberta
 from prm_world import save_policy
 
 from psgpo.config import ArmSettings, PrmSettings
+from psgpo.errors import UserError
 from psgpo.execution import Sandbox
 from psgpo.lines import TokenText
 from psgpo.models import load_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.prm.build import PrmJob, build_prm
 from psgpo.prm.evaluation.readers import PrmReader
+from psgpo.prm.score import PrmScorer
+from psgpo.prm.scorers import CausalScorer
 from psgpo.records import AssertTests, Completion, Problem, Status, Verdict
-from psgpo.rl.rollout import PrmLineScorer, Rollout, TextLineScorer, judged_rollout, open_line_scorer, reads_ids
+from psgpo.rl.rollout import (
+    PrmLineScorer,
+    Rollout,
+    TextLineScorer,
+    judged_rollout,
+    open_line_scorer,
+    reads_ids,
+    rewarded_lines,
+)
 
 FAILED = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=1)
 LINES = ArmSettings(line_reward="sum", prm="p")
@@ -112,3 +123,39 @@ def test_only_a_prm_in_the_policys_tokens_reads_ids(prms: dict[str, Path]) -> No
     other.add_tokens(["another"])
     assert not reads_ids(prms["causal"], other)
     assert not reads_ids(prms["encoder"], tokenizer)
+
+
+@pytest.mark.parametrize("reads", ["ids", "lines", "programs"])
+def test_what_a_prm_cannot_read_costs_what_a_bad_line_costs(prms: dict[str, Path], reads: str) -> None:
+    found = [rollout for rollout in rollouts(prms["policy"]) if "```" not in rollout.text]
+    model = PrmScorer(prms["causal"])
+    if reads == "ids":
+        scorer, arm = PrmLineScorer(model), LINES
+        items = [(rollout.prompt_ids, rollout.token_ids) for rollout in found]
+    else:
+        scope = "program" if reads == "programs" else "line"
+        record = ScorerRecord(kind="causal", scope=scope, target="sign", prompt_template="{prompt}\n", threshold=0.0)
+        causal = CausalScorer(model, record)
+        scorer, arm = TextLineScorer(causal), PROGRAM if scope == "program" else LINES
+        items = [causal._last(rollout.problem.prompt, rollout.text)[:2] for rollout in found]
+    before = scorer.score(found)
+    sizes = [len(prompt) + len(ids) for prompt, ids in items]
+    longest = sizes.index(max(sizes))
+    config = model.model.classifier.config
+    config.max_position_embeddings = sizes[longest] - 1
+    after = scorer.score(found)
+    for b, (one, other) in enumerate(zip(before, after, strict=True)):
+        assert other.shape == one.shape
+        np.testing.assert_allclose(other, np.full_like(one, np.nan) if sizes[b] == sizes[longest] else one, atol=1e-6)
+    paid = rewarded_lines(found[longest], after[longest], arm.model_copy(update={"length_norm": False}))
+    bad = [0.0 if neutral else -0.25 for neutral in found[longest].neutral]
+    assert paid.tolist() == ([-0.25] if reads == "programs" else bad)
+    config.max_position_embeddings = 1
+    assert all(np.isnan(score).all() for score in scorer.score(found[:2]))
+
+
+def test_a_prm_of_broken_weights_is_not_taken_for_one_that_cannot_read(prms: dict[str, Path]) -> None:
+    model = PrmScorer(prms["causal"])
+    model.model.apply_affine(float("nan"), 0.0)
+    with pytest.raises(UserError, match="scores NaN: its weights are broken"):
+        PrmLineScorer(model).score(rollouts(prms["policy"]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 from psgpo.cli.rerank import app
@@ -20,9 +21,9 @@ from psgpo.evaluation.evaluate import evaluate_policy
 from psgpo.evaluation.summary import read_results
 from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl, write_jsonl
-from psgpo.lines import TokenText
+from psgpo.lines import TokenText, code_lines
 from psgpo.models import TokenValueModel, create_policy, load_tokenizer, train_tokenizer
-from psgpo.prm import ScorerRecord
+from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Call, CallTests, Problem
 from psgpo.rerank import search as search_module
@@ -196,6 +197,24 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
         assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))
 
 
+def test_search_reads_what_reranking_reads(searched: Path, world: Path) -> None:
+    """Prefixes, one by one, get the scores that their lines have in the whole program."""
+    scorer = open_scorer(world / "prm")
+    prompts = {problem.id: problem.prompt for problem in PROBLEMS}
+    compared = 0
+    for name in ("best-of-n", "beam", "rejection"):
+        for row in read_jsonl(searched / f"{name}.jsonl", dict):
+            for candidate in row["candidates"]:
+                text = candidate["response"]["text"]
+                if all(line.neutral for line in code_lines(text)):
+                    continue
+                scores = scorer.score_lines(prompts[row["problem_id"]], text)
+                whole = aggregates(scores, [line.neutral for line in code_lines(text)], RECORD)
+                assert candidate["scores"] == pytest.approx(whole, abs=1e-4)
+                compared += 1
+    assert compared > 20
+
+
 def test_best_of_n_is_plain_sampling(searched: Path, world: Path) -> None:
     sampler, tokenizer = open_sampler(f"hf:{world / 'policy' / 'model'}")
     for row, problem in zip(read_jsonl(searched / "best-of-n.jsonl", dict), PROBLEMS, strict=True):
@@ -220,7 +239,7 @@ def test_lines_put_together_are_the_whole(world: Path) -> None:
 
     class Zeros:
         def score_prefixes(self, pairs):
-            assert all(text.endswith("\n") for _, text in pairs)
+            assert all("\n" in text for _, text in pairs)
             return np.zeros(len(pairs))
 
     lines = stops_at_lines(sampler, tokenizer)
@@ -254,6 +273,21 @@ def untimed(text: str) -> str:
             for key in ("cpu_seconds", "wall_seconds", "cached"):
                 candidate["response"]["verdict"].pop(key)
     return json.dumps(rows) if rows else text
+
+
+def test_any_model_of_transformers_can_be_searched(world: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(world / "policy" / "model")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special))
+    llama.save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    search(world, tmp_path / "out", "--policy", f"hf:{tmp_path / 'llama'}", "--limit", "2")
+    for name in ("best-of-n", "beam", "rejection"):  # it knows nothing and writes to the end of its budget
+        assert [row["spent"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl", dict)] == pytest.approx(
+            [60] * 2, abs=4
+        )
 
 
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:

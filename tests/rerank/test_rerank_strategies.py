@@ -127,6 +127,13 @@ def test_the_budget_is_shared_and_never_exceeded():
     assert attempt.candidates == []
 
 
+def test_a_prefix_ends_with_its_token_indentation_included(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(VOCABULARY, 1, "a:\n  ")
+    monkeypatch.setitem(VOCABULARY, 2, "b\nc")
+    _, words = played(best_of_n, {(): [(1, 2, END)]}, {"a:\n  ": 0.1, "a:\n  b\n": 0.2, "a:\n  b\nc": 0.3}, budget=3)
+    assert words.asked == ["a:\n  ", "a:\n  b\n", "a:\n  b\nc"]  # what a token holds of the next line's code stays out
+
+
 def test_a_narrow_beam_is_best_of_n():
     programs = [(1, 2, END), (4, END), (1, 1, 1, END), (2, END)]
     table = {"a\n": 0, "a\nb\n": 1, "d\n": 2, "a\na\n": 0, "a\na\na\n": 3, "b\n": 4}

@@ -13,6 +13,7 @@ from learner_world import batch, policy
 from parallel_world import together
 from psgpo.config import LoraSettings, ModelSettings, RlSettings
 from psgpo.models import TokenValueModel, prepare_training
+from psgpo.parallel.replica import optimizer_state
 from psgpo.parallel.team import current_team
 from psgpo.rl.learner import Batch, Learner, Targets
 
@@ -56,6 +57,7 @@ CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {
         ModelSettings(gradient_checkpointing=True),
         {"minibatches": 2, "microbatch_tokens": 30},
     ),
+    "data parallel adapters": ("llama", False, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
     "sharded adapters": ("llama", True, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
     "sharded, bfloat16": ("llama", True, 8, ModelSettings(dtype="bfloat16"), {"minibatches": 1}),
     "sharded, no plain head": ("gemma2", True, 8, ModelSettings(), {"minibatches": 1}),
@@ -107,6 +109,7 @@ def held() -> dict[str, int]:
     with one.policy_replica.whole() as plain:
         gathered = sum(p.numel() for p in plain.parameters())
     optimizer = one.policy_optimizer
+    saved = optimizer_state(optimizer, one.team)["state"].values()
     parts = [p.to_local() for p in made.parameters()]
     return {
         "all": sum(p.numel() for p in made.parameters()),
@@ -114,6 +117,7 @@ def held() -> dict[str, int]:
         "storage": sum(part.untyped_storage().nbytes() // 4 for part in parts),
         "gradients": sum(p.grad.to_local().numel() for p in made.parameters()),
         "moments": sum(state["exp_avg"].to_local().numel() for state in optimizer.state.values()),
+        "saved": sum(moments["exp_avg"].numel() for moments in saved if moments["exp_avg"] is not None),
         "reference": sum(p.to_local().numel() for p in one.reference.parameters()),
         "gathered": gathered,
         "twin": sum(p.numel() for p in one.policy_replica.plain.parameters()),
@@ -128,3 +132,4 @@ def test_a_process_holds_its_part_and_no_more(tmp_path: Path) -> None:
         for name in ("weights", "storage", "gradients", "moments", "reference"):
             assert 0.4 * part["all"] <= part[name] <= 0.6 * part["all"], (name, part)
     assert sum(part["weights"] for part in parts) == parts[0]["all"]
+    assert [part["saved"] for part in parts] == [parts[0]["all"], 0]  # whole moments where they are written only

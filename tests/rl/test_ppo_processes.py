@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metrics_world import without_times
 from parallel_world import together
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
-from psgpo.jsonl import read_jsonl
 from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
 from psgpo.parallel.team import current_team
 from psgpo.problems.opchain import OpChain
@@ -73,11 +73,6 @@ def train(out: Path, sharded: bool, lora: bool, until: int | None = None, respon
             trainer.train([(p, build_prompt_ids(tokenizer, "# {prompt}\n", p)) for p in problems], progress=stop)
 
 
-def metrics(out: Path) -> list[dict[str, Any]]:
-    rows = read_jsonl(out / "metrics.jsonl", dict)
-    return [{k: v for k, v in row.items() if "second" not in k and v is not None} for row in rows]
-
-
 @pytest.mark.parametrize("lora", [False, True])
 def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None:
     train(tmp_path / "one", False, lora)
@@ -91,9 +86,9 @@ def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None
         names += ["two", "shards"]
     want = load_policy(tmp_path / "one" / "model")[0].state_dict()
     for name in names:
-        rows = metrics(tmp_path / name)
+        rows = without_times(tmp_path / name)
         assert [row["step"] for row in rows] == [1, 2]
-        for row, expected in zip(rows, metrics(tmp_path / "one"), strict=True):
+        for row, expected in zip(rows, without_times(tmp_path / "one"), strict=True):
             assert row == pytest.approx(expected, rel=2e-4, abs=1e-6, nan_ok=True)
         got = load_policy(tmp_path / name / "model")[0].state_dict()
         worst = max(float((got[key] - value).abs().max()) for key, value in want.items())
@@ -104,6 +99,8 @@ def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None
 
 def test_a_process_may_have_no_response_of_a_step(tmp_path: Path) -> None:
     train(tmp_path / "one", False, False, None, 1)
-    together(train, 2, tmp_path / "a", tmp_path / "two", True, False, None, 1)
-    for mine, want in zip(metrics(tmp_path / "two"), metrics(tmp_path / "one"), strict=True):
-        assert mine == pytest.approx(want, rel=2e-4, abs=1e-6, nan_ok=True)
+    together(train, 2, tmp_path / "a", tmp_path / "shards", True, False, None, 1)
+    together(train, 2, tmp_path / "b", tmp_path / "two", False, False, None, 1)
+    want = [pytest.approx(row, rel=2e-4, abs=1e-6, nan_ok=True) for row in without_times(tmp_path / "one")]
+    assert without_times(tmp_path / "shards") == want
+    assert without_times(tmp_path / "two") == want

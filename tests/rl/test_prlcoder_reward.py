@@ -1,15 +1,21 @@
-"""PRLCoder's reward as settings of an arm: the published formula written out, and numbers worked by hand."""
+"""PRLCoder's reward as settings of an arm: numbers worked by hand, of whole PPO steps too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
-from psgpo.config import ArmSettings
+from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.errors import UserError
-from psgpo.records import AssertTests, Problem, Status, Verdict
+from psgpo.models import TokenValueModel, create_policy, train_tokenizer
+from psgpo.records import AssertTests, Completion, Problem, Status, Verdict
+from psgpo.rl.learner import Batch
+from psgpo.rl.ppo import PpoTrainer
 from psgpo.rl.rewards import line_rewards, token_rewards
 from psgpo.rl.rollout import Rollout, rewarded_lines, rewarded_tokens
 
@@ -39,25 +45,95 @@ def paid(found: Rollout, scores: list[float], arm: ArmSettings) -> list[float]:
     return rewarded_tokens(found, rewarded_lines(found, np.array(scores), arm), arm).tolist()
 
 
-@given(st.data(), st.booleans())
-def test_the_prm_arm_is_the_formula(data: st.DataObject, passed: bool) -> None:
-    """r_t = Σ_i R_P(d, w_i) · 1[t = T_i] − β · log(π_θ / π_old), term by term."""
-    tokens = data.draw(st.integers(1, 12))
-    ends = data.draw(st.lists(st.integers(0, tokens - 1), max_size=6).map(sorted))
-    numbers = st.floats(-3, 3)
-    scores = data.draw(st.lists(numbers, min_size=len(ends), max_size=len(ends)))
-    logprobs, old = (data.draw(st.lists(numbers, min_size=tokens, max_size=tokens)) for _ in range(2))
-    beta = 0.05
-    literal = []
-    for t in range(tokens):
-        r_t = 0.0
-        for i in range(len(ends)):
-            r_t += scores[i] * (1 if t == ends[i] else 0)
-        literal.append(r_t - beta * (logprobs[t] - old[t]))
-    found = rollout(tokens, tuple(ends), (False,) * len(ends), passed=passed)
-    # The second term is the trainer's, `rewards - kl_beta * log_ratio`, for every arm alike.
-    ours = np.array(paid(found, scores, PRM_ARM)) - beta * (np.array(logprobs) - np.array(old))
-    np.testing.assert_allclose(ours, literal, atol=1e-12)
+TEXT = "a=1\nb=2\n"
+"""Two lines; every character is a token, and an end-of-sequence token follows: T_1 = 3, T_2 = 7, T = 8."""
+LOG_RATIO = {0: 0.5, 3: 1.0, 8: -0.25}
+"""log π_θ − log π_old where it is not 0."""
+
+
+class Scripted:
+    """Sampler, sandbox and scorer at once: what each says is written down."""
+
+    def __init__(self, tokenizer: Any, scores: list[list[float]]) -> None:
+        self.ids = (*tokenizer(TEXT, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id)
+        self.scores = [np.array(score) for score in scores]
+
+    def sample(self, prefixes: Sequence[Sequence[int]], **_: Any) -> list[Completion]:
+        return [Completion(token_ids=self.ids, logprobs=(-1.0,) * len(self.ids), finished=True) for _ in prefixes]
+
+    def grade(self, programs: Sequence[Any]) -> list[Verdict]:
+        return [Verdict(status=Status.PASSED, tests_passed=1, tests_total=1) for _ in programs]
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+        return self.scores[: len(rollouts)]
+
+
+def stepped(
+    arm: ArmSettings, scores: list[list[float]], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, float], list[list[float]]]:
+    """One PPO step with a response per score: (its metrics, the reward of every response's tokens)."""
+    tokenizer = train_tokenizer(["x"], 258)  # bytes alone
+    scripted = Scripted(tokenizer, scores)
+    policy, reference = (create_policy(tokenizer, hidden_size=16, num_attention_heads=2) for _ in range(2))
+    trainer = PpoTrainer(
+        policy=policy,
+        reference=reference,
+        critic=TokenValueModel.from_policy(policy),
+        tokenizer=tokenizer,
+        sandbox=scripted,  # type: ignore[arg-type]
+        arm=arm,
+        rl=RlSettings(prompts_per_step=len(scores), minibatches=1, kl_beta=0.2),
+        sampling=SamplingSettings(max_new_tokens=9),
+        out=out,
+        seed=0,
+        scorer=scripted,
+    )
+    trainer.sampler = scripted  # type: ignore[assignment]
+    prompt = (5, 6)
+
+    def reference_logprobs(batch: Batch) -> torch.Tensor:
+        logprobs = batch.old_logprobs.clone()
+        for token, ratio in LOG_RATIO.items():
+            logprobs[:, len(prompt) + token] -= ratio
+        return logprobs
+
+    rewards: list[torch.Tensor] = []
+    targets = trainer._targets
+
+    def spy(batch: Batch, reward_BS: torch.Tensor) -> Any:
+        rewards.append(reward_BS)
+        return targets(batch, reward_BS)
+
+    monkeypatch.setattr(trainer.learner, "ref_logprobs", reference_logprobs)
+    monkeypatch.setattr(trainer, "_targets", spy)
+    problem = Problem(id="p", prompt="", tests=AssertTests(entry_point="f", checks=("assert f()",)))
+    metrics = trainer.step(1, [(problem, prompt)])  # in step 0 the policy still is its reference
+    return metrics, rewards[0][:, len(prompt) :].tolist()
+
+
+def test_a_step_pays_lines_where_they_end_and_takes_the_log_ratio_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """r_t = Σ_i R_P(d, w_i) · 1[t = T_i] − β · log(π_θ / π_old), worked by hand with β = 0.2."""
+    metrics, (reward_T,) = stepped(PRM_ARM, [[0.5, -0.75]], tmp_path, monkeypatch)
+    assert reward_T == pytest.approx([-0.1, 0, 0, 0.3, 0, 0, 0, -0.75, 0.05])
+    assert metrics["reward_total"] == pytest.approx(-0.5)
+    assert metrics["kl"] == pytest.approx(1.25)
+    assert metrics["unread_share"] == 0.0
+
+
+def test_a_step_pays_an_orm_at_the_last_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """r_t = R_O(d, w) · 1[t = T] − β · log(π_θ / π_old), worked by hand with β = 0.2."""
+    metrics, (reward_T,) = stepped(ORM_ARM, [[0.5]], tmp_path, monkeypatch)
+    assert reward_T == pytest.approx([-0.1, 0, 0, -0.2, 0, 0, 0, 0, 0.55])
+    assert metrics["reward_total"] == pytest.approx(0.25)
+
+
+def test_a_step_says_how_many_responses_the_prm_could_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nan = float("nan")
+    metrics, (_, unread_T) = stepped(PRM_ARM, [[0.5, -0.75], [nan, nan]], tmp_path, monkeypatch)
+    assert unread_T == pytest.approx([-0.1, 0, 0, -1.2, 0, 0, 0, -1.0, 0.05])
+    assert metrics["unread_share"] == 0.5
 
 
 def test_a_pass_pays_nothing_by_itself() -> None:

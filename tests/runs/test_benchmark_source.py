@@ -134,13 +134,19 @@ def test_mutants_take_the_place_of_the_search(mbpp: Path) -> None:
     prms = {
         "encoder": {"kind": "encoder", "target": "sign", "init": "owner/name"},
         "own": {"target": "sign"},
+        "causal": {"target": "sign", "init": "owner/name"},
         "orm": {"kind": "ngrams", "target": "sign", "scope": "program"},
     }
     graph = stage_graph(recipe(mbpp, TASKS, prm=prms, **MUTATION))
     assert graph["mutants"].needs == ("problems",)
     assert not [name for name in graph if name.startswith(("responses", "labels"))]
     needs = {name: graph[f"prm-{name}"].needs for name in prms}
-    assert needs == {"encoder": ("mutants",), "own": ("mutants", "sft"), "orm": ("mutants",)}
+    assert needs == {
+        "encoder": ("mutants",),
+        "own": ("mutants", "sft"),
+        "causal": ("mutants", "sft"),
+        "orm": ("mutants",),
+    }
     searched = stage_graph(recipe(mbpp, TASKS, prm=prms))
     assert searched["prm-encoder"].needs == ("labels",)
     assert [name for name, stage in searched.items() if stage.together] == ["sft", "rl-baseline", "prm-own"]

@@ -10,9 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 
-from chat_world import family_tokenizer
-from models_world import save
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from chat_world import family_tokenizer, tiny_qwen
 
 from psgpo.chats import TODAY
 from psgpo.config import parse_recipe
@@ -56,23 +54,9 @@ def recipe(folder: Path, model: Path) -> dict[str, Any]:
     }
 
 
-def model_folder(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
-    config = Qwen2Config(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        vocab_size=len(tokenizer),
-        eos_token_id=tokenizer.eos_token_id,
-        max_position_embeddings=512,
-    )
-    return save(AutoModelForCausalLM.from_config(config), tokenizer, folder)
-
-
 def test_every_stage_reads_the_tokenizers_chat(tmp_path: Path) -> None:
     base = family_tokenizer("qwen2.5-base")
-    model = model_folder(base, tmp_path / "model")
+    model = tiny_qwen(base, tmp_path / "model")
     run = RunDirectory.create(parse_recipe(recipe(tmp_path, model), origin="r"))
     for stage in STAGES:
         run_stage(run, stage, lambda done, total: None)
@@ -114,7 +98,7 @@ def test_every_stage_reads_the_tokenizers_chat(tmp_path: Path) -> None:
 
 
 def test_a_model_without_a_chat_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    model = model_folder(family_tokenizer("gpt2"), tmp_path / "model")
+    model = tiny_qwen(family_tokenizer("gpt2"), tmp_path / "model")
     with pytest.raises(UserError, match=r"model: its tokenizer has no chat template; set prompt_chat = false"):
         dry_run(parse_recipe(recipe(tmp_path, model), origin="r"))
 

@@ -86,6 +86,53 @@ def test_a_model_folder_that_lacks_something_is_refused(own: dict, tmp_path: Pat
         tried(own)
 
 
+CHAT = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+
+
+def other_model(folder: Path, *, context: int = 512, words: str = "y = 2") -> str:
+    """A causal model with a tokenizer of its own, and no chat template."""
+    tokenizer = train_tokenizer([words], 300)
+    create_policy(
+        tokenizer, hidden_size=16, intermediate_size=16, num_hidden_layers=1, max_position_embeddings=context
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_what_arms_want_of_a_causal_reward_model_is_checked(own: dict, tmp_path: Path) -> None:
+    other = other_model(tmp_path / "other")
+    prm = {"p": {"target": "sign", "init": other}}
+    pays = {"baseline": {}, "a": {"line_reward": "sum", "prm": "p"}}
+    starts = {"baseline": {}, "a": {"value_init": "p"}}
+    assert "prm p: causal" in tried(own | {"prm": prm, "arms": pays})
+    with pytest.raises(UserError, match=rf"prm\.p\.init {other}: its tokenizer is not that of the policy"):
+        tried(own | {"prm": prm, "arms": starts})
+    short = other_model(tmp_path / "short", context=80)  # 64 tokens for a response, and longer prompts than 16
+    message = rf"prm\.p\.init {short}: its context holds 80 tokens, the longest prompt has \d+ and .* is 64; lower"
+    with pytest.raises(UserError, match=message):
+        tried(own | {"prm": {"p": {"target": "sign", "init": short}}, "arms": pays})
+
+
+def test_a_causal_reward_model_needs_a_chat_template_unless_it_reads_the_policys_prompts(
+    own: dict, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "m", tmp_path / "twin")
+    (tmp_path / "m" / "chat_template.jinja").write_text(CHAT)
+    chat = own | {"prompt_chat": True}
+    assert tried(chat | {"prm": {"p": {"target": "sign", "init": str(tmp_path / "twin")}}})
+    with pytest.raises(UserError, match="other: its tokenizer has no chat template"):
+        tried(chat | {"prm": {"p": {"target": "sign", "init": other_model(tmp_path / "other")}}})
+
+
+def test_under_a_launcher_vllm_is_refused_and_processes_are_counted(own: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "2 stages side by side" in tried(own)
+    for key, value in (("WORLD_SIZE", "3"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(key, value)
+    assert ", 3 processes together\n" in tried(own | {"device": "cpu"})
+    with pytest.raises(UserError, match=r"sampling\.engine = 'vllm' draws for one process"):
+        tried(own | {"sampling": {"max_new_tokens": 64, "engine": "vllm"}})
+
+
 def test_an_encoder_is_no_policy_and_a_short_context_is_named(own: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"its context holds \d+ tokens, sampling.max_new_tokens is 100000"):
         tried(own | {"sampling": {"max_new_tokens": 100_000}})

@@ -282,3 +282,16 @@ def test_the_command(tmp_path: Path) -> None:
     loaded = load_recipe(ROOT / "recipes" / "demo.toml", ["rl.steps=7", "rl.checkpoints=1"])
     assert f"{7 * loaded.rl.prompts_per_step * 128:,}" in done.output
     assert "binary-search: 60 completions expected for a failed response of 13 lines, 80 at most" in done.output
+
+
+def test_what_only_draws_is_planned_in_the_recipes_precision() -> None:
+    def parts(**tables: Any) -> dict[str, dict[str, int]]:
+        planned = planner_of(recipe(**tables), 100).stages()
+        return {stage.stage: stage.parts for stage in planned if stage.stage in ("labels", "evaluate")}
+
+    whole, half = parts(), parts(model={"dtype": "bfloat16"})
+    assert half["labels"]["checkpoints"] * 2 == whole["labels"]["checkpoints"] == 2 * whole["evaluate"]["policy"]
+    assert half["evaluate"]["policy"] * 2 == whole["evaluate"]["policy"]
+    assert half["labels"]["sampling"] < whole["labels"]["sampling"]
+    last = parts(labels={"completer": "last"})["labels"]
+    assert last["checkpoints"] * 2 == whole["labels"]["checkpoints"]

@@ -10,9 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 
-from chat_world import family_tokenizer
-from models_world import save
-from transformers import AutoModelForCausalLM, Qwen2Config
+from chat_world import family_tokenizer, tiny_qwen
 
 from psgpo.config import load_recipe
 from psgpo.problems import save_problems_jsonl
@@ -28,18 +26,7 @@ FILES = {"mbpp": DATA / "mbpp.jsonl.gz", "humaneval": DATA / "HumanEval.jsonl.gz
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = family_tokenizer("qwen2.5-instruct")
-    config = Qwen2Config(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        vocab_size=len(tokenizer),
-        eos_token_id=tokenizer.eos_token_id,
-        max_position_embeddings=4096,
-    )
-    return save(AutoModelForCausalLM.from_config(config), tokenizer, tmp_path_factory.mktemp("qwen"))
+    return tiny_qwen(family_tokenizer("qwen2.5-instruct"), tmp_path_factory.mktemp("qwen"))
 
 
 def overrides(name: str, model: Path, folder: Path) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from metrics_world import without_times
 from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.runs.directory import RunDirectory
@@ -122,10 +123,6 @@ def test_a_stage_is_run_by_one_process_at_a_time(tmp_path: Path, tiny_recipe: Re
         pass
 
 
-def without_times(path: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k} for row in rows(path)]
-
-
 def test_ppo_killed_midway_ends_where_an_uninterrupted_run_ends(finished: RunDirectory, tmp_path: Path) -> None:
     """`kill -9` after a few steps; then the same command again. Metrics and weights must be equal to the bit."""
     twin = tmp_path / "run"
@@ -144,7 +141,7 @@ def test_ppo_killed_midway_ends_where_an_uninterrupted_run_ends(finished: RunDir
     assert state.exists(), "killed before the first state or after the end: nothing was tested"
     subprocess.run(command, env=environment, check=True, capture_output=True)
     ours, theirs = (run / "rl" / "dense" for run in (twin, finished.path))
-    assert without_times(ours / "metrics.jsonl") == without_times(theirs / "metrics.jsonl")
+    assert without_times(ours) == without_times(theirs)
     weights = "model/model.safetensors"
     assert (ours / weights).read_bytes() == (theirs / weights).read_bytes()
 

@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metrics_world import without_times
 from parallel_world import free_port, server, together
 from psgpo.cli import main as command_line
 from psgpo.config import Recipe, parse_recipe
@@ -77,6 +80,28 @@ def test_trainings_are_everybodys_and_other_stages_are_dealt(tiny_recipe: Recipe
     assert sorted(log.splitlines()) == ["train of 0", "train of 1"]
 
 
+def run_raced(recipe: Recipe, out: Path) -> list[str]:
+    """As `run_fakes`, while another command finishes the training between this one's look and its lock."""
+    untouched = RunDirectory.stage
+
+    @contextmanager
+    def stage(run: RunDirectory, name: str) -> Iterator[None]:
+        with untouched(run, name):
+            if name == "train":
+                (run.path / "stages" / "train.json").write_text("{}")
+            yield
+
+    RunDirectory.stage = stage
+    return run_fakes(recipe, out)
+
+
+def test_a_training_that_another_command_finished_is_nobodys(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = tiny_recipe.model_copy(update={"out": tmp_path / "run"})
+    (tmp_path / "notes").mkdir()
+    seen, again = together(run_raced, 2, tmp_path / "answers", recipe, tmp_path / "notes")
+    assert seen == again == ["a-0", "b-1", "c-0", "problems-0", "report-0"]
+
+
 def failing(kind: str) -> None:
     with launch.ended_together():
         team = current_team()
@@ -114,15 +139,36 @@ def test_an_error_of_one_process_ends_all_and_is_said_once(kind: str, code: int,
 
 def test_commands_of_one_process_are_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    command_line.app(["problems", "--count", "1"], standalone_mode=False)  # a scheduler's word, not a launcher's
     monkeypatch.setenv("LOCAL_RANK", "0")
+    command_line.app(["problems", "--count", "1"], standalone_mode=False)  # left over from a scheduler, no launcher
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(UserError, match="psgpo problems is the work of one process; start it without a launcher"):
         command_line.app(["problems"], standalone_mode=False)
 
 
+def test_a_launcher_says_where_its_processes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="RANK, LOCAL_RANK and WORLD_SIZE are set, MASTER_PORT not: start psgpo by"):
+        launch.join()
+
+
+WORKER = "from psgpo.parallel.launch import *; end_with_launcher(); print('ready', flush=True); time.sleep(60)"
+LAUNCHER = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {WORKER!r}]); time.sleep(60)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) is Linux's")
+def test_no_process_outlives_its_launcher() -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == "ready\n"
+    launcher.kill()
+    launcher.communicate(timeout=30)  # the worker holds the other end of the pipe for as long as it lives
+
+
 def test_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "16")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    for name, value in {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="16 processes, 8 of them on this machine: psgpo trains on one machine"):
         launch.join()
 
@@ -175,11 +221,6 @@ def launched(recipe: Recipe, *stages: str) -> subprocess.Popen[bytes]:
     )
 
 
-def without_times(path: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in row.items() if "second" not in k} for row in rows]
-
-
 @pytest.fixture(scope="module")
 def whole_run(tiny_recipe: Recipe, tiny_overrides: list[str]) -> Recipe:
     """The tiny recipe, run by two processes to its end."""
@@ -197,7 +238,7 @@ def test_a_whole_run_of_two_processes(whole_run: Recipe) -> None:
     assert all(run.stage_done(name) for name in module.stage_graph(run.recipe))
     assert (run.path / "report" / "index.html").is_file()
     for arm in run.recipe.arms:
-        assert [row["step"] for row in without_times(run.path / "rl" / arm / "metrics.jsonl")] == [1, 2, 3, 4]
+        assert [row["step"] for row in without_times(run.path / "rl" / arm)] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
@@ -210,7 +251,7 @@ def test_a_run_with_sharded_networks(whole_run: Recipe, tmp_path: Path) -> None:
     process = launched(recipe, "rl-both")
     text = process.communicate(timeout=200)[0].decode()
     assert process.returncode == 0, text[-3000:]
-    rows = without_times(recipe.out / "rl" / "both" / "metrics.jsonl")
+    rows = without_times(recipe.out / "rl" / "both")
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[0]["tokens_per_response"] > 5
     assert all(row["grad_norm_policy"] > 0 for row in rows)
@@ -247,6 +288,6 @@ def test_killed_in_two_processes_ends_where_an_uninterrupted_run_ends(
     text = again.communicate(timeout=200)[0].decode()
     assert again.returncode == 0, text[-3000:]
     ours, theirs = twin.out / place, whole_run.out / place
-    assert without_times(ours / "metrics.jsonl") == without_times(theirs / "metrics.jsonl")
+    assert without_times(ours) == without_times(theirs)
     weights = "model/model.safetensors"
     assert (ours / weights).read_bytes() == (theirs / weights).read_bytes()

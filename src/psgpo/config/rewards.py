@@ -35,7 +35,8 @@ class LabelSettings(Section):
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"
-    """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn."""
+    """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn. Those that do are
+    in memory together."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
     unit: Positive = 512

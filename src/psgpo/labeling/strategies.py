@@ -43,3 +43,5 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "omega": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k), tree=True),
     }
 )
+READS_SURPRISE = frozenset({"splice", *(name for name, strategy in STRATEGIES.items() if strategy.prior)})
+"""Strategies that ask how sure a response's writer was of its lines."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -16,14 +17,18 @@ from psgpo.errors import UserError, reported
 PATIENCE = timedelta(days=30)
 """How long a process waits for others: as long as a stage may take that one of them does alone. One that dies is
 noticed at once, by its closed connection and by the launcher."""
+PLACE = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}
+"""Variables in which a launcher tells a process its place."""
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that a process gets when its parent ends."""
 LAST_WORDS = 2.0
 """Seconds that a process which did not fail first leaves to the one that did: the launcher ends all when one ends."""
 
 
 def launched() -> bool:
     """Whether a launcher (`accelerate launch`, `torchrun`) started several processes, this being one of them."""
-    # WORLD_SIZE alone may also be said by a cluster's scheduler, of machines.
-    return "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    # Some of them may also be said by a cluster's scheduler, of machines, or be left over from one.
+    return os.environ.keys() >= PLACE and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def speaks() -> bool:
@@ -39,10 +44,11 @@ def ended_together() -> Iterator[None]:
     those that wait for it.
 
     Raises:
-        UserError: the processes are on several machines.
+        UserError: see `join`.
     """
     # A handler in Python would not run before the collective that this process may be in is over.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_with_launcher()
     status: object = 1
     try:
         with reported():
@@ -80,15 +86,30 @@ def _said_once() -> Iterator[None]:
         raise
 
 
+def end_with_launcher() -> None:
+    """Die when the launcher does, even by `kill -9`: nobody else would end the others of a process that failed.
+
+    Linux only; elsewhere the processes go on without their launcher.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def join() -> None:
     """Make the process group from what the launcher left in the environment; gloo, and NCCL for tensors on GPUs.
 
     Raises:
-        UserError: the processes are on several machines.
+        UserError: the launcher did not say where the processes meet, or they are on several machines.
     """
     import torch
     import torch.distributed as dist
 
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"RANK, LOCAL_RANK and WORLD_SIZE are set, {' and '.join(missing)} not: start psgpo by `accelerate launch` "
+            "or `torchrun`, or unset them where no launcher is meant"
+        )
     size = int(os.environ["WORLD_SIZE"])
     here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
     if here != size:

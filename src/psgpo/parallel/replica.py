@@ -12,6 +12,7 @@ gathered while it computes. The gradient is summed, not averaged, after every mi
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,9 +31,16 @@ from psgpo.parallel.team import Team
 Network = TypeVar("Network", PreTrainedModel, TokenValueModel)
 T = TypeVar("T")
 
+SUMMED = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
+"""Methods of FSDP 2 that make it sum gradients; younger than FSDP 2 itself."""
+
 
 class Replica(Generic[Network]):
-    """`network` as this process holds it. Made before its optimizer: sharding replaces parameters."""
+    """`network` as this process holds it. Made before its optimizer: sharding replaces parameters.
+
+    Raises:
+        RuntimeError: the processes start from different weights.
+    """
 
     network: Network
     _plain: Network
@@ -40,6 +48,7 @@ class Replica(Generic[Network]):
     def __init__(self, network: Network, team: Team, device: str | torch.device) -> None:
         self.network, self.team = network, team
         self._plain = network
+        _check_equal(network.state_dict(), team, "they were loaded or drawn in different ways")
         if team.sharded:
             self._plain = _hollow(network, device)
             _shard(_root(network), team, device)
@@ -83,12 +92,14 @@ class Replica(Generic[Network]):
         """What training changed (`learned_state`), whole; the same file whatever the number of processes.
 
         Raises:
+            UserError: the training diverged: a weight is not a number.
             RuntimeError: the processes hold different weights, which nothing after can mend.
         """
         with self.whole() as plain:
             state = learned_state(plain)
+            _check_numbers(state)
             if not self.team.sharded:
-                _check_equal(state, self.team)
+                _check_equal(state, self.team, "their updates differed")
                 return state
             return {name: value.cpu().clone() for name, value in state.items()} if self.team.is_main else {}
 
@@ -127,7 +138,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer, team: Team) -> dict[str, A
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take up an `optimizer_state`."""
+    """Take up a copy of an `optimizer_state`, which may be mapped from a file."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     placed = {
         index: {key: _placed(value, parameters[index]) for key, value in moments.items()}
@@ -156,10 +167,13 @@ def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> Non
 
     Block by block from where the model lies to `device`, so no device ever holds it whole.
     """
+    too_old = f'parallel.strategy = "fsdp": PyTorch {torch.__version__} is too old for it; update it or use "ddp"'
     try:
         from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
     except ImportError:
-        raise UserError('parallel.strategy = "fsdp" needs PyTorch 2.6 or newer; update it or use "ddp"') from None
+        raise UserError(too_old) from None
+    if not all(hasattr(FSDPModule, method) for method in SUMMED):
+        raise UserError(too_old)
     from torch.distributed.device_mesh import init_device_mesh
 
     names = set(root._no_split_modules or ())
@@ -195,16 +209,46 @@ def _gathered(tensor: Any) -> Tensor:
 
 
 def _placed(whole: Any, like: Tensor) -> Any:
-    """A whole tensor as the part of it that `like` is; anything else as it is."""
-    if not isinstance(whole, Tensor) or not _is_sharded(like) or whole.shape != like.shape:
+    """A copy of a whole tensor as the part of it that `like` is; of one of another shape, where it is."""
+    if not isinstance(whole, Tensor):
         return whole
+    if whole.shape != like.shape:
+        return whole.clone()
+    if not _is_sharded(like):
+        return whole.to(like.device, copy=True)
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)  # type: ignore[attr-defined]
 
 
-def _check_equal(state: dict[str, Tensor], team: Team) -> None:
-    if team.size > 1:
-        sums = set(team.gather([float(sum(value.double().sum() for value in state.values()))]))
-        if len(sums) > 1:
-            raise RuntimeError(f"the processes hold different weights (sums {sorted(sums)}): their updates differed")
+def _check_numbers(state: dict[str, Tensor]) -> None:
+    for name, value in state.items():
+        if value.isnan().any():
+            raise UserError(
+                f"the training diverged: {name} is not a number; "
+                "start it anew in another folder, with a lower learning rate"
+            )
+
+
+def _check_equal(state: dict[str, Tensor], team: Team, cause: str) -> None:
+    """Compare every tensor, bit for bit; about a second for each gigabyte.
+
+    Raises:
+        RuntimeError: two processes hold different weights; in each of them.
+    """
+    if team.size == 1:
+        return
+    digests = team.gather([{name: _digest(value) for name, value in state.items()}])
+    for rank, theirs in enumerate(digests):
+        differing = [name for name, digest in digests[0].items() if theirs.get(name) != digest]
+        if differing or len(theirs) != len(digests[0]):
+            named = f", {differing[0]} first" if differing else ""
+            raise RuntimeError(
+                f"process {rank} holds other weights than process 0 ({len(differing)} of {len(digests[0])} tensors"
+                f"{named}): {cause}"
+            )
+
+
+def _digest(value: Tensor) -> str:
+    raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return hashlib.blake2b(raw.numpy(), digest_size=16).hexdigest()

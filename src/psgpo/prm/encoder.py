@@ -161,6 +161,9 @@ class EncoderScorer:
         """Pairs so far that lost text to the context."""
         return self.pairs.cut
 
+    def readable(self, problem: str, code: str) -> bool:
+        return True
+
     def score_lines(self, problem: str, code: str) -> NDArray[np.float64]:
         return self.score_many([(problem, code)])[0]
 

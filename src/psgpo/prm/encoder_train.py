@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from psgpo.config import PrmSettings
 from psgpo.errors import UserError
+from psgpo.parallel.replica import load_optimizer
 from psgpo.prm.card import encoder_card
 from psgpo.prm.encoder import EncoderScorer, PairEncoder, context_of, load_encoder
 from psgpo.prm.measure import auroc
@@ -84,8 +85,9 @@ def train_encoder(
         raise UserError(f"{out}: holds a PRM training with other settings or data; delete it or choose another folder")
     else:
         model.load_state_dict(log.state["model"])
-        optimizer.load_state_dict(log.state["optimizer"])
+        load_optimizer(optimizer, log.state["optimizer"])
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
+        log.forget()
     for epoch in range(done + 1, settings.epochs + 1):
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break

@@ -97,6 +97,9 @@ class NgramScorer:
     def threshold(self) -> float:
         return self.record.threshold
 
+    def readable(self, problem: str, code: str) -> bool:
+        return True
+
     def score_lines(self, problem: str, code: str) -> NDArray[np.float64]:
         lines = [line.text for line in code_lines(code)]
         rows = (features(problem, lines[:m]) for m in range(1, len(lines) + 1))

@@ -62,6 +62,11 @@ class PrmScorer:
         self._text = TokenText(cast(Tokenizer, tokenizer))
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and response that it can read; None without a limit."""
+        return getattr(self.model.classifier.config, "max_position_embeddings", None)
+
     @torch.inference_mode()
     def score(self, items: Sequence[ScoreItem]) -> list[NDArray[np.float64]]:
         """Scores R(x, y^(<=m)) per item, in the order given. Shape of each: (L,); empty for an item without lines."""

@@ -40,6 +40,10 @@ class TextScorer(Protocol):
         """A line that scores below it is called wrong."""
         ...
 
+    def readable(self, problem: str, code: str) -> bool:
+        """Whether it can score this. A causal model cuts nothing; encoders do, and n-grams have no limit."""
+        ...
+
     def score_lines(self, problem: str, code: str) -> Scores:
         """Shape: (L,). `problem` is `Problem.prompt`; the folder's template is applied here."""
         ...
@@ -85,11 +89,14 @@ class CausalScorer:
         self.scorer = scorer
         self._name = name
         self._align = Aligner(scorer.tokenizer)
-        self._context = getattr(scorer.model.classifier.config, "max_position_embeddings", None)
 
     @property
     def threshold(self) -> float:
         return self.record.threshold
+
+    def readable(self, problem: str, code: str) -> bool:
+        items = [self._last(problem, code)] if self.record.scope == "program" else self._lines(problem, code)[0]
+        return all(self._fault(item) is None for item in items)
 
     def score_lines(self, problem: str, code: str) -> Scores:
         return self.score_many([(problem, code)])[0]
@@ -98,24 +105,15 @@ class CausalScorer:
         items: list[ScoreItem] = []
         places: list[list[tuple[int, int]]] = []  # per pair, per line: (item, which of its line ends)
         for problem, code in pairs:
-            prompt = self._prompt(problem)
-            code = self._whole(code)
-            aligned = self._ended(code)
-            whole = len(items)
-            items.append(self._checked(problem, (prompt, aligned.token_ids, aligned.line_ends)))
-            places.append([(whole, m) for m in range(len(aligned.line_ends))])
-            for m, ids in self._align.alone(aligned, code).items():
-                places[-1][m] = (len(items), 0)
-                items.append(self._checked(problem, (prompt, ids, [len(ids) - 1])))
+            of_pair, places_L = self._lines(problem, code)
+            places.append([(len(items) + item, end) for item, end in places_L])
+            items += [self._checked(problem, item) for item in of_pair]
         found = self.scorer.score(items)
         scores = [np.array([found[item][k] for item, k in lines], dtype=np.float64) for lines in places]
         return [_margins(row) for row in scores] if self.record.target == "progress" else scores
 
     def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> Scores:
-        items: list[ScoreItem] = []
-        for problem, code in pairs:
-            aligned = self._ended(self._whole(code))
-            items.append(self._checked(problem, (self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:])))
+        items = [self._checked(problem, self._last(problem, code)) for problem, code in pairs]
         return np.array([row[0] for row in self.scorer.score(items)], dtype=np.float64)
 
     def probabilities(self, problem: str, code: str) -> Scores:
@@ -124,6 +122,22 @@ class CausalScorer:
     def score_program(self, problem: str, code: str) -> float:
         needs_orm(self.record, self._name)
         return float(self.score_prefixes([(problem, code)])[0]) if code_lines(code) else float("nan")
+
+    def _lines(self, problem: str, code: str) -> tuple[list[ScoreItem], list[tuple[int, int]]]:
+        """(what to read, per line: which item and which of its line ends)."""
+        prompt, code = self._prompt(problem), self._whole(code)
+        aligned = self._ended(code)
+        items: list[ScoreItem] = [(prompt, aligned.token_ids, aligned.line_ends)]
+        places_L = [(0, m) for m in range(len(aligned.line_ends))]
+        for m, ids in self._align.alone(aligned, code).items():
+            places_L[m] = (len(items), 0)
+            items.append((prompt, ids, [len(ids) - 1]))
+        return items, places_L
+
+    def _last(self, problem: str, code: str) -> ScoreItem:
+        """What to read for the last line alone."""
+        aligned = self._ended(self._whole(code))
+        return self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:]
 
     def _whole(self, code: str) -> str:
         return without_newline(code) if self.record.scope == "program" else code
@@ -137,17 +151,23 @@ class CausalScorer:
         return cut_prompt(self.scorer.tokenizer, ids, self.record.max_prompt_tokens)
 
     def _checked(self, problem: str, item: ScoreItem) -> ScoreItem:
+        fault = self._fault(item)
+        if fault is not None:
+            raise UserError(f"{self._name}: a program for {' '.join(problem.split())[:60]!r} {fault}")
+        return item
+
+    def _fault(self, item: ScoreItem) -> str | None:
+        """Why this cannot be read; None where it can."""
         prompt, ids, ends = item
-        which = f"{self._name}: a program for {' '.join(problem.split())[:60]!r}"
-        tokens = len(prompt) + len(ids)
-        if self._context is not None and tokens > self._context:
-            raise UserError(
-                f"{which} has {tokens} tokens with its problem, the model's context holds {self._context}; "
+        tokens, context = len(prompt) + len(ids), self.scorer.context
+        if context is not None and tokens > context:
+            return (
+                f"has {tokens} tokens with its problem, the model's context holds {context}; "
                 "leave the program out or use a PRM with a longer context"
             )
         if any(len(prompt) + end < 0 for end in ends):
-            raise UserError(f"{which} has a line without tokens behind an empty prompt: there is nothing to read")
-        return item
+            return "has a line without tokens behind an empty prompt: there is nothing to read"
+        return None
 
 
 def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> TextScorer:

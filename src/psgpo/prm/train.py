@@ -115,6 +115,7 @@ def train_prm(
         for one, state in zip(optimizer, log.state["optimizer"], strict=True):
             load_optimizer(one, state)
         best, done, spent = json.loads(log.state["best"]), log.state["epoch"], log.state["seconds"]
+        log.forget()
     for epoch in range(done + 1, settings.epochs + 1):
         if best is not None and settings.patience and epoch - best["epoch"] > settings.patience:
             break

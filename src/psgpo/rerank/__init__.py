@@ -8,6 +8,7 @@ outputs      what programs return on the tests' inputs, never on the expected va
 run          `psgpo rerank samples`
 strategies   best-of-n, beam search and rejection as questions (pure)
 drive        the strategies of many problems side by side, over one sampler and one PRM
+budgets      programs that were found -> curves over budgets (pure)
 search       `psgpo rerank search`
 render       `summary.json` as text
 """

@@ -48,7 +48,7 @@ def votes_of(
     What is known lies in `path`: rows of `program` (SHA-256 of problem, program and inputs) and `outputs`.
     """
     programs: dict[str, tuple[str, str, Sequence[tuple[Any, ...]]]] = {}
-    keys: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {name: [] for name in groups}
     for name, group in groups.items():
         tests = problems[name].tests
         assert isinstance(tests, CallTests)
@@ -58,7 +58,7 @@ def votes_of(
             content = f"{name}\x1f{tests.function}\x1f{_spelled(calls)}\x1f{program}"
             key = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
             programs[key] = (program, tests.function, calls)
-            keys.setdefault(name, []).append(key)
+            keys[name].append(key)
     with JsonlAppender(path) as appender:
         known: dict[str, Outputs] = {row["program"]: tuple(row["outputs"]) for row in read_jsonl(path, dict)}
         missing = [key for key in programs if key not in known]

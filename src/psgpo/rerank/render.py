@@ -9,6 +9,7 @@ from psgpo.rerank.curves import ORACLE, RANDOM
 
 Json = Mapping[str, Any]
 SHOWN_MISSING = 5
+FOOT = "minus: paired, at the end of the row. of oracle: share of what a perfect choice gains over a random one."
 
 
 def render_samples(summary: Json) -> str:
@@ -26,7 +27,9 @@ def render_samples(summary: Json) -> str:
         notes.append(f"WARNING: {len(data['missing'])} problems have no responses and do not count ({named} ...)")
     tokens = [f"{methods[RANDOM]['curve'][n - 1]['tokens']:.0f}" for n in shown]
     columns = [f"n={n}" for n in shown]
-    return "\n".join([head, "", *table(methods, columns, [n - 1 for n in shown]), _row("tokens", tokens), *notes, ""])
+    return "\n".join(
+        [head, "", *table(methods, columns, [n - 1 for n in shown]), _row("tokens", tokens), "", FOOT, *notes, ""]
+    )
 
 
 def render_search(summary: Json) -> str:
@@ -43,7 +46,7 @@ def render_search(summary: Json) -> str:
         for name, cost in data["cost"].items()
     ]
     columns = [str(budget) for budget in budgets]
-    return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", *costs, ""])
+    return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, ""])
 
 
 def table(methods: Json, columns: Sequence[str], points: Sequence[int]) -> list[str]:

@@ -13,8 +13,6 @@ A program that was finished when B tokens were spent was found with B tokens, so
 smaller budgets. random, likelihood-mean, majority and oracle choose among the programs of best-of-n.
 """
 
-# P problems
-
 from __future__ import annotations
 
 import functools
@@ -25,12 +23,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from psgpo.chats import chat_layout
 from psgpo.errors import UserError
 from psgpo.evaluation.grade import tests_digest
-from psgpo.evaluation.metrics import bootstrap_mean
 from psgpo.execution import Sandbox
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
@@ -41,9 +37,7 @@ from psgpo.prm.evaluation.journal import digest, fingerprint
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.prompts import build_prompt_ids, has_slot
 from psgpo.records import Problem, Response
-from psgpo.rerank.choose import best_of_n as best_by_score
-from psgpo.rerank.choose import majority_of_n
-from psgpo.rerank.curves import LIKELIHOOD, MAJORITY, ORACLE, RANDOM, compared
+from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, can_vote, votes_of
 from psgpo.rerank.run import Progress, write_curves
@@ -53,14 +47,10 @@ from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
 
 Json = dict[str, Any]
-Array = NDArray[np.float64]
-BEST_OF_N = "best-of-n"
 STRATEGIES = ("beam", "rejection")
 """Beside best-of-n, which is always measured."""
 CHUNK = 64
 """Problems side by side, and between two writes. The same ones always stand together: a resumed search is the same."""
-POINTS = 8
-"""Budgets of a curve."""
 
 
 class SearchSandbox(Grader, Evaluator, Protocol):
@@ -209,72 +199,6 @@ def run_search(
     return summary
 
 
-def measure_search(
-    rows: Mapping[str, Sequence[Json]],
-    votes: Mapping[str, Sequence[int | None]] | None,
-    budget: int,
-    choose: str,
-    *,
-    resamples: int,
-    seed: int,
-) -> Json:
-    """`curve` over budgets, and `minus` and `closed` (`curves.compared`) at the largest, of every method.
-
-    Args:
-        rows: by strategy, those of the same problems in the same order.
-    """
-    options = {"resamples": resamples, "seed": seed}
-    budgets = sorted({max(1, budget * k // POINTS) for k in range(1, POINTS + 1)})
-    chosen = [
-        {name: np.array([by_prm(row, tokens, choose) for row in found]) for name, found in rows.items()}
-        | _of_pool(rows[BEST_OF_N], votes, tokens)
-        for tokens in budgets
-    ]
-    references = (RANDOM, LIKELIHOOD[0], BEST_OF_N)
-    return {
-        method: {
-            "curve": [
-                {"tokens": tokens, **bootstrap_mean(at[method], **options).to_json()}
-                for tokens, at in zip(budgets, chosen, strict=True)
-            ],
-            **compared(method, chosen[-1], references, **options),
-        }
-        for method in chosen[-1]
-    }
-
-
-def by_prm(row: Json, budget: int, choose: str) -> float:
-    """P(the candidate with the highest score passes); 0 where nothing was finished within the budget."""
-    pool = _within(row, budget)
-    return float(best_by_score([c["scores"][choose] for c in pool], _passed(pool))[-1]) if pool else 0.0
-
-
-def _of_pool(rows: Sequence[Json], votes: Mapping[str, Sequence[int | None]] | None, budget: int) -> dict[str, Array]:
-    """What other judges choose among the same candidates. Shapes: (P,)."""
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        pool = _within(row, budget)
-        passed = _passed(pool)
-        values = dict.fromkeys((RANDOM, LIKELIHOOD[0], ORACLE), 0.0) | ({} if votes is None else {MAJORITY: 0.0})
-        if pool:
-            values |= {RANDOM: float(np.mean(passed)), ORACLE: max(passed)}
-            values[LIKELIHOOD[0]] = float(best_by_score([c["logprob"] for c in pool], passed)[-1])
-            if votes is not None:
-                values[MAJORITY] = float(majority_of_n(votes[row["problem_id"]][: len(pool)], passed)[-1])
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in found.items()}
-
-
-def _within(row: Json, budget: int) -> list[Json]:
-    """The candidates that were finished by then; they are in that order."""
-    return [candidate for candidate in row["candidates"] if candidate["tokens"] <= budget]
-
-
-def _passed(pool: Sequence[Json]) -> list[float]:
-    return [float(candidate["response"].verdict.passed) for candidate in pool]
-
-
 def _cost(rows: Sequence[Json]) -> Json:
     """Means over problems."""
     return {
@@ -338,6 +262,19 @@ def _chunk(
         top_p=settings.top_p,
         seed=settings.seed,
     ).run(players)
+    return _judged(name, players, attempts, problems, models, judge)
+
+
+def _judged(
+    name: str,
+    players: Sequence[Player],
+    attempts: Sequence[Attempt],
+    problems: Sequence[Problem],
+    models: Models,
+    judge: Grader,
+) -> list[Json]:
+    """What each attempt found, with verdicts: the rows of the strategy's file."""
+    text = TokenText(models.tokenizer)
     found = [(n, candidate) for n, attempt in enumerate(attempts) for candidate in attempt.candidates]
     texts = [text.decode(candidate.row.ids) for _, candidate in found]
     programs = [(extract_code(written), problems[n]) for written, (n, _) in zip(texts, found, strict=True)]

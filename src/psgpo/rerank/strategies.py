@@ -142,10 +142,19 @@ class Attempt:
             going = [(before, row) for before, row in pairs if not row.finished and self.reading(row) == before]
 
     def prefixes(self, row: Row) -> list[str]:
-        """The text up to each complete line that is not neutral. Of a finished row all lines are complete."""
-        text = self.text.decode(row.ids)
-        lines = [line for line in code_lines(text) if not line.neutral]
-        return [text[: line.end] for line in lines if row.finished or text[line.end - 1] == "\n"]
+        """The text up to each complete line that is not neutral. Of a finished row all lines are complete.
+
+        A prefix ends with the token that holds the newline, so with the indentation of the next line where the token
+        holds that too: the PRM reads the ids that were sampled, and a bare newline would look like the program's end.
+        """
+        text, ends = self.text.decode_with_ends(row.ids)
+        lines = code_lines(text)
+        found = []
+        for line, token in zip(lines, line_end_tokens(ends, lines), strict=True):
+            if not line.neutral and (row.finished or text[line.end - 1] == "\n"):
+                rest = text[line.end : ends[token]]
+                found.append(text[: line.end] + (rest if rest.isspace() else ""))
+        return found
 
     def reading(self, row: Row) -> str:
         """The longest of `prefixes`; empty without one."""

@@ -115,6 +115,7 @@ class PpoTrainer:
         self.team.wait()  # all have read the state that the main process goes on to replace
         if log.state is not None:
             self.learner.load(log.state)
+            log.forget()
         fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
         checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
         for step in range(log.step, self.rl.steps):
@@ -136,10 +137,13 @@ class PpoTrainer:
             self.engine.take_weights(self.policy)
             clock("hand_over")
         rollouts = self._rollouts(step, prompts, clock)
-        line_reward_L = self._line_rewards(rollouts)
+        score_L = self._line_scores(rollouts)
+        line_reward_L = self._paid(rollouts, score_L)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
         metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
+        if self.scorer is not None:
+            metrics["unread_share"] = float(np.mean([np.isnan(score).any() for score in score_L]))
         if self.engine is not None:
             # Ratios compare the policy with itself: its own log-probabilities, not those of the engine's kernels.
             drawn = batch.old_logprobs
@@ -188,11 +192,16 @@ class PpoTrainer:
 
     def _line_rewards(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
         """λ · g of every line of every rollout. Shape of each: (L,)."""
+        return self._paid(rollouts, self._line_scores(rollouts))
+
+    def _line_scores(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
+        """As `LineScorer` has them, of every rollout; empty where the arm has none."""
         if self.scorer is None:
-            score_L = [np.zeros(0)] * len(rollouts)
-        else:
-            mine = rollouts[self.team.block(len(rollouts))]
-            score_L = self.team.gather(self.scorer.score(mine) if mine else [])
+            return [np.zeros(0)] * len(rollouts)
+        mine = rollouts[self.team.block(len(rollouts))]
+        return self.team.gather(self.scorer.score(mine) if mine else [])
+
+    def _paid(self, rollouts: Sequence[Rollout], score_L: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [rewarded_lines(rollout, score, self.arm) for rollout, score in zip(rollouts, score_L, strict=True)]
 
     def _batch(self, rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray]) -> Batch:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings, SamplingSettings
+from psgpo.errors import UserError
 from psgpo.execution import Sandbox
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
@@ -31,6 +32,8 @@ from psgpo.rl.rewards import line_rewards, token_rewards
 from psgpo.sampling import Sampler
 
 Array = NDArray[np.float64]
+UNREAD = -1.0
+"""What every line of a response counts that its PRM cannot read, being too long for it: as bad as a line can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +125,10 @@ def judged_rollout(
 
 
 def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
-    """λ · g of every line, as the arm wants it. Shape: (L,)."""
+    """λ · g of every line, as the arm wants it; a line without a score (NaN) counts `UNREAD`. Shape: (L,)."""
     return line_rewards(
         arm.line_reward,
-        score_L,
+        np.where(np.isnan(score_L), UNREAD, score_L),
         rollout.neutral,
         passed=rollout.verdict.passed,
         lambda_fail=arm.lambda_fail,
@@ -144,7 +147,10 @@ def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) ->
 
 
 class LineScorer(Protocol):
-    """R(x, y^(≤m)) for every line of every rollout; of an ORM one number for every rollout."""
+    """R(x, y^(≤m)) for every line of every rollout; of an ORM one number for every rollout.
+
+    NaN for all of a response that the model cannot read, and for nothing else.
+    """
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Array]: ...
 
@@ -156,7 +162,11 @@ class PrmLineScorer:
         self._prm = prm
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Array]:
-        return self._prm.score([(r.prompt_ids, r.token_ids, r.line_ends) for r in rollouts])
+        most = self._prm.context
+        fits = [most is None or len(r.prompt_ids) + len(r.token_ids) <= most for r in rollouts]
+        read = [r for r, fit in zip(rollouts, fits, strict=True) if fit]
+        scores = self._prm.score([(r.prompt_ids, r.token_ids, r.line_ends) for r in read])
+        return _with_unread(scores, fits, [len(r.line_ends) for r in rollouts])
 
 
 class TextLineScorer:
@@ -181,16 +191,22 @@ class TextLineScorer:
         pairs = [(rollout.problem.prompt, rollout.text) for rollout in rollouts]
         if self._scorer.record.scope == "program":
             return self._programs(pairs)
-        return [self._read(score_L) for score_L in self._scorer.score_many(pairs)]
+        fits = [self._scorer.readable(*pair) for pair in pairs]
+        read = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
+        scores = [self._read(score_L) for score_L in self._scorer.score_many(read)]
+        return _with_unread(scores, fits, [len(rollout.line_ends) for rollout in rollouts])
 
     def _programs(self, pairs: Sequence[tuple[str, str]]) -> list[Array]:
         """One score for each. Shape of each: (1,)."""
         lines = [[line.text for line in code_lines(text)] for _, text in pairs]
-        there = [b for b, of_program in enumerate(lines) if of_program]
         scores = [np.array([self.NO_PROGRAM]) for _ in pairs]
-        found = self._scorer.score_prefixes([(pairs[b][0], "\n".join(lines[b])) for b in there])
-        for b, score in zip(there, self._read(found), strict=True):
-            scores[b] = np.array([score])
+        there = [b for b, of_program in enumerate(lines) if of_program]
+        programs = [(pairs[b][0], "\n".join(lines[b])) for b in there]
+        fits = [self._scorer.readable(*program) for program in programs]
+        read = [program for program, fit in zip(programs, fits, strict=True) if fit]
+        found = list(self._read(self._scorer.score_prefixes(read)).reshape(-1, 1))
+        for b, score in zip(there, _with_unread(found, fits, [1] * len(there)), strict=True):
+            scores[b] = score
         return scores
 
     def _read(self, scores: Array) -> Array:
@@ -198,6 +214,18 @@ class TextLineScorer:
             return scores
         record = self._scorer.record
         return 2.0 * probabilities(scores, record.calibration, record.target) - 1.0
+
+
+def _with_unread(scores: Sequence[Array], fits: Sequence[bool], counts: Sequence[int]) -> list[Array]:
+    """The scores of what was read, in order, and as many NaN as there would be where it was not.
+
+    Raises:
+        UserError: the model itself gives NaN.
+    """
+    if any(np.isnan(score_L).any() for score_L in scores):
+        raise UserError("a PRM behind line rewards scores NaN: its weights are broken; train it again")
+    read = iter(scores)
+    return [next(read) if fit else np.full(count, np.nan) for fit, count in zip(fits, counts, strict=True)]
 
 
 class OracleLineScorer:

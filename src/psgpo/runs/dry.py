@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from psgpo.chats import recipe_template
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe
 from psgpo.evaluation.sets import parts_of
+from psgpo.parallel.launch import launched
+from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.splits import load_splits, load_tasks
+from psgpo.runs.splits import Tasks, load_splits, load_tasks
 from psgpo.runs.stages import stage_graph
 from psgpo.runs.tracking import check_trackers
 
@@ -24,20 +28,29 @@ def dry_run(recipe: Recipe) -> str:
     check_trackers(recipe)
     from psgpo.models import require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
+    from psgpo.runs.together import check_launcher
 
     if recipe.model.lora is not None:
         require_peft()
+    if launched():
+        check_launcher(recipe)
     run = RunDirectory(recipe.out, recipe)
     there = (recipe.out / "recipe.json").is_file()
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]
-    said += [f"device {chosen_device(recipe)}, {recipe.processes} stages side by side"]
+    many = f"{os.environ['WORLD_SIZE']} processes together" if launched() else f"{recipe.processes} stages side by side"
+    said += [f"device {chosen_device(recipe)}, {many}"]
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
     said += [*_policy(recipe), *_reward_models(recipe)]
+    train: list[Problem] = []
     if isinstance(recipe.problems, JsonlSource):
-        counts = {split: len(problems) for split, problems in load_splits(recipe.problems).items()}
-        said += ["problems: " + ", ".join(f"{count} {split}" for split, count in counts.items())]
+        splits = load_splits(recipe.problems)
+        train = splits["train"]
+        said += ["problems: " + ", ".join(f"{len(problems)} {split}" for split, problems in splits.items())]
     if isinstance(recipe.problems, BenchmarkSource):
-        said += _benchmarks(recipe)
+        tasks = load_tasks(recipe)
+        train = tasks.splits["train"]
+        said += _benchmarks(tasks)
+    _check_uses(recipe, train)
     _fits(recipe, chosen_device(recipe))
     graph = stage_graph(recipe)
     width = max(map(len, graph))
@@ -125,8 +138,31 @@ def _reward_models(recipe: Recipe) -> list[str]:
     return said
 
 
-def _benchmarks(recipe: Recipe) -> list[str]:
+def _check_uses(recipe: Recipe, train: list[Problem]) -> None:
+    """Whether causal reward models of other models, as far as they are here, can do what the arms want of them.
+
+    Args:
+        train: problems, where they are known before a run.
+    """
+    from psgpo.models import load_tokenizer  # loads torch
+    from psgpo.runs.hub import cached_folder
+    from psgpo.runs.networks import causal_template, check_critic, check_line_reader
+
+    policy = None if recipe.model.path is None else cached_folder(recipe.model.path)
+    limit = recipe.sampling.max_new_tokens
+    for name, prm in recipe.prm.items():
+        folder = None if prm.init is None or prm.kind != "causal" else cached_folder(prm.init)
+        if folder is None or (policy is None and recipe.model.path is not None):
+            continue
+        key, own = f"prm.{name}.init", load_tokenizer(folder)
+        template = causal_template(recipe, own if policy is None else load_tokenizer(policy), own)
+        if name in {arm.prm for arm in recipe.arms.values()}:
+            check_line_reader(folder, key, template, train, limit)
+        if policy is not None and name in {arm.value_init for arm in recipe.arms.values()}:
+            check_critic(folder, policy, key=key, context=limit)
+
+
+def _benchmarks(tasks: Tasks) -> list[str]:
     """How many problems there are for what, and which tests were trained on."""
-    tasks = load_tasks(recipe)
     counts = [f"{len(problems)} {split}" for split, problems in tasks.splits.items() if split != "test"]
     return ["problems: " + ", ".join(counts), *(f"test {part.title}" for part in parts_of(tasks.tests))]

@@ -1,12 +1,14 @@
-"""The models an arm starts from, as its recipe wants them trained."""
+"""The models of an arm: what it starts from and what scores its lines, checked against each other."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from psgpo.config import ArmSettings
+from psgpo.chats import recipe_template
+from psgpo.config import ArmSettings, Recipe
 from psgpo.errors import UserError
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.models import (
@@ -17,6 +19,10 @@ from psgpo.models import (
     load_tokenizer,
     prepare_training,
 )
+from psgpo.prm.record import ScorerRecord
+from psgpo.problems import load_problems_jsonl
+from psgpo.prompts import build_prompt_ids
+from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import model_folder
 from psgpo.runs.stages import policy_folder
@@ -31,14 +37,18 @@ def arm_networks(
     No reference where the policy has adapters: with them off it is its own.
 
     Raises:
-        UserError: the recipe's critic is none for this policy.
+        UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
     """
     recipe = run.recipe
     start = policy_folder(run.path, "sft")
     policy, tokenizer = load_policy(start)
     reference = None if recipe.model.lora else load_policy(start)[0]
+    _check_line_reader(run, arm)
     if arm.value_init is not None:
-        critic = TokenValueModel.from_pretrained(run.path / "prm" / arm.value_init / "model")
+        prm = run.path / "prm" / arm.value_init / "model"
+        name = next(name for name, settings in recipe.arms.items() if settings == arm)
+        check_critic(prm, start, key=f"arms.{name}.value_init")
+        critic = TokenValueModel.from_pretrained(prm)
     else:
         own = recipe.critic.path and model_folder(recipe.critic.path, "critic.path")
         if own is not None:
@@ -49,11 +59,12 @@ def arm_networks(
     return policy, reference, critic, tokenizer
 
 
-def check_critic(critic: Path, policy: Path, *, context: int = 0) -> str:
-    """Look at `critic.path` without loading its weights; says what it is.
+def check_critic(critic: Path, policy: Path, *, key: str = "critic.path", context: int = 0) -> str:
+    """Look at a folder that a critic starts from, without loading its weights; says what it is.
 
     Args:
         policy: folder of the policy whose tokens it is to value.
+        key: of the recipe, for messages.
         context: tokens that a response may have.
 
     Raises:
@@ -62,18 +73,66 @@ def check_critic(critic: Path, policy: Path, *, context: int = 0) -> str:
     said = check_value_start(critic, context=context)
     if len({tokenizer_fingerprint(load_tokenizer(folder)) for folder in (critic, policy)}) > 1:
         raise UserError(
-            f"critic.path {critic}: its tokenizer is not that of the policy {policy}, so it would read other tokens; "
-            "give a model of the same family, or leave critic.path out"
+            f"{key} {critic}: its tokenizer is not that of the policy {policy}, so it would read other tokens; "
+            f"give a model of the same family, or leave {key} out"
         )
     one, other = (AutoConfig.from_pretrained(folder, local_files_only=True) for folder in (critic, policy))
     if one.is_encoder_decoder and not other.is_encoder_decoder:
         raise UserError(
-            f"critic.path {critic}: an encoder–decoder, which cannot tell where the prompts of the decoder {policy} "
+            f"{key} {critic}: an encoder–decoder, which cannot tell where the prompts of the decoder {policy} "
             "end; give a decoder"
         )
     if one.vocab_size < other.vocab_size:
         raise UserError(
-            f"critic.path {critic}: knows {one.vocab_size} token ids, the policy {policy} may write "
+            f"{key} {critic}: knows {one.vocab_size} token ids, the policy {policy} may write "
             f"{other.vocab_size}; give a model with as many"
         )
     return said
+
+
+def causal_template(recipe: Recipe, policy: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase) -> str:
+    """The prompts that a causal PRM reads: the policy's, or the chat of its own tokenizer where that is another.
+
+    With the policy's tokens it scores the very ids of prompts and responses (`rl.rollout.reads_ids`), whatever chat
+    template lies in its folder.
+
+    Raises:
+        UserError: see `chats.chat_layout`.
+    """
+    same = tokenizer_fingerprint(policy) == tokenizer_fingerprint(own)
+    return recipe_template(recipe, policy if same else own)
+
+
+def check_line_reader(prm: Path, key: str, template: str, problems: Sequence[Problem], max_new_tokens: int) -> None:
+    """Refuse a causal PRM with too short a context for the responses that it is to score.
+
+    Prompts are counted in its own tokens. The limit of responses is one in the policy's: where its tokenizer needs more
+    of them, single responses can still be too long (`rl.rollout.UNREAD`).
+
+    Args:
+        key: of the recipe, for messages.
+        problems: that are trained on; empty where they are not known yet.
+
+    Raises:
+        UserError: the longest prompt and response do not fit.
+    """
+    context = getattr(AutoConfig.from_pretrained(prm, local_files_only=True), "max_position_embeddings", None)
+    if context is None:
+        return
+    tokenizer = load_tokenizer(prm)
+    longest = max((len(build_prompt_ids(tokenizer, template, problem)) for problem in problems), default=0)
+    if longest + max_new_tokens > context:
+        raise UserError(
+            f"{key} {prm}: its context holds {context} tokens, the longest prompt has {longest} and "
+            f"sampling.max_new_tokens is {max_new_tokens}; lower that, or give a PRM with a longer context"
+        )
+
+
+def _check_line_reader(run: RunDirectory, arm: ArmSettings) -> None:
+    settings = run.recipe.prm.get(arm.prm or "")
+    if settings is None or settings.kind != "causal" or settings.from_policy:
+        return
+    folder = run.path / "prm" / str(arm.prm) / "model"
+    problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
+    template = ScorerRecord.load(folder).prompt_template
+    check_line_reader(folder, f"prm.{arm.prm}", template, problems, run.recipe.sampling.max_new_tokens)

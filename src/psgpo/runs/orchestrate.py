@@ -23,7 +23,7 @@ from psgpo.errors import UserError, reported
 from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.progress import StageProgress, bars, read_progress
-from psgpo.runs.stages import Stage, run_stage, stage_graph
+from psgpo.runs.stages import Stage, run_stage, stage_graph, startable
 from psgpo.runs.tracking import check_trackers
 
 LEAST_FREE_BYTES = 1 << 20
@@ -64,7 +64,7 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
     try:
         with bars() as display:
             while todo or running:
-                for stage in _startable(run, todo, running):
+                for stage in startable(run, todo.values())[: max(0, run.recipe.processes - len(running))]:
                     del todo[stage.name]
                     process = _start(run, stage)
                     task = display.add_task(stage.name, total=None)
@@ -122,11 +122,6 @@ def _wanted(graph: dict[str, Stage], targets: list[str] | None) -> dict[str, Sta
             wanted.add(name)
             queue += graph[name].needs
     return {name: stage for name, stage in graph.items() if name in wanted}
-
-
-def _startable(run: RunDirectory, todo: dict[str, Stage], running: list[_Running]) -> list[Stage]:
-    ready = [stage for stage in todo.values() if all(run.stage_done(name) for name in stage.needs)]
-    return ready[: max(0, run.recipe.processes - len(running))]
 
 
 def _start(run: RunDirectory, stage: Stage) -> ForkServerProcess:

@@ -10,7 +10,7 @@ Every stage can be killed at any moment and run again; what it had computed stay
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,8 +69,8 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
             add("labels-linear", ["responses"], "label_linear")
         add("labels", [*shards, *linear], "merge_labels")
     for name, prm in recipe.prm.items():
-        # One that starts from the SFT policy needs it; a search has seen to that already.
-        first = ["sft"] if mutants and prm.kind == "causal" and prm.init is None else []
+        # A causal one starts from the SFT policy, or asks what prompts it reads; a search has seen to that already.
+        first = ["sft"] if mutants and prm.kind == "causal" else []
         labels = ["mutants"] if mutants else ["labels"]
         add(f"prm-{name}", labels + first, "train_reward_model", name, together=prm.from_policy and not mutants)
     for arm, settings in recipe.arms.items():
@@ -90,11 +90,18 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     return graph
 
 
-def run_stage(run: RunDirectory, name: str, progress: Progress, *, follows: bool = False) -> None:
+def startable(run: RunDirectory, todo: Iterable[Stage]) -> list[Stage]:
+    """Those of `todo` that wait for nothing."""
+    return [stage for stage in todo if all(run.stage_done(need) for need in stage.needs)]
+
+
+def run_stage(
+    run: RunDirectory, name: str, progress: Progress, *, announce: Callable[[bool], object] | None = None
+) -> None:
     """Run one stage in this process; nothing happens when it is done already.
 
     Args:
-        follows: this process works along on a stage whose lock, trackers and receipt are another's.
+        announce: called once, before the work: whether there is any. Other processes that work along wait for it.
 
     Raises:
         UserError: no such stage, or one it needs is not done yet (and the command that does it).
@@ -103,19 +110,21 @@ def run_stage(run: RunDirectory, name: str, progress: Progress, *, follows: bool
     if name not in graph:
         raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
     if run.stage_done(name):
+        if announce:
+            announce(False)
         return
     missing = [need for need in graph[name].needs if not run.stage_done(need)]
     if missing:
         raise UserError(
             f"{run.path}: stage {name} needs {', '.join(missing)} first; run: psgpo run RECIPE --until {name}"
         )
-    if follows:
-        graph[name].work(run, progress)
-        return
     check_trackers(run.recipe)
     with run.stage(name):
         # Another process may have finished it while this one waited for its turn.
-        if not run.stage_done(name):
+        left = not run.stage_done(name)
+        if announce:
+            announce(left)
+        if left:
             with followed(run, name, progress) as reported:
                 graph[name].work(run, reported)
     # Kept until the receipt is there: a stage killed after its last step must not start over.

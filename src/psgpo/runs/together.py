@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,11 @@ from rich.console import Console
 
 from psgpo.config import Recipe
 from psgpo.errors import UserError
-from psgpo.parallel.team import current_team
+from psgpo.parallel.team import Team, current_team
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import stages_to_do
 from psgpo.runs.progress import StageProgress
-from psgpo.runs.stages import Stage, run_stage, stage_graph
+from psgpo.runs.stages import Stage, run_stage, stage_graph, startable
 
 SPOKEN_EVERY = 15.0
 """Seconds between two lines about one stage."""
@@ -41,11 +41,11 @@ def run_together(run: RunDirectory, targets: list[str] | None) -> None:
     graph = stage_graph(run.recipe)
     while todo:
         # Whatever this process sees on the disk, all start the same.
-        ready = team.on_main(partial(_startable, run, [graph[name] for name in todo]))
+        ready = team.on_main(partial(_ready, run, [graph[name] for name in todo]))
         # Trainings first: the other stages gather meanwhile, and more of them can be dealt out at once.
         now = [name for name in ready if graph[name].together][:1]
         if now:
-            _work(run, now[0], follows=not team.is_main)
+            _work_along(run, graph[now[0]], team)
         else:
             now = ready
             for name in now[team.rank :: team.size]:
@@ -75,20 +75,27 @@ def check_launcher(recipe: Recipe) -> None:
         )
 
 
-def _startable(run: RunDirectory, todo: list[Stage]) -> list[str]:
-    ready = [stage.name for stage in todo if all(run.stage_done(need) for need in stage.needs)]
+def _ready(run: RunDirectory, todo: list[Stage]) -> list[str]:
+    ready = [stage.name for stage in startable(run, todo)]
     assert ready, f"none of {todo} can start"
     return ready
 
 
-def _work(run: RunDirectory, name: str, *, follows: bool = False) -> None:
+def _work(run: RunDirectory, name: str, announce: Callable[[bool], object] | None = None) -> None:
     with _logged(run.path / "logs" / f"{name}.log") as terminal:
-        if follows:
-            run_stage(run, name, lambda done, total: None, follows=True)
-            return
         spoken = _Spoken(run, name, terminal)
-        run_stage(run, name, spoken)
+        run_stage(run, name, spoken, announce=announce)
         spoken.say(f"done in {time.monotonic() - spoken.started:.0f} s")
+
+
+def _work_along(run: RunDirectory, stage: Stage, team: Team) -> None:
+    """A training. The main process holds its lock, and says whether another command has not finished it meanwhile."""
+
+    if team.is_main:
+        _work(run, stage.name, announce=lambda left: team.on_main(lambda: left))
+    elif team.on_main(lambda: False):  # what the main process announces
+        with _logged(run.path / "logs" / f"{stage.name}.log"):
+            stage.work(run, lambda done, total: None)
 
 
 @contextmanager

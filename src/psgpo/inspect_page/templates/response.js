@@ -149,10 +149,10 @@ function drawProgram(pane, differs) {
 function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
   const line = r.lines[m];
   const { kind, strength } = line.neutral ? { kind: "", strength: 0 } : tint(view, scores && scores[m]);
-  const key = `${pane}:${m}`;
+  const [key, label] = [`${pane}:${m}`, `Line ${m + 1}, tokens`];
   const open = isOpen(key);
   const row = h("tr", { class: differs && differs[m] && "differs" },
-    h("td", { class: "n no" }, r.tokens ? expander(key, m + 1, `Line ${m + 1}, tokens`, open) : m + 1),
+    h("td", { class: "n no" }, r.tokens ? expander(key, m + 1, label, open) : m + 1),
     scores ? h("td", { class: "n score" }, number(scores[m]), wrong[m] ? wrongSide() : null) : null,
     r.label ? mark(searchMark(r, m)) : null,
     r.exact ? mark(exactMark(r, m)) : null,
@@ -161,21 +161,21 @@ function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
     differs ? h("td", { class: "mark" }, differs[m] ? ["≠", spoken(" differs")] : "") : null,
     credit ? h("td", { class: "n" }, amount(credit.line_rewards[m])) : null);
   if (!r.tokens || !open) return [row];
-  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, width, credit)];
+  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, { width, credit, label })];
 }
 
 /** What comes after the last line: the end-of-sequence token, where the unit tests pay. */
 function endRows(pane, width, { r, scores, credit, differs }) {
   const start = r.tokens && r.lines.length ? last(r.lines).end + 1 : 0;
   if (!start || start >= r.tokens.length) return [];
-  const key = `${pane}:end`;
+  const [key, label] = [`${pane}:end`, "After the last line, tokens"];
   const row = h("tr", {},
-    h("td", { class: "n no" }, expander(key, "end", "After the last line, tokens", isOpen(key))),
+    h("td", { class: "n no" }, expander(key, "end", label, isOpen(key))),
     [scores, r.label, r.exact].filter(Boolean).map(() => h("td", {})),
     h("td", { class: "quiet" }, r.finished ? "end of the response" : "cut off here"),
     differs ? h("td", {}) : null,
     credit ? h("td", { class: "n" }, amount(last(credit.rewards)), spoken(" with the unit tests")) : null);
-  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, width, credit)] : [row];
+  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, { width, credit, label })] : [row];
 }
 
 const amount = (value) => (value ? number(value, 3) : "0");
@@ -191,7 +191,7 @@ function shownToken(text) {
   return text.replaceAll("\n", "↵").replace(/^ +| +$|(?<=↵) +/g, (spaces) => "·".repeat(spaces.length));
 }
 
-function tokenRow(r, start, end, width, credit) {
+function tokenRow(r, start, end, { width, credit, label }) {
   const merged = "ends in the same token as the line before";
   if (start >= end) return h("tr", { class: "tokens" }, h("td", { colspan: width, class: "quiet" }, merged));
   const places = Array.from({ length: end - start }, (_, n) => start + n);
@@ -201,7 +201,7 @@ function tokenRow(r, start, end, width, credit) {
   const rows = credit
     ? [row("reward", credit.rewards), row("value", credit.values), row("advantage", credit.advantages)].filter(Boolean)
     : [];
-  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll("Tokens", table(heads, rows))));
+  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll(label, table(heads, rows))));
 }
 
 // ---- what is missing, and what the numbers mean ----

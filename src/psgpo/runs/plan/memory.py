@@ -27,6 +27,7 @@ from functools import cached_property
 from transformers import PretrainedConfig
 
 from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSettings, SamplingSettings
+from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
 from psgpo.runs.plan.decoding import encoder_decoder_bytes
@@ -112,15 +113,21 @@ def _distinct(cut: Sequence[list[list[Row]]]) -> list[list[list[Row]]]:
 
 
 def sampling_bytes(
-    config: PretrainedConfig, sampling: SamplingSettings, rows: int, prompt: int, policy: Network | None = None
+    config: PretrainedConfig,
+    sampling: SamplingSettings,
+    rows: int,
+    prompt: int,
+    policy: Network | None = None,
+    *,
+    element: int = FLOAT,
 ) -> int:
     """Keys and values of the slots and the logits of a step.
 
     Args:
         prompt: tokens of the longest.
         policy: of an encoder–decoder, as it is trained; None: in float32, which is the most it may hold.
-
-    Keys and values are in float32 under bfloat16 too: what a prefill leaves is.
+        element: bytes of a key's or value's number in a decoder. While PPO draws they are in float32 under bfloat16
+            too: what a prefill leaves is.
     """
     if config.is_encoder_decoder:
         return encoder_decoder_bytes(policy or Network(config, "policy", ModelSettings()), sampling, rows, prompt)
@@ -132,7 +139,7 @@ def sampling_bytes(
     capacity, longest = prompt + min(64, sampling.max_new_tokens), prompt + sampling.max_new_tokens
     while capacity < longest:  # it grows by half, as psgpo.sampling.slots does
         capacity = max(capacity + 1, capacity * 3 // 2)
-    cache = 2 * int(text.num_hidden_layers) * kept * width * slots * capacity * FLOAT
+    cache = 2 * int(text.num_hidden_layers) * kept * width * slots * capacity * element
     # Logits, probabilities, their sums and one temporary; a nucleus sorts them (int64 places) and scatters them back.
     copies = 4 * FLOAT + (5 * FLOAT + 8 if sampling.top_p < 1 else 0)
     return cache + slots * int(text.vocab_size) * copies
@@ -247,10 +254,11 @@ class StagePlanner:
         )
 
     def labels(self) -> StageMemory:
-        """Every checkpoint is loaded: each completes its own responses."""
-        checkpoints = self.recipe.rl.checkpoints * self._plain
-        rows = self.recipe.sampling.batch_size
-        drawn = sampling_bytes(self.config, self.recipe.sampling, rows, sum(self.row) - 1)
+        """Every checkpoint that completes prefixes is loaded."""
+        labels, rows = self.recipe.labels, self.recipe.sampling.batch_size
+        alone = labels.completer == "last" and labels.strategy not in READS_SURPRISE
+        checkpoints = (1 if alone else self.recipe.rl.checkpoints) * self._drawing
+        drawn = self._drawn(rows, sum(self.row) - 1)
         return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
 
     def reward_models(self) -> Iterator[StageMemory]:
@@ -275,14 +283,21 @@ class StagePlanner:
 
     def evaluation(self) -> StageMemory:
         """One policy."""
-        sampling = self.recipe.sampling
-        drawn = sampling_bytes(self.config, sampling, sampling.batch_size, self.row[0])
-        return StageMemory(stage="evaluate", parts={"policy": self._plain, "sampling": drawn})
+        drawn = self._drawn(self.recipe.sampling.batch_size, self.row[0])
+        return StageMemory(stage="evaluate", parts={"policy": self._drawing, "sampling": drawn})
 
     @property
-    def _plain(self) -> int:
-        """Bytes of a policy without adapters."""
-        return self.policy.weights - (self.policy.learned if self.recipe.model.lora is not None else 0)
+    def _drawing(self) -> int:
+        """Bytes of a policy that only draws: no adapters, in the recipe's precision."""
+        plain = self.policy.weights - (self.policy.learned if self.recipe.model.lora is not None else 0)
+        return plain * self._element // FLOAT
+
+    @property
+    def _element(self) -> int:
+        return 2 if self.recipe.model.dtype == "bfloat16" else FLOAT
+
+    def _drawn(self, rows: int, prompt: int) -> int:
+        return sampling_bytes(self.config, self.recipe.sampling, rows, prompt, element=self._element)
 
 
 def _different(arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.chats import recipe_template
+from psgpo.config import LabelSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import (
@@ -22,6 +23,7 @@ from psgpo.labeling import (
     shard_responses,
     write_labels,
 )
+from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.prm import (
     load_exact,
@@ -125,7 +127,7 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
     with ExitStack() as stack:
         loaded = {
             checkpoint: stack.enter_context(opened_sampler(policy, recipe))
-            for checkpoint, policy in _checkpoints(run).items()
+            for checkpoint, policy in _needed(_checkpoints(run), recipe.labels, strategy).items()
         }
         samplers = {checkpoint: sampler for checkpoint, (sampler, _) in loaded.items()}
         models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
@@ -145,6 +147,13 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
         )
     write_labels(folder / f"{name}.jsonl", labelling.labels, tokenizer=tokenizer)
     write_json(folder / f"{name}.usage.json", asdict(labelling.usage))
+
+
+def _needed(checkpoints: dict[str, Path], settings: LabelSettings, strategy: str) -> dict[str, Path]:
+    """Those that complete prefixes or, where a strategy asks how sure a response's writer was, wrote them."""
+    if settings.completer == "last" and strategy not in READS_SURPRISE:
+        return dict([*checkpoints.items()][-1:])
+    return checkpoints
 
 
 def _label_summary(run: RunDirectory, labels: Sequence[LineLabels], usages: Sequence[LabelUsage]) -> dict[str, Any]:

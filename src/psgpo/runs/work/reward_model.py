@@ -30,6 +30,7 @@ from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import model_folder
+from psgpo.runs.networks import causal_template
 from psgpo.runs.opening import chosen_device, training_team
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, read_labels
@@ -58,7 +59,8 @@ def _train_on_text(run: RunDirectory, progress: Progress, name: str) -> None:
     template, compute = "{prompt}", ModelSettings()  # the problem beside the code
     if settings.kind == "causal":  # it goes on after the prompt, as the policy does
         assert init is not None
-        template, compute = recipe_template(recipe, load_tokenizer(init)), recipe.model
+        policy = load_tokenizer(policy_folder(run.path, "sft"))
+        template, compute = causal_template(recipe, policy, load_tokenizer(init)), recipe.model
     problems = [] if mutants else load_problems_jsonl(run.path / "problems" / "label.jsonl")
     holdout = recipe.labels.holdout
 

@@ -49,10 +49,14 @@ def read_labels(path: Path) -> list[LineLabels]:
 
 @contextmanager
 def opened_sampler(folder: Path, recipe: Recipe) -> Iterator[tuple[Sampler, PreTrainedTokenizerBase]]:
-    """A policy's folder as the recipe's engine draws from it, and its tokenizer."""
+    """A policy's folder as the recipe's engine draws from it, and its tokenizer.
+
+    Nothing is learned here, so a recipe that computes in bfloat16 has the weights in it too.
+    """
     sampling = recipe.sampling
     spec = f"{'hf' if sampling.engine == 'transformers' else sampling.engine}:{folder}"
-    options: dict[str, Any] = dict(sampling.engine_options)
+    options: dict[str, Any] = {} if recipe.model.dtype == "float32" else {"dtype": recipe.model.dtype}
+    options |= sampling.engine_options
     device, rows = chosen_device(recipe), sampling.batch_size
     sampler, tokenizer = open_sampler(spec, device=device, batch_size=rows, **options)
     try:
