@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from psgpo.config import Recipe, load_recipe
+
+# Tests run side by side, one worker for each core; PyTorch reads this when it is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
 TINY = [
