@@ -10,14 +10,15 @@ import pytest
 from typer.testing import CliRunner
 
 from psgpo.cli.main import app
-from psgpo.config import Recipe, load_recipe, parse_recipe
+from psgpo.config import ModelSettings, Recipe, load_recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.records import AssertTests, Problem
 from psgpo.runs import dry
 from psgpo.runs.plan import Wanted, make_plan, render
 from psgpo.runs.plan.devices import GIB, room
-from psgpo.runs.plan.make import planner_of, refuse_small_device
+from psgpo.runs.plan.make import model_config, planner_of, refuse_small_device
 from psgpo.runs.plan.mutants import described, programs, references
+from psgpo.runs.plan.network import Network
 from psgpo.runs.plan.share import gathered
 from psgpo.runs.plan.work import Assumed, label_completions, stages_work
 
@@ -220,6 +221,14 @@ def test_prlcoder_is_planned_whole(tmp_path: Path) -> None:
     assert "prm.program is not planned: init = 'No/Such'" in absent.output
     assert "prm-lines" in absent.output
     assert "prm-program" not in absent.output
+
+
+def test_an_encoders_attention_keeps_no_scores_on_a_gpu(tmp_path: Path) -> None:
+    config = model_config(roberta(tmp_path / "e"), "prm.lines.init")
+    gpu, cpu = (
+        Network(config, "encoder", ModelSettings(), gpu=on).update_bytes([[(200, 200)] * 4]) for on in (True, False)
+    )
+    assert gpu < cpu - 4 * 2 * 400**2 * 4  # rows, heads, tokens, bytes
 
 
 def test_lines_of_references_that_are_here_are_counted(tmp_path: Path) -> None:

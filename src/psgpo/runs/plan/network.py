@@ -66,7 +66,7 @@ class Network:
     ) -> None:
         self.config, self.role, self.settings, self._gpu = config, role, settings, gpu
         with torch.device("meta"):
-            made = _made(config, role)
+            made = _made(config, role, gpu=gpu)
             if role != "encoder":  # trained as it is, by psgpo.prm.encoder_train
                 switch_off_dropout(made)
                 prepare_training(made, settings, adapt=adapt)  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def _from(family: Any, config: PretrainedConfig) -> PreTrainedModel:
     return made
 
 
-def _made(config: PretrainedConfig, role: Role) -> nn.Module:
+def _made(config: PretrainedConfig, role: Role, *, gpu: bool) -> nn.Module:
     """A network of this shape."""
     shape = copy.deepcopy(config)
     both = bool(config.is_encoder_decoder)
@@ -221,6 +221,9 @@ def _made(config: PretrainedConfig, role: Role) -> nn.Module:
         return _from(AutoModelForSeq2SeqLM if both else AutoModelForCausalLM, shape)
     shape.num_labels = 1
     if role == "encoder":
+        if gpu and hasattr(shape, "attention_probs_dropout_prob"):
+            # Fused kernels of GPUs drop out without keeping the scores, that of the CPU knows no dropout.
+            shape.attention_probs_dropout_prob = 0.0
         return _from(AutoModelForSequenceClassification, shape)
     if not both:
         shape.classifier_dropout = 0.0
