@@ -162,6 +162,12 @@ def _hollow(network: Network, device: str | torch.device) -> Network:
     return twin
 
 
+def blocks_of(root: nn.Module) -> list[nn.Module]:
+    """What is sharded as a whole: the layers that the architecture of a model of transformers says must not be split."""
+    names = set(getattr(root, "_no_split_modules", None) or ())
+    return [module for module in root.modules() if type(module).__name__ in names]
+
+
 def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> None:
     """Split the weights over the processes, one group for each block and one for the rest.
 
@@ -176,8 +182,7 @@ def _shard(root: PreTrainedModel, team: Team, device: str | torch.device) -> Non
         raise UserError(too_old)
     from torch.distributed.device_mesh import init_device_mesh
 
-    names = set(root._no_split_modules or ())
-    blocks = [module for module in root.modules() if type(module).__name__ in names]
+    blocks = blocks_of(root)
     if not blocks:
         raise UserError(
             f'{type(root).__name__}: names no blocks (_no_split_modules) to shard by; use parallel.strategy = "ddp"'

@@ -67,19 +67,12 @@ def _fits(recipe: Recipe, device: str) -> None:
     """Refuse a GPU that is too small, as far as it can be known now."""
     if device != "cuda" or recipe.sampling.engine == "vllm":
         return
-    from transformers import AutoConfig
-
     from psgpo.runs.hub import cached_folder
     from psgpo.runs.plan.make import refuse_small_device
 
-    for path in (recipe.model.path, recipe.critic.path):
-        folder = None if path is None else cached_folder(path)
-        if path is not None and folder is None:
-            return  # not here yet
-        if folder is not None and AutoConfig.from_pretrained(folder, local_files_only=True).is_encoder_decoder:
-            return  # not planned
+    paths = [path for path in (recipe.model.path, recipe.critic.path) if path is not None]
     memory = _only_gpu()
-    if memory is not None:
+    if memory is not None and all(cached_folder(path) is not None for path in paths):
         refuse_small_device(recipe, memory)
 
 

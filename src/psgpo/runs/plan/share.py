@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from psgpo.models import TokenValueModel
+from psgpo.parallel.replica import blocks_of
 from psgpo.parallel.team import BUCKET, Team
 from psgpo.runs.plan.network import Network, Row
 
@@ -71,8 +72,7 @@ ALONE = Share()
 def gathered(network: Network, *, gradients: bool) -> int:
     """Bytes of whole weights, and of whole gradients, that a process has for a moment where a network is sharded."""
     root = network.module.classifier if isinstance(network.module, TokenValueModel) else network.module
-    names = set(getattr(root, "_no_split_modules", None) or ())
-    blocks = [module for module in root.modules() if type(module).__name__ in names]
+    blocks = blocks_of(root)
     inside = {id(p) for block in blocks for p in block.parameters()}
     outside = [p for p in root.parameters() if id(p) not in inside]
     by_size = sorted(([*block.parameters()] for block in blocks), key=_bytes)
