@@ -163,7 +163,7 @@ def _hollow(network: Network, device: str | torch.device) -> Network:
 
 
 def blocks_of(root: nn.Module) -> list[nn.Module]:
-    """What is sharded as a whole: the layers that the architecture of a model of transformers says must not be split."""
+    """What is sharded as a whole: the layers that a model of transformers says must not be split."""
     names = set(getattr(root, "_no_split_modules", None) or ())
     return [module for module in root.modules() if type(module).__name__ in names]
 
