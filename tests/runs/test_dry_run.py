@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,17 @@ def test_an_encoder_is_no_policy_and_a_short_context_is_named(own: dict, tmp_pat
     config.write_text(json.dumps({"model_type": "deberta-v2", "architectures": ["DebertaV2Model"]}))
     with pytest.raises(UserError, match="'deberta-v2' cannot be policy and critic"):
         tried(own)
+
+
+def test_an_engine_that_is_not_installed_is_missed_now(own: dict) -> None:
+    if find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed here")
+    with pytest.raises(UserError, match="vLLM is not in this environment"):
+        tried(own | {"sampling": {"max_new_tokens": 64, "engine": "vllm"}})
+
+
+def test_problems_without_solutions_to_learn_are_missed_now(own: dict, tmp_path: Path) -> None:
+    problems = [replace(problem, reference_solution=None) for problem in BENCHMARK.problems("train", 4, (1, 2))]
+    save_problems_jsonl(tmp_path / "train.jsonl", problems)
+    with pytest.raises(UserError, match=r"train\.jsonl: no problem has a reference_solution to fine-tune on"):
+        tried(own | {"sft": {"examples": 8, "optimizer": "adamw", "learning_rate": 1e-3}})

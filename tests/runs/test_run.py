@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -144,6 +145,28 @@ def test_ppo_killed_midway_ends_where_an_uninterrupted_run_ends(finished: RunDir
     assert without_times(ours) == without_times(theirs)
     weights = "model/model.safetensors"
     assert (ours / weights).read_bytes() == (theirs / weights).read_bytes()
+
+
+def test_a_stage_ends_with_its_killed_command(finished: RunDirectory, tmp_path: Path) -> None:
+    twin = tmp_path / "run"
+    shutil.copytree(finished.path, twin)
+    shutil.rmtree(twin / "rl" / "dense")
+    (twin / "stages" / "rl-dense.json").unlink()
+    code = (
+        "import sys; from pathlib import Path; from psgpo.runs.directory import RunDirectory; "
+        "from psgpo.runs.orchestrate import run_stages; run_stages(RunDirectory.open(Path(sys.argv[1])), ['rl-dense'])"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code, str(twin)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (twin / "rl" / "dense" / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    run = RunDirectory.open(twin)
+    assert not run.stage_done("rl-dense"), "killed after the end: nothing was tested"
+    with (twin / "stages" / "rl-dense.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # held by the stage's process as long as it lives
+    assert not run.stage_done("rl-dense"), "the stage outlived the command that started it"
 
 
 def test_a_crashing_stage_shows_the_end_of_its_log(finished: RunDirectory, tmp_path: Path) -> None:

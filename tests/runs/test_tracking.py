@@ -154,3 +154,13 @@ def test_the_real_tracker_takes_the_rows_and_goes_on_after_a_kill(
         assert [row.split()[1:] for row in losses.read_text().splitlines()] == [["1.0", "1"], ["0.5", "2"]]
     else:
         assert list(tmp_path.glob("wandb/offline-run-*/*.wandb" if name == "wandb" else "trackio/*.db"))
+
+
+def test_rows_without_a_step_end_the_tracking_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0}\n')
+    follower = follow(tmp_path, Recorder())
+    follower.poll()
+    follower.poll()
+    assert capsys.readouterr().err.count("tracking ends (KeyError: 'step')") == 1

@@ -228,7 +228,7 @@ def split_by_problem(items: Sequence[Item], holdout: float) -> tuple[list[Item],
     if not sides[0] or not sides[1]:
         problems = len({item.problem_id for item in items})
         raise UserError(
-            f"labels.holdout = {holdout}: {problems} labelled problems give {len(sides[0])} responses to train on and "
-            f"{len(sides[1])} to measure on; label more problems"
+            f"{problems} labelled problems give {len(sides[0])} responses to train on and {len(sides[1])} for the "
+            f"{holdout:.0%} that measure or choose the epoch; label more problems (labels.holdout sets the share)"
         )
     return sides

@@ -51,9 +51,10 @@ def train_ngrams(
     weights, squares = np.zeros(BUCKETS), np.full(BUCKETS, 1e-10)
     rng = np.random.default_rng(seed)
     history: list[dict[str, float]] = []
+    batches = max(1, len(rows) // batch_size)
     best, kept = weights.astype(np.float32), 0
     for epoch in range(1, epochs + 1):
-        for batch in np.array_split(rng.permutation(len(rows)), max(1, len(rows) // batch_size)):
+        for batch in np.array_split(rng.permutation(len(rows)), batches):
             flat = np.concatenate([rows[i] for i in batch])
             owner = np.repeat(np.arange(len(batch)), [len(rows[i]) for i in batch])
             score = np.bincount(owner, weights=weights[flat], minlength=len(batch))
@@ -69,6 +70,7 @@ def train_ngrams(
         history.append(
             {
                 "epoch": epoch,
+                "step": epoch * batches,
                 "held_out_loss": loss,
                 "held_out_accuracy": float(np.mean((score > 0) == (truth_N > 0.5))),
             }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 from psgpo.chats import recipe_template
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe
+from psgpo.errors import UserError
 from psgpo.evaluation.sets import parts_of
 from psgpo.parallel.launch import launched
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.splits import Tasks, load_splits, load_tasks
+from psgpo.runs.splits import Tasks, load_splits, load_tasks, refuse_without_references
 from psgpo.runs.stages import stage_graph
 from psgpo.runs.tracking import check_trackers
 
@@ -34,6 +36,8 @@ def dry_run(recipe: Recipe) -> str:
         require_peft()
     if launched():
         check_launcher(recipe)
+    if recipe.sampling.engine == "vllm" and find_spec("vllm") is None:
+        raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
     run = RunDirectory(recipe.out, recipe)
     there = (recipe.out / "recipe.json").is_file()
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]
@@ -45,6 +49,7 @@ def dry_run(recipe: Recipe) -> str:
     if isinstance(recipe.problems, JsonlSource):
         splits = load_splits(recipe.problems)
         train = splits["train"]
+        refuse_without_references(train, str(recipe.problems.train), recipe.sft)
         said += ["problems: " + ", ".join(f"{len(problems)} {split}" for split, problems in splits.items())]
     if isinstance(recipe.problems, BenchmarkSource):
         tasks = load_tasks(recipe)

@@ -11,6 +11,8 @@ import errno
 import multiprocessing
 import os
 import shutil
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -143,8 +145,17 @@ def _stage_process(run: RunDirectory, name: str, log: Path) -> None:
     with log.open("ab", buffering=0) as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with reported():
         run_stage(run, name, StageProgress(run.path, name))
+
+
+def _end_with_parent() -> None:
+    """A stage whose command was killed would train on, hold its lock and its GPU, and nobody would know its name."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _raise_for(run: RunDirectory, stage: Stage, code: int) -> None:

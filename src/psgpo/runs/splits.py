@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from psgpo.config import BenchmarkSource, JsonlSource, Recipe, TaskRange
+from psgpo.config import BenchmarkSource, JsonlSource, Recipe, SftSettings, TaskRange
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import EvalSet
 from psgpo.execution import Sandbox
@@ -26,6 +26,17 @@ class Tasks:
     splits: dict[str, list[Problem]]
     """sft, train, label, test (all test sets together) and, where the recipe names it, plus."""
     tests: dict[str, EvalSet]
+
+
+def refuse_without_references(problems: Sequence[Problem], name: str, settings: SftSettings) -> None:
+    """
+    Raises:
+        UserError: `settings` want to fine-tune and no problem has a solution; `name` says whose they are.
+    """
+    if settings.examples and not any(problem.reference_solution for problem in problems):
+        raise UserError(
+            f"{name}: no problem has a reference_solution to fine-tune on; add some or set sft.examples = 0"
+        )
 
 
 def load_splits(source: JsonlSource) -> dict[str, list[Problem]]:

@@ -127,14 +127,12 @@ class MetricsFollower:
         """Send what is new."""
         if self._broken or not self._metrics.is_file():
             return
-        rows = self._rows()
-        new = [row for row in rows if row["step"] > self._sent]
-        if not new:
-            return
         try:
-            if self._trackers is None:
+            new = [row for row in self._rows() if row["step"] > self._sent]
+            if new and self._trackers is None:
                 self._trackers = self._open()
             for row in new:
+                assert self._trackers is not None
                 values = {key: value for key, value in row.items() if key != "step" and value is not None}
                 for tracker in self._trackers:
                     tracker.log(values, step=row["step"])
@@ -142,8 +140,9 @@ class MetricsFollower:
             self._broken = True
             print(f"psgpo: tracking ends ({type(error).__name__}: {error}); {self._metrics} has all", file=sys.stderr)
             return
-        self._sent = new[-1]["step"]
-        write_json(self._place, {"step": self._sent})
+        if new:
+            self._sent = new[-1]["step"]
+            write_json(self._place, {"step": self._sent})
 
     def _rows(self) -> list[dict[str, Any]]:
         found = self._metrics.stat()

@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.chats import end_with_turns, recipe_template
 from psgpo.config import ArmSettings, BenchmarkSource, JsonlSource
-from psgpo.errors import UserError
 from psgpo.evaluation.sets import save_sets
 from psgpo.execution import Sandbox
 from psgpo.jsonl import write_json
@@ -29,7 +28,7 @@ from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import model_folder
 from psgpo.runs.networks import arm_networks
 from psgpo.runs.opening import chosen_device, open_sandbox, training_team
-from psgpo.runs.splits import load_splits, load_tasks
+from psgpo.runs.splits import load_splits, load_tasks, refuse_without_references
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, benchmark, opened_sampler
 from psgpo.sampling.vllm import VllmSampler
@@ -175,11 +174,8 @@ def _sft_pairs(run: RunDirectory, template: str) -> list[tuple[str, str]]:
         split = "sft" if isinstance(recipe.problems, BenchmarkSource) else "train"
         file = run.path / "problems" / f"{split}.jsonl"
         problems = load_problems_jsonl(file)
+        refuse_without_references(problems, str(file), recipe.sft)
         pairs = [(p.prompt, p.reference_solution) for p in problems if p.reference_solution][: recipe.sft.examples]
-        if recipe.sft.examples and not pairs:
-            raise UserError(
-                f"{file}: no problem has a reference_solution to fine-tune on; add some or set sft.examples = 0"
-            )
     return [(fill(template, prompt), solution) for prompt, solution in pairs]
 
 

@@ -6,8 +6,11 @@ from mutants, learn from text as `psgpo prm train` does.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 from psgpo.chats import recipe_template
-from psgpo.config import ModelSettings
+from psgpo.config import ModelSettings, PrmSettings
 from psgpo.labeling import (
     refuse_other_tokenizer,
     select_labels,
@@ -26,6 +29,7 @@ from psgpo.prm import (
     train_prm,
 )
 from psgpo.prm.build import PrmJob, build_prm
+from psgpo.prm.data import PrmExample
 from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
@@ -108,6 +112,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
     # The epoch is chosen on problems of its own, so that the held-out ones measure and do nothing else. The split is by
     # one hash per problem: raising the bar takes the next slice.
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
+    _warn_of_one_class(train, settings, str(file))
     out = run.path / "prm" / name
     seed = derive_seed(run.recipe.seed, "prm", name)
     device = chosen_device(run.recipe)
@@ -142,3 +147,17 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         out,
         exact,
     )
+
+
+def _warn_of_one_class(examples: Sequence[PrmExample], settings: PrmSettings, name: str) -> None:
+    """A PRM that has seen good lines alone, or bad ones alone, calls every line so."""
+    if settings.target != "sign":
+        return
+    weighed = [t for e in examples for t, weight in zip(e.targets, e.weights, strict=True) if weight]
+    good, bad = sum(t > 0 for t in weighed), sum(t < 0 for t in weighed)
+    if not good or not bad:
+        warnings.warn(
+            f"{name}: {good} good and {bad} bad lines to train on, and a PRM learns from the difference; label more "
+            "responses, or problems that the policy solves more often (problems.label)",
+            stacklevel=2,
+        )
