@@ -36,8 +36,6 @@ def dry_run(recipe: Recipe) -> str:
         require_peft()
     if launched():
         check_launcher(recipe)
-    if recipe.sampling.engine == "vllm" and find_spec("vllm") is None:
-        raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
     run = RunDirectory(recipe.out, recipe)
     there = (recipe.out / "recipe.json").is_file()
     said = [f"{recipe.name}: {recipe.out} ({'goes on' if there else 'new'})"]
@@ -55,6 +53,8 @@ def dry_run(recipe: Recipe) -> str:
         tasks = load_tasks(recipe)
         train = tasks.splits["train"]
         said += _benchmarks(tasks)
+    if recipe.sampling.engine == "vllm" and find_spec("vllm") is None:
+        raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
     _check_uses(recipe, train)
     _fits(recipe, chosen_device(recipe))
     graph = stage_graph(recipe)
