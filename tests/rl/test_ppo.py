@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ppo_world import EarlyLines, KilledError, dense, metrics, weights
 
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
@@ -19,17 +19,9 @@ from psgpo.problems.opchain import OpChain
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Completion, Problem
 from psgpo.rl.ppo import PhaseClock, PpoTrainer
-from psgpo.rl.rollout import Rollout
 from psgpo.sampling import HFSampler
 
 RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
-
-
-class CountingScorer:
-    """A PRM that likes early lines; deterministic and easy to tell from no PRM."""
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
-        return [np.linspace(1.0, -0.5, len(rollout.line_ends)) for rollout in rollouts]
 
 
 @dataclass
@@ -72,7 +64,7 @@ class World:
             sampling=SamplingSettings(max_new_tokens=24),
             out=out,
             seed=3,
-            scorer=None if arm.line_reward == "none" else CountingScorer(),
+            scorer=None if arm.line_reward == "none" else EarlyLines(),
             engine=engine,
         )
 
@@ -85,16 +77,6 @@ def world() -> Iterator[World]:
     prompts = [(problem, build_prompt_ids(tokenizer, "# {prompt}\n", problem)) for problem in problems]
     with Sandbox() as sandbox:
         yield World(tokenizer, policy, prompts, sandbox)
-
-
-def weights(trainer: PpoTrainer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}.{key}": value for name in ("policy", "critic") for key, value in trainer.learner.state()[name].items()
-    }
-
-
-def dense(**changes: Any) -> ArmSettings:
-    return ArmSettings(line_reward="sum", prm="oracle", **changes)
 
 
 def test_lambda_zero_is_the_baseline_bit_for_bit(world: World, tmp_path: Path) -> None:
@@ -116,10 +98,6 @@ def test_learning_moves_the_policy_and_never_the_reference(world: World, tmp_pat
     assert all(torch.equal(value, start[key]) for key, value in trainer.reference.state_dict().items())
     assert any(not torch.equal(value, start[key]) for key, value in trainer.policy.state_dict().items())
     assert (tmp_path / "checkpoints" / "step-2" / "config.json").is_file()
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_a_policy_that_has_not_moved_needs_no_reference(
@@ -164,10 +142,6 @@ def test_bfloat16_samples_and_learns_in_the_same_precision(world: World, tmp_pat
     trainer.train(world.prompts)
     assert all(p.dtype == torch.float32 for p in trainer.policy.parameters())
     assert (tmp_path / "model" / "model.safetensors").is_file()
-
-
-class KilledError(Exception):
-    pass
 
 
 def test_a_schedule_scales_both_rates_and_resumes_exactly(world: World, tmp_path: Path) -> None:

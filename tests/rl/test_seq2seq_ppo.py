@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
 
+from ppo_world import EarlyLines, KilledError, dense, metrics, weights
 from seq2seq_world import code_tokenizer, tiny_seq2seq
 
 from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
@@ -30,13 +30,6 @@ from psgpo.rl.rollout import Rollout
 RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=3e-3, value_fit_responses=24)
 WANTED = range(4, 100)
 """The tokens that the trivial problem rewards: a third of all."""
-
-
-class EarlyLines:
-    """A PRM that likes early lines; deterministic and easy to tell from no PRM."""
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[np.ndarray]:
-        return [np.linspace(1.0, -0.5, len(rollout.line_ends)) for rollout in rollouts]
 
 
 class WantedTokens:
@@ -90,20 +83,6 @@ def world() -> Iterator[World]:
         yield World(prompts, sandbox)
 
 
-def weights(trainer: PpoTrainer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}.{key}": value for name in ("policy", "critic") for key, value in trainer.learner.state()[name].items()
-    }
-
-
-def metrics(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(row) for row in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def dense(**changes: Any) -> ArmSettings:
-    return ArmSettings(line_reward="sum", prm="oracle", **changes)
-
-
 @pytest.mark.parametrize("name", ["t5", "t5-1.1"])
 def test_what_was_sampled_has_the_learners_logprobs(world: World, tmp_path: Path, name: str) -> None:
     trainer = world.trainer(tmp_path, dense(), name=name)
@@ -137,10 +116,6 @@ def test_micro_batches_learn_what_whole_minibatches_learn(world: World, tmp_path
         torch.testing.assert_close(value, many[key], rtol=1e-3, atol=1.5e-4)
     for mine, theirs in zip(metrics(tmp_path / "a"), metrics(tmp_path / "b"), strict=True):
         assert mine["policy_loss"] == pytest.approx(theirs["policy_loss"], rel=1e-3, abs=1e-5)
-
-
-class KilledError(Exception):
-    pass
 
 
 def test_a_run_goes_on_to_the_same_weights_and_the_reference_stays(world: World, tmp_path: Path) -> None:

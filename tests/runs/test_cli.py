@@ -24,6 +24,7 @@ def psgpo(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]
     [
         (["run", "recipes/none.toml"], "recipes/none.toml: no such recipe"),
         (["run", "recipes/demo.toml", "--set", "rl.stepz=3"], "did you mean 'steps'"),
+        (["run", "recipes/demo.toml", "--until", "rl-nope", "--set", "out=OUT"], "'rl-nope' is no stage"),
         (["rl", "recipes/demo.toml", "--arm", "nope", "--set", "out=OUT"], "'rl-nope' is no stage"),
         (["sft", "recipes/demo.toml", "--set", "out=src"], "src exists and is no run directory"),
         (["prm", "stage", "recipes/demo.toml", "--name", "nope", "--set", "out=OUT"], "'prm-nope' is no stage"),
@@ -72,3 +73,8 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "the disk is full; free some space" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_misspelt_stage_binds_no_folder(tmp_path: Path) -> None:
+    psgpo("run", "recipes/demo.toml", "--until", "prm-sgin", "--set", f"out={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()

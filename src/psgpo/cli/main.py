@@ -53,7 +53,7 @@ def run(
         said = dry_run(load_recipe(recipe, overrides))
         sys.stdout.write(said if speaks() else "")
         return
-    directory = open_run(recipe, overrides)
+    directory = open_run(recipe, overrides, until)
     run_stages(directory, until)
     report = directory.path / "report" / "index.html"
     if report.is_file() and speaks():

@@ -12,17 +12,23 @@ from psgpo.errors import UserError
 from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import run_stages
-from psgpo.runs.stages import stage_graph
+from psgpo.runs.stages import refuse_unknown, stage_graph
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
 
 
-def open_run(recipe: Path, overrides: list[str] | None) -> RunDirectory:
-    """The run of a recipe, made when it is not there; of several processes the main one makes it."""
+def open_run(recipe: Path, overrides: list[str] | None, names: list[str] | None = None) -> RunDirectory:
+    """The run of a recipe, made when it is not there; of several processes the main one makes it.
+
+    Args:
+        names: stages that are going to be run. A name that is none's is refused before a folder is bound to the recipe.
+    """
 
     def create() -> RunDirectory:
-        return RunDirectory.create(load_recipe(recipe, overrides))
+        loaded = load_recipe(recipe, overrides)
+        refuse_unknown(stage_graph(loaded), names or ())
+        return RunDirectory.create(loaded)
 
     if not launched():
         return create()
@@ -33,11 +39,9 @@ def open_run(recipe: Path, overrides: list[str] | None) -> RunDirectory:
 
 def run_only(recipe: Path, overrides: list[str] | None, names: list[str]) -> None:
     """Run the named stages; those they need must be done."""
-    directory = open_run(recipe, overrides)
+    directory = open_run(recipe, overrides, names)
     graph = stage_graph(directory.recipe)
     for name in names:
-        if name not in graph:
-            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
         missing = [need for need in graph[name].needs if need not in names and not directory.stage_done(need)]
         if missing:
             raise UserError(f"{name} needs {', '.join(missing)} first; run: psgpo run {recipe} --until {name}")

@@ -47,5 +47,5 @@ def cached_folder(path: Path) -> Path | None:
         return path
     try:
         return Path(snapshot_download(path.as_posix(), ignore_patterns=list(_NOT_NEEDED), local_files_only=True))
-    except Exception:
+    except OSError:  # not in the cache
         return None

@@ -25,7 +25,7 @@ from psgpo.errors import UserError, reported
 from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.progress import StageProgress, bars, read_progress
-from psgpo.runs.stages import Stage, run_stage, stage_graph, startable
+from psgpo.runs.stages import Stage, refuse_unknown, run_stage, stage_graph, startable
 from psgpo.runs.tracking import check_trackers
 
 LEAST_FREE_BYTES = 1 << 20
@@ -114,12 +114,11 @@ def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stag
 def _wanted(graph: dict[str, Stage], targets: list[str] | None) -> dict[str, Stage]:
     if targets is None:
         return dict(graph)
+    refuse_unknown(graph, targets)
     wanted: set[str] = set()
     queue = list(targets)
     while queue:
         name = queue.pop()
-        if name not in graph:
-            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
         if name not in wanted:
             wanted.add(name)
             queue += graph[name].needs

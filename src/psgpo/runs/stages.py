@@ -10,7 +10,7 @@ Every stage can be killed at any moment and run again; what it had computed stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +95,16 @@ def startable(run: RunDirectory, todo: Iterable[Stage]) -> list[Stage]:
     return [stage for stage in todo if all(run.stage_done(need) for need in stage.needs)]
 
 
+def refuse_unknown(graph: Mapping[str, Stage], names: Iterable[str]) -> None:
+    """
+    Raises:
+        UserError: a name is no stage's.
+    """
+    for name in names:
+        if name not in graph:
+            raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
+
+
 def run_stage(
     run: RunDirectory, name: str, progress: Progress, *, announce: Callable[[bool], object] | None = None
 ) -> None:
@@ -107,8 +117,7 @@ def run_stage(
         UserError: no such stage, or one it needs is not done yet (and the command that does it).
     """
     graph = stage_graph(run.recipe)
-    if name not in graph:
-        raise UserError(f"{name!r} is no stage of this recipe; its stages are: {', '.join(graph)}")
+    refuse_unknown(graph, [name])
     if run.stage_done(name):
         if announce:
             announce(False)
