@@ -103,6 +103,18 @@ def test_a_resolved_recipe_loads_again() -> None:
     assert parse_recipe(resolved, origin="r").model_dump(mode="json") == resolved
 
 
+def test_the_recipe_of_a_run_directory_is_a_recipe_too(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes" / "demo.toml", ["seed=3"])
+    file = tmp_path / "recipe.json"
+    file.write_text(recipe.model_dump_json(), encoding="utf-8")
+    assert load_recipe(file) == recipe
+    assert load_recipe(file, ["seed=4", "arms.dense.lambda_fail=0.5"]).arms["dense"].lambda_fail == 0.5
+    for text, words in (("{", r"recipe\.json: not valid JSON"), ("[]", "expected a JSON object")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=words):
+            load_recipe(file)
+
+
 def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
     table = changed(lambda t: t.update(prm={"sign": {"target": "sign"}}))
     table["arms"]["a"] = {"line_reward": "progress", "prm": "sign"}

@@ -9,7 +9,7 @@ Undefined is NaN (pass@k with n < k, a mean over no problem).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,38 @@ def paired_seed_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
         return Estimate(value=NAN, low=NAN, high=NAN, count=0)
     mean = float(difference_S.mean())
     half = t_quantile_95(S - 1) * float(difference_S.std(ddof=1)) / math.sqrt(S) if S > 1 else NAN
+    return Estimate(value=mean, low=mean - half, high=mean + half, count=S)
+
+
+def mean_over_seeds(values: Sequence[Mapping[Hashable, float]]) -> Estimate:
+    """Mean over S seeds of each seed's mean over its P problems, with a 95 % interval over seeds and problems.
+
+        x_sp = mu + a_s + b_p + e_sp,    v = var_s(mean_p x) / S + var_p(mean_s x) / P,    mean -+ t_d sqrt(v)
+
+    with d degrees of freedom after Satterthwaite (Biometrics Bulletin 2, 1946). e_sp counts in both terms, so the interval
+    errs on the wide side. Where seeds have problems of their own, the first term holds their spread and the second is
+    left out. For paired differences hand over each problem's difference. One NaN makes everything NaN; so does one seed
+    the interval.
+
+    Args:
+        values: per seed, each problem's value. None may be empty.
+    """
+    S = len(values)
+    mean_S = np.array([np.mean(list(of_seed.values())) for of_seed in values], dtype=np.float64)
+    if S < 2 or np.isnan(mean_S).any():
+        return Estimate(value=float(mean_S.mean()) if S else NAN, low=NAN, high=NAN, count=S)
+    terms = [(float(mean_S.var(ddof=1)) / S, S - 1)]
+    names = values[0].keys()
+    if len(names) > 1 and all(of_seed.keys() == names for of_seed in values):
+        mean_P = np.array([[of_seed[name] for name in names] for of_seed in values]).mean(axis=0)
+        terms.append((float(mean_P.var(ddof=1)) / len(mean_P), len(mean_P) - 1))
+    variance = sum(v for v, _ in terms)
+    spread = sum(v**2 / degrees for v, degrees in terms)
+    mean = float(mean_S.mean())
+    if spread == 0:  # nothing differs
+        return Estimate(value=mean, low=mean, high=mean, count=S)
+    degrees = int(variance**2 / spread + 1e-9)  # never below the smaller term's, so at least 1
+    half = t_quantile_95(degrees) * math.sqrt(variance)
     return Estimate(value=mean, low=mean - half, high=mean + half, count=S)
 
 

@@ -70,7 +70,8 @@ def measure(
         `processbench`: `accuracy_wrong` (first error exactly found), `accuracy_right` (no error reported), `f1` (their
             harmonic mean), `right` (count).
         `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true progress.
-        `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `first_error_exact`.
+        `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `f1_good`, `f1_bad`,
+            `first_error_exact`, `first_error_within_one`, `processbench_f1`.
         `regression`: `mse`, `correlation` (Pearson) of R with the true progress; null for `sign`.
     """
     decisions = [_decide(response, target) for response in responses]
@@ -210,14 +211,20 @@ def _intervals(
         members.setdefault(response.problem_id, []).append(i)
     groups = list(members.values())
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {"accuracy": [], "auroc": [], "first_error_exact": []}
+    names = ("accuracy", "auroc", "f1_good", "f1_bad", "first_error_exact", "first_error_within_one", "processbench_f1")
+    drawn: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(resamples if groups else 0):
         chosen = [decisions[i] for g in rng.integers(len(groups), size=len(groups)) for i in groups[g]]
         good, called = [good for good, _, _ in chosen], [called for _, called, _ in chosen]
         good_N, called_N = _concat(good).astype(bool), _concat(called).astype(bool)
         drawn["accuracy"].append(_mean(good_N == called_N))
         drawn["auroc"].append(auroc(_concat([evidence for _, _, evidence in chosen]), good_N))
-        drawn["first_error_exact"].append(first_errors(good, called)["first_error"]["exact"])
+        drawn["f1_good"].append(f1(good_N, called_N))
+        drawn["f1_bad"].append(f1(~good_N, ~called_N))
+        errors = first_errors(good, called)
+        drawn["first_error_exact"].append(errors["first_error"]["exact"])
+        drawn["first_error_within_one"].append(errors["first_error"]["within_one"])
+        drawn["processbench_f1"].append(errors["processbench"]["f1"])
     return {name: _percentiles(values) for name, values in drawn.items()}
 
 
