@@ -21,6 +21,7 @@ from psgpo.evaluation.metrics import (
     pass_at_k_by_group,
     problem_pass_at_k,
     t_quantile_95,
+    wilson,
 )
 
 RESULTS = {"a": [True, False, False, False], "b": [True, True, False, False], "c": [False] * 4}
@@ -142,7 +143,7 @@ def test_t_quantiles_are_those_of_the_tables(degrees, quantile):
 
 
 def test_mean_over_seeds_by_hand():
-    # Seeds .3 and .5, problems .2 and .6: v = .02 / 2 + .08 / 2 with 1 degree each, so d = .05^2 / (.01^2 + .04^2) = 1.47.
+    # Seeds .3 and .5, problems .2 and .6: v = .02 / 2 + .08 / 2, 1 degree each, so d = .05^2 / (.01^2 + .04^2) = 1.47
     shared = mean_over_seeds([{"a": 0.1, "b": 0.5}, {"a": 0.3, "b": 0.7}])
     assert (shared.value, shared.count) == (pytest.approx(0.4), 2)
     assert shared.high - shared.value == pytest.approx(12.7062 * 0.05**0.5)
@@ -171,3 +172,11 @@ def test_interval_over_seeds_and_problems_covers_at_its_level(seed_spread, probl
         found = mean_over_seeds([dict(enumerate(row)) for row in values])
         covered += found.low <= 0.1 <= found.high
     assert covered / 400 > 0.92
+
+
+def test_wilson_by_hand():
+    # 3 of 90: (3 + 1.92) / 93.84 = .0524 in the middle; at 0 of 10 the textbook's 0 to 27.8 %.
+    found = wilson(3, 90)
+    assert (found.value, found.low, found.high) == pytest.approx((1 / 30, 0.0114, 0.0935), abs=1e-4)
+    assert (wilson(0, 10).low, wilson(0, 10).high) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert math.isnan(wilson(0, 0).value)
