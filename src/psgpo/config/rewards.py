@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
+from psgpo.config.policy import ArmRlSettings
 
 
 class LabelSettings(Section):
@@ -191,6 +192,8 @@ class ArmSettings(Section):
     """Divide the sum form by T (paper). Off shows the line-count hack."""
     neutral_lines: bool = True
     """No line reward on comments and blank lines. Off shows the comment hack."""
+    rl: ArmRlSettings | None = None
+    """Keys of the table `rl` that are others for this arm: `[arms.<name>.rl]`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

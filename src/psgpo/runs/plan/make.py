@@ -194,6 +194,11 @@ def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True
             for prm in table["prm"].values():
                 if prm["kind"] == "causal":
                     prm["microbatch_tokens"] = width
+        if (section, key) == ("rl", "microbatch_tokens"):
+            for name, arm in table["arms"].items():
+                if arm["rl"] and key in arm["rl"]:
+                    arm["rl"][key] = width
+                    tried.append(f"arms.{name}.rl.{key} = {width}")
         planner = planner_of(Recipe.model_validate(table), longest_prompt, gpu=gpu, processes=processes)
         if all(stage.peak <= room(memory) for stage in planner.stages()):
             return "set " + ", ".join(tried)
