@@ -76,6 +76,9 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
     if recipe.prm and recipe.labels.source == "mutation":
         made = references(recipe, problems["label"])
         notes.append(described(recipe, made))
+    of = recipe.labels.of
+    if recipe.prm and of is not None and not (of / "checkpoints").is_dir():
+        notes.append(f"labels.of: {of} is not here, {recipe.rl.checkpoints} checkpoints assumed")
     mean = wanted.response_tokens or max(1, recipe.sampling.max_new_tokens // 2)
     longest = wanted.longest_prompt or 2 * wanted.prompt_tokens
     assumed = Assumed(

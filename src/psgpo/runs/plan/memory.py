@@ -30,6 +30,7 @@ from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSett
 from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan.decoding import encoder_decoder_bytes
 from psgpo.runs.plan.network import Network, Role, Row
 from psgpo.runs.plan.share import ALONE, FLOAT, Share
@@ -257,7 +258,7 @@ class StagePlanner:
         """Every checkpoint that completes prefixes is loaded."""
         labels, rows = self.recipe.labels, self.recipe.sampling.batch_size
         alone = labels.completer == "last" and labels.strategy not in READS_SURPRISE
-        checkpoints = (1 if alone else self.recipe.rl.checkpoints) * self._drawing
+        checkpoints = (1 if alone else labelled_count(self.recipe)) * self._drawing
         drawn = self._drawn(rows, sum(self.row) - 1)
         return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
 

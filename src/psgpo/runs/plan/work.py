@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from psgpo.config import JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
 from psgpo.problems import load_problems_jsonl
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan import mutants
 
 ABSENT = 1000
@@ -144,7 +145,7 @@ def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
 
 def _responses(recipe: Recipe, assumed: Assumed) -> int:
     """That are labelled by search."""
-    return assumed.problems["label"] * recipe.labels.responses_per_problem * recipe.rl.checkpoints
+    return assumed.problems["label"] * recipe.labels.responses_per_problem * labelled_count(recipe)
 
 
 def _labelling(recipe: Recipe, assumed: Assumed) -> list[StageWork]:
