@@ -17,7 +17,7 @@ from psgpo.cli.main import app
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SHELL = {"sh", "shell", "bash", "console"}
-OTHERS = {"accelerate", "torchrun", "pip", "hf", "tensorboard", "export/run.sh", "vllm", "cp", "cat", "head", "echo", "mkdir"}
+OTHERS = {"accelerate", "torchrun", "pip", "hf", "tensorboard", "export/run.sh", "cp", "cat", "head"}
 """Programs whose arguments are not ours to check."""
 PROGRAMS = {"psgpo", "make", "python", ".venv/bin/python", ".venv/bin/psgpo", *OTHERS}
 MARK = re.compile(r"<!-- not run: (.+?) -->")
@@ -173,7 +173,7 @@ def parse(arguments: list[str], *, whole: bool) -> str:
         try:
             command.make_context(context.info_name, words, parent=context.parent)
         except Exception as error:  # typer brings its own click, whose errors have no public name
-            return getattr(error, "format_message", lambda: str(error))()
+            return str(error.format_message()) if hasattr(error, "format_message") else str(error)
         return ""
     known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)} | {"--help"}
     wrong = [word for word in words if word.startswith("--") and word.partition("=")[0] not in known]

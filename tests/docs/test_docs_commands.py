@@ -10,6 +10,7 @@ import importlib
 import json
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def _script_fault(words: list[str]) -> str:
 
 def _recipe_fault(arguments: list[str]) -> str:
     """Recipes that are ours load with the overrides; of others, the overridden keys exist."""
-    overrides = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--set"]
+    overrides = [value for flag, value in pairwise(arguments) if flag == "--set"]
     recipe = next((word for word in arguments if word.startswith("recipes/")), None)
     try:
         if recipe is not None and "*" not in recipe:
@@ -195,7 +196,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_exist(page: Path) -> None:
-    named = [(place, code) for place, code in spoken(page) if re.match(r"(src|docs|tests|benchmarks|recipes|examples)/", code)]
+    ours = re.compile(r"(src|docs|tests|benchmarks|recipes|examples)/")
+    named = [(place, code) for place, code in spoken(page) if ours.match(code)]
     missing = [f"{place}: {code}" for place, code in named if not _there(code.split()[0])]
     assert not missing
 
