@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
-from psgpo.cli import firsterror, labels, prm, rerank, verl
+from psgpo.cli import firsterror, labels, prm, recipe, rerank, verl
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.inspect_page import inspect
 from psgpo.cli.mutate import mutate
@@ -103,6 +103,7 @@ app.command()(plan)
 app.add_typer(firsterror.app, name="firsterror")
 app.add_typer(labels.app, name="labels")
 app.add_typer(prm.app, name="prm")
+app.add_typer(recipe.app, name="recipe")
 app.add_typer(rerank.app, name="rerank")
 app.add_typer(verl.app, name="verl")
 

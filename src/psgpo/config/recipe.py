@@ -25,6 +25,7 @@ class EvaluationSettings(Section):
     greedy: bool = True
     """Also one greedy response per problem."""
     temperature: PositiveFloat = 1.0
+    """Of the samples."""
     bootstrap: Positive = 2000
     """Resamples of problems behind every interval."""
     at: tuple[Positive, ...] = ()
@@ -41,7 +42,9 @@ class SandboxSettings(Section):
     """Limits of one untrusted program."""
 
     timeout_seconds: PositiveFloat = 2.0
+    """Wall time (seconds) that one program may take for all of its tests."""
     memory_mb: Annotated[int, Field(ge=64)] = 256
+    """Its memory (MB)."""
     allow_unconfined: bool = False
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
@@ -66,10 +69,13 @@ class Recipe(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """Of the run, for people and trackers."""
     out: Path
     """The run directory."""
     seed: int = 0
+    """Every random number of the run follows from it."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    """auto: a GPU where there is one."""
     processes: Positive = 2
     """Stages run side by side, and label workers."""
     prompt_template: str = "# {prompt}\n"
@@ -80,6 +86,7 @@ class Recipe(Section):
     prompt_system: str | None = None
     """The system prompt of the chat; absent: what the chat template writes by itself."""
     problems: Annotated[OpChainSource | JsonlSource | BenchmarkSource, Field(discriminator="kind")]
+    """Where problems come from; `kind` chooses."""
     model: ModelSettings = ModelSettings()
     critic: CriticSettings = CriticSettings()
     sft: SftSettings = SftSettings()
@@ -89,7 +96,9 @@ class Recipe(Section):
     labels: LabelSettings = LabelSettings()
     mutation: MutationSettings = MutationSettings()
     prm: dict[str, PrmSettings] = {}  # noqa: RUF012 (pydantic copies it)
+    """Process and outcome reward models, each under a name of your choice."""
     arms: dict[str, ArmSettings]
+    """RL runs, each under a name of your choice; `[arms.baseline]`, without settings, must be there."""
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
     parallel: ParallelSettings = ParallelSettings()

@@ -122,11 +122,15 @@ class PrmSettings(Section):
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16
+    """Programs per update."""
     learning_rate: PositiveFloat = 2e-3
+    """Of AdamW."""
     warmup: Fraction = 0.05
+    """As `sft.warmup`."""
     schedule: Schedule = "cosine"
     """As `sft.schedule`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of the optimizers."""
     neutral_labels: bool = True
     """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""
     patience: Annotated[int, Field(ge=0)] = 0
@@ -138,6 +142,7 @@ class PrmSettings(Section):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
     muon_learning_rate: PositiveFloat = 0.02
+    """Of Muon, with `optimizer = "muon"`."""
     microbatch_tokens: Positive | None = None
     """As `rl.microbatch_tokens`; not for n-gram models and encoders."""
 
@@ -197,6 +202,7 @@ class ArmSettings(Section):
     lambda_fail: Annotated[float, Field(ge=0)] = 0.25
     """λ of responses that fail the tests."""
     lambda_pass: Annotated[float, Field(ge=0)] = 0.025
+    """λ of responses that pass."""
     length_norm: bool = True
     """Divide the sum form by T (paper). Off shows the line-count hack."""
     neutral_lines: bool = True
