@@ -43,6 +43,11 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
         (lambda t: t["arms"].pop("baseline"), ["arms.baseline"]),
         (lambda t: t.pop("name"), ["missing key 'name'"]),
         (lambda t: t.update(rl={"minibatches": 3}), ["rl.minibatches", "divide"]),
+        (lambda t: t["arms"].update(a={"rl": {"kl_betta": 1}}), ["arms.a.rl.kl_betta", "did you mean 'kl_beta'"]),
+        (lambda t: t["arms"].update(a={"rl": {"kl_beta": -1}}), ["arms.a.rl.kl_beta", "greater than or equal to 0"]),
+        (lambda t: t["arms"].update(a={"rl": {"minibatches": 3}}), ["arms.a.rl.minibatches", "divide"]),
+        (lambda t: t["arms"].update(a={"rl": {"steps": 3}}), ["arms.a.rl.checkpoints cannot exceed arms.a.rl.steps"]),
+        (lambda t: t["arms"].update(baseline={"rl": {"kl_beta": 0.02}}), ["arms.baseline", "without settings"]),
         (lambda t: t.update(sft={"examples": 0}), ["sft.examples"]),
         (lambda t: t.update(prompt_template="no slot"), ["{prompt}"]),
         (lambda t: t["problems"].update(kind="csv"), ["problems", "'opchain'", "'jsonl'"]),
@@ -101,6 +106,22 @@ def test_a_resolved_recipe_loads_again() -> None:
     """With every key written out, those of unused tables too."""
     resolved = parse_recipe(BASE, origin="r").model_dump(mode="json")
     assert parse_recipe(resolved, origin="r").model_dump(mode="json") == resolved
+
+
+def test_an_arm_has_settings_of_its_own_for_what_it_names_and_the_recipes_for_the_rest() -> None:
+    own = {"kl_beta": 0.0, "steps": 7, "clip": 0.2}
+    table = changed(lambda t: t.update(rl={"kl_beta": 0.5, "gae_lambda": 0.8, "clip": 0.3}))
+    table["arms"]["a"] = {"rl": own}
+    recipe = parse_recipe(table, origin="r")
+    assert recipe.rl_of("baseline") == recipe.rl
+    merged = recipe.rl_of("a")
+    # clip is named with what the default is too: it still counts, over the recipe's.
+    assert (merged.kl_beta, merged.steps, merged.clip, merged.gae_lambda) == (0.0, 7, 0.2, 0.8)
+    # The resolved recipe keeps what was written and no more, so that the rest still follows the table rl.
+    resolved = recipe.model_dump(mode="json")
+    assert resolved["arms"]["a"]["rl"] == own
+    again = parse_recipe(resolved | {"rl": resolved["rl"] | {"gae_lambda": 0.5}}, origin="r")
+    assert (again.rl_of("a").gae_lambda, again.rl_of("a").kl_beta) == (0.5, 0.0)
 
 
 def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:

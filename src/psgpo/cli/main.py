@@ -78,7 +78,7 @@ def rl(
 
 @app.command()
 def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Stage: sample responses of the baseline's checkpoints and label their lines, or make labelled mutants."""
+    """Stage: sample responses of the baseline's checkpoints (or `labels.of`'s), label their lines; or make mutants."""
     loaded = load_recipe(recipe, overrides)
     names = [name for name in stage_graph(loaded) if name.split("-")[0] in ("responses", "labels", "mutants")]
     if not names:

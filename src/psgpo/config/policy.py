@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Schedule, Section
 
@@ -161,4 +161,13 @@ class RlSettings(Section):
     value_fit_responses: Positive = 1024
     """Responses of the first policy that `value_map = "fit"` is fitted on, drawn before the first step."""
     checkpoints: Positive = 4
-    """Evenly spaced over the run; the baseline's are the ones that are labelled."""
+    """Evenly spaced over the run; the baseline's are labelled, unless `labels.of` says whose."""
+
+
+class ArmRlSettings(RlSettings):
+    """What one arm has instead of keys of the table `rl`. The keys that are not written here hold nothing to read: ask
+    `Recipe.rl_of` for the settings that an arm is trained with."""
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}

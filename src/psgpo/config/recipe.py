@@ -103,6 +103,11 @@ class Recipe(Section):
     tracking: TrackingSettings = TrackingSettings()
     parallel: ParallelSettings = ParallelSettings()
 
+    def rl_of(self, arm: str) -> RlSettings:
+        """PPO's settings of an arm: the table `rl`, but for what `arms.<arm>.rl` has instead."""
+        own = self.arms[arm].rl
+        return self.rl if own is None else RlSettings.model_validate(self.rl.model_dump() | own.model_dump())
+
     @model_validator(mode="before")
     @classmethod
     def _message(cls, table: Any) -> Any:
@@ -159,10 +164,11 @@ class Recipe(Section):
             raise ValueError("'oracle' needs problems.kind = 'opchain': only the embedded benchmark has exact labels")
         if fault := slot_fault(self.prompt_template):
             raise ValueError(f"prompt_template {fault}")
-        if self.rl.prompts_per_step * self.rl.responses_per_prompt % self.rl.minibatches:
-            raise ValueError("rl.minibatches must divide rl.prompts_per_step * rl.responses_per_prompt")
-        if self.rl.steps < self.rl.checkpoints:
-            raise ValueError("rl.checkpoints cannot exceed rl.steps")
+        for table, rl in {"rl": self.rl, **{f"arms.{arm}.rl": self.rl_of(arm) for arm in self.arms}}.items():
+            if rl.prompts_per_step * rl.responses_per_prompt % rl.minibatches:
+                raise ValueError(f"{table}.minibatches must divide {table}.prompts_per_step * responses_per_prompt")
+            if rl.steps < rl.checkpoints:
+                raise ValueError(f"{table}.checkpoints cannot exceed {table}.steps")
         if self.model.path is not None and self.sft.examples and self.sft.optimizer == "muon":
             raise ValueError(
                 "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "

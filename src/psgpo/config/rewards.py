@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
+from psgpo.config.policy import ArmRlSettings
 
 LineRewardName = Literal["none", "sum", "progress", "difference", "redistribute", "min-form", "first-error", "program"]
 READABLE = {
@@ -26,8 +27,8 @@ class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20), or from mutants (`mutation`)."""
 
     source: Literal["search", "mutation"] = "search"
-    """search: responses of the baseline's checkpoints. mutation: verified mutants of reference solutions (PRLCoder),
-    made by the table `mutation`; of this table only `holdout` counts then."""
+    """search: responses of the baseline's checkpoints (or `of`'s). mutation: verified mutants of reference solutions
+    (PRLCoder), made by the table `mutation`; of this table only `holdout` counts then."""
     strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
         "binary-search"
     )
@@ -44,6 +45,9 @@ class LabelSettings(Section):
     """Completions of a probe drawn at once."""
     fill: bool = True
     """Draw more at once where few probes wait, so that the sampler's batch stays full."""
+    of: Path | None = None
+    """Folder of an RL arm of another run, `runs/first/rl/both`: responses of its checkpoints are labelled, and prefixes
+    completed by them, in place of the baseline's. For a second round on an improved policy, see docs/labels.md."""
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"
@@ -59,6 +63,12 @@ class LabelSettings(Section):
     """Failed responses that a linear scan labels too, for comparison; 0 for none."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the labelled problems kept from PRM training, to measure the PRM on."""
+
+    @model_validator(mode="after")
+    def _responses_exist(self) -> Self:
+        if self.of is not None and self.source == "mutation":
+            raise ValueError("of says whose responses are searched; source = 'mutation' searches none, so leave it out")
+        return self
 
 
 class MutationSettings(Section):
@@ -222,6 +232,8 @@ class ArmSettings(Section):
     """Divide the sum form by T (paper). Off shows the line-count hack."""
     neutral_lines: bool = True
     """No line reward on comments and blank lines. Off shows the comment hack."""
+    rl: ArmRlSettings | None = None
+    """Keys of the table `rl` that are others for this arm: `[arms.<name>.rl]`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -128,7 +128,7 @@ class _Payer:
 
     def pay(self, name: str) -> dict[int, Credit] | None:
         """The credit of an arm by entry; None, and why, where its line reward has nothing to read."""
-        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl_of(name)
         try:
             scores = self._line_scores(arm)
         except UserError as error:  # a response that the PRM cannot read
@@ -156,7 +156,7 @@ class _Payer:
         }
 
     def view(self, name: str) -> ArmView:
-        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl_of(name)
         return ArmView(
             name=name,
             line_reward=arm.line_reward,

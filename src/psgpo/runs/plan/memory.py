@@ -30,6 +30,7 @@ from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSett
 from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan.decoding import encoder_decoder_bytes
 from psgpo.runs.plan.network import Network, Role, Row
 from psgpo.runs.plan.share import ALONE, FLOAT, Share
@@ -206,7 +207,7 @@ class StagePlanner:
     def stages(self) -> Iterator[StageMemory]:
         """One process of each, arms that hold the same as one; the largest come first."""
         recipe = self.recipe
-        for name, settings in reversed(_different(recipe.arms).items()):
+        for name, settings in reversed(_different(recipe).items()):
             yield self.arm(name, settings)
         if recipe.sft.examples:
             yield self.sft()
@@ -233,7 +234,7 @@ class StagePlanner:
 
     def arm(self, name: str, arm: ArmSettings) -> StageMemory:
         """One PPO run."""
-        rl, sampling = self.recipe.rl, self.recipe.sampling
+        rl, sampling = self.recipe.rl_of(name), self.recipe.sampling
         responses = rl.prompts_per_step * rl.responses_per_prompt
         rows = [[self.row] * (responses // rl.minibatches)] * rl.minibatches
         mine = math.ceil(responses / self.share.processes)
@@ -257,7 +258,7 @@ class StagePlanner:
         """Every checkpoint that completes prefixes is loaded."""
         labels, rows = self.recipe.labels, self.recipe.sampling.batch_size
         alone = labels.completer == "last" and labels.strategy not in READS_SURPRISE
-        checkpoints = (1 if alone else self.recipe.rl.checkpoints) * self._drawing
+        checkpoints = (1 if alone else labelled_count(self.recipe)) * self._drawing
         drawn = self._drawn(rows, sum(self.row) - 1)
         return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
 
@@ -300,9 +301,11 @@ class StagePlanner:
         return sampling_bytes(self.config, self.recipe.sampling, rows, prompt, element=self._element)
 
 
-def _different(arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:
-    """The first arm without a PRM beside it and the first with one, whichever there are."""
-    first: dict[bool, str] = {}
-    for name, arm in arms.items():
-        first.setdefault(arm.prm not in (None, "oracle"), name)
-    return {name: arms[name] for name in first.values()}
+def _different(recipe: Recipe) -> dict[str, ArmSettings]:
+    """The first arm without a PRM beside it and the first with one, whichever there are; of each size of its steps."""
+    first: dict[tuple[bool, int, int, int | None], str] = {}
+    for name, arm in recipe.arms.items():
+        rl = recipe.rl_of(name)
+        rows = rl.prompts_per_step * rl.responses_per_prompt
+        first.setdefault((arm.prm not in (None, "oracle"), rows, rl.minibatches, rl.microbatch_tokens), name)
+    return {name: recipe.arms[name] for name in first.values()}

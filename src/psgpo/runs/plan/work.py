@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from psgpo.config import JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
 from psgpo.problems import load_problems_jsonl
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan import mutants
 
 ABSENT = 1000
@@ -94,7 +95,7 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         planned: PRMs whose training counts; None: all.
     """
     P, R = assumed.prompt_tokens, assumed.response_tokens
-    sampling, rl = recipe.sampling, recipe.rl
+    sampling = recipe.sampling
     backward = 2 * (2 / 3 if recipe.model.lora is not None else 1.0)
     learning = 1 + backward + (1 if recipe.model.gradient_checkpointing else 0)
     found: list[StageWork] = []
@@ -106,9 +107,10 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         tokens = examples * recipe.sft.epochs * (P + R)
         found.append(StageWork(stage="sft", trained=tokens, passes=tokens * again))
     size = sampling.batch_size
-    each = rl.prompts_per_step * rl.responses_per_prompt
-    steps = rl.steps * each
     for name, arm in recipe.arms.items():
+        rl = recipe.rl_of(name)
+        each = rl.prompts_per_step * rl.responses_per_prompt
+        steps = rl.steps * each
         fit = rl.value_fit_responses if arm.value_init and arm.value_map == "fit" else 0
         rows = (steps + fit) * (P + R)
         # Reference and old values once, policy and critic learn, the PRM scores.
@@ -143,7 +145,7 @@ def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
 
 def _responses(recipe: Recipe, assumed: Assumed) -> int:
     """That are labelled by search."""
-    return assumed.problems["label"] * recipe.labels.responses_per_problem * recipe.rl.checkpoints
+    return assumed.problems["label"] * recipe.labels.responses_per_problem * labelled_count(recipe)
 
 
 def _labelling(recipe: Recipe, assumed: Assumed) -> list[StageWork]:

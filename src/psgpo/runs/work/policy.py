@@ -139,7 +139,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             tokenizer=tokenizer,
             sandbox=sandbox,
             arm=settings,
-            rl=recipe.rl,
+            rl=recipe.rl_of(arm),
             sampling=recipe.sampling,
             out=run.path / "rl" / arm,
             seed=recipe.seed,
