@@ -127,10 +127,11 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _field_texts(section: type[Section]) -> dict[str, str]:
-    """Docstrings under the fields of a class."""
+    """Docstrings under the fields of a class, those that it inherits included."""
+    inherited = [_field_texts(base) for base in section.__bases__ if issubclass(base, Section) and base is not Section]
     tree = ast.parse(Path(inspect.getfile(section)).read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__)
-    found = {}
+    found = {name: text for texts in inherited for name, text in texts.items()}
     for before, after in pairwise(body):
         if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             assert isinstance(before.target, ast.Name)
