@@ -82,7 +82,10 @@ def _tables(section: type[Section], path: tuple[str, ...], kind: str = "") -> It
     """The table of a section, then those inside it, in the order of the fields."""
     texts = _field_texts(section)
     keys, first, inner = list[Key](), dict[type[Section], str](), list[Iterator[Table]]()
+    own = inspect.get_annotations(section)  # what it inherits stands where it is declared
     for name, field in section.model_fields.items():
+        if name not in own:
+            continue
         found, place = _sections(field.annotation), (*path, name)
         if get_origin(field.annotation) is dict and found:
             place = (*place, "NAME")
@@ -202,6 +205,8 @@ def _rendered(table: Table) -> str:
         f"| {' | '.join(map(_cell, (f'`{key.name}`', key.type, key.default, _linked(key.text))))} |"
         for key in table.keys
     ]
+    if not rows:
+        return "\n".join(head)
     return "\n".join([*head, "| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
