@@ -81,7 +81,7 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
             "'program' has one score",
         ),
         (ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "neutral_lines": False}}}, "are about lines"),
-        ({"arms": {"a": {"line_reward": "program"}}}, "'sum', 'progress' or 'program'"),
+        ({"arms": {"a": {"line_reward": "program"}}}, "'sum', 'progress' or another of docs/reward-shapes.md"),
         ({"mutation": {"generated": 3}}, "the table mutation makes mutants; set labels.source = 'mutation'"),
         ({"prompt_template": "{prompt}{prompt|trim}"}, "prompt_template holds both {prompt} and {prompt|trim}"),
         (
@@ -129,6 +129,44 @@ def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
     table["arms"]["a"] = {"line_reward": "progress", "prm": "sign"}
     with pytest.raises(UserError, match="needs a PRM of target 'progress'"):
         parse_recipe(table, origin="r")
+
+
+def soft(**tables: Any) -> Table:
+    return BASE | {"labels": {"strategy": "soft"}, "prm": {"rate": {"target": "soft"}}} | tables
+
+
+def test_a_difference_starts_where_its_prm_does() -> None:
+    arms = {
+        "baseline": {},
+        "sign": {"line_reward": "difference", "prm": "sign"},
+        "exact": {"line_reward": "difference", "prm": "oracle"},
+        "pav": {"line_reward": "difference", "prm": "rate"},
+        "own": {"line_reward": "difference", "prm": "rate", "start_score": 0.25},
+    }
+    recipe = parse_recipe(soft(arms=arms, prm={"rate": {"target": "soft"}, "sign": {"target": "sign"}}), origin="r")
+    starts = {name: arm.start_score for name, arm in recipe.arms.items()}
+    assert starts == {"baseline": 1.0, "sign": 1.0, "exact": 1.0, "pav": 0.0, "own": 0.25}
+    assert parse_recipe(recipe.model_dump(mode="json"), origin="again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (soft(labels={}), "prm.rate.target = 'soft' needs the rates of labels.strategy = 'soft'"),
+        (soft(prm={"rate": {"target": "soft", "labels": "oracle"}}), "leave labels and neutral_labels out"),
+        (soft(arms={"a": {"line_reward": "sum", "prm": "rate"}}), "'sum' needs a PRM of target 'sign'"),
+        (soft(arms={"a": {"line_reward": "first-error", "prm": "rate"}}), "'first-error' needs a PRM of target 'sign'"),
+        (
+            soft(arms={"a": {"line_reward": "min-form", "prm": "rate", "line_score": "signed"}}),
+            "line_score = 'signed' needs a PRM of target 'sign'",
+        ),
+        (soft(arms={"a": {"line_reward": "sum", "prm": "oracle", "start_score": 0}}), "start_score is of line_reward"),
+    ],
+)
+def test_line_rewards_and_targets_that_do_not_fit(table: Table, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_recipe(table | {"arms": {"baseline": {}} | table["arms"]}, origin="r")
+    assert words in str(caught.value)
 
 
 def test_overrides(tmp_path: Path) -> None:

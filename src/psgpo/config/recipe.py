@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
-from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
+from psgpo.config.rewards import READABLE, ArmSettings, LabelSettings, MutationSettings, PrmSettings
 from psgpo.prompts import SLOT, has_slot, slot_fault
 
 HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel"})
@@ -115,6 +115,15 @@ class Recipe(Section):
             return {"prompt_template": SLOT} | table
         return table
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_scores(cls, table: Any) -> Any:
+        """R_0 of `difference` where the recipe does not say it: 0 of PRMs that start there."""
+        prms, arms = (table.get(key) if isinstance(table, dict) else None for key in ("prm", "arms"))
+        if not isinstance(prms, dict) or not isinstance(arms, dict):
+            return table
+        return table | {"arms": {name: _with_start(arm, prms) for name, arm in arms.items()}}
+
     @model_validator(mode="after")
     def _chat_fits(self) -> Self:
         if self.prompt_chat and self.model.path is None:
@@ -144,9 +153,11 @@ class Recipe(Section):
             if start is not None and settings.value_map == "probability" and start.target != "sign":
                 raise ValueError(f"arms.{arm}.value_map = 'probability' needs a PRM of target 'sign'")
             target = None if settings.prm in (None, "oracle") else self.prm[settings.prm].target
-            wanted = {"sum": "sign", "progress": "progress", "program": "sign"}.get(settings.line_reward)
-            if target is not None and target != wanted:
-                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {wanted!r}")
+            if target is not None and target not in (wanted := READABLE[settings.line_reward]):
+                targets = " or ".join(map(repr, wanted))
+                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {targets}")
+            if target not in (None, "sign") and settings.line_score == "signed":
+                raise ValueError(f"arms.{arm}: line_score = 'signed' needs a PRM of target 'sign'")
         needs_oracle = any(a.prm == "oracle" for a in self.arms.values())
         needs_oracle |= any(p.labels == "oracle" for p in self.prm.values())
         if needs_oracle and self.problems.kind != "opchain":
@@ -206,4 +217,16 @@ class Recipe(Section):
                         f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select and "
                         "neutral_labels out, with target = 'sign'"
                     )
+        elif self.labels.strategy != "soft":
+            for name, prm in self.prm.items():
+                if prm.target == "soft":
+                    raise ValueError(f"prm.{name}.target = 'soft' needs the rates of labels.strategy = 'soft'")
         return self
+
+
+def _with_start(arm: Any, prms: dict[str, Any]) -> Any:
+    if not isinstance(arm, dict) or arm.get("line_reward") != "difference" or "start_score" in arm:
+        return arm
+    prm = prms.get(str(arm.get("prm")))
+    starts_at_0 = isinstance(prm, dict) and prm.get("target") in ("progress", "soft")
+    return arm | {"start_score": 0.0} if starts_at_0 else arm

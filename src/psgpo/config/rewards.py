@@ -10,6 +10,18 @@ from pydantic import AfterValidator, Field, model_validator
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
 from psgpo.config.policy import ArmRlSettings
 
+LineRewardName = Literal["none", "sum", "progress", "difference", "redistribute", "min-form", "first-error", "program"]
+READABLE = {
+    "sum": ("sign",),
+    "progress": ("progress",),
+    "difference": ("sign", "progress", "soft"),
+    "redistribute": ("sign",),
+    "min-form": ("sign", "soft"),
+    "first-error": ("sign",),
+    "program": ("sign",),
+}
+"""Targets of the PRMs that a line reward makes sense of."""
+
 
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20), or from mutants (`mutation`)."""
@@ -109,9 +121,10 @@ class PrmSettings(Section):
     """Folder of the model to start from, or its name on the Hugging Face Hub. Absent: the SFT policy. An encoder needs
     one; n-grams start from nothing. What does not share the policy's tokenizer scores text, and cannot start a
     critic."""
-    target: Literal["sign", "progress"]
+    target: Literal["sign", "progress", "soft"]
     """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
-    labels. progress: on min(m, m*)/T, the fraction done."""
+    labels. progress: on min(m, m*)/T, the fraction done. soft: on the share of completions that passed, 0 to 1, as
+    labels.strategy = "soft" measures it."""
     labels: Literal["search", "oracle"] = "search"
     """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for
     analysis, clearly not the method."""
@@ -149,7 +162,13 @@ class PrmSettings(Section):
     @model_validator(mode="after")
     def _classes_exist(self) -> Self:
         if self.target != "sign" and (self.class_weights != "none" or self.label_smoothing):
-            raise ValueError("class_weights and label_smoothing are for target 'sign': progress has no classes")
+            raise ValueError("class_weights and label_smoothing are for target 'sign': no other target has classes")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_exist(self) -> Self:
+        if self.target == "soft" and (self.labels == "oracle" or not self.neutral_labels):
+            raise ValueError("target 'soft' is the success rates of code lines: leave labels and neutral_labels out")
         return self
 
     @model_validator(mode="after")
@@ -183,10 +202,16 @@ class PrmSettings(Section):
 class ArmSettings(Section):
     """One RL run, from the SFT policy."""
 
-    line_reward: Literal["none", "sum", "progress", "program"] = "none"
+    line_reward: LineRewardName = "none"
     """none: unit tests only. sum: λ/T · R(x, y^(≤m)) at each line end (PSGPO's DenseReward).
     progress: λ times the increments of the running maximum of R, never negative.
-    program: λ times an ORM's score of the whole program, at the last token."""
+    difference: λ times R_m - R_(m-1) (PAV). redistribute: a failed response's -λ, placed where R falls.
+    min-form: λ times what adds up to about the least R (PURE). first-error: λ/T on lines before the first with R < 0,
+    -λ/T on that one (VPPO).
+    program: λ times an ORM's score of the whole program, at the last token. See docs/reward-shapes.md."""
+    start_score: Annotated[float, Field(ge=-1, le=1)] = 1.0
+    """difference: R_0, the score of the program without a line. When left out: 1 (it can be completed) with a PRM of
+    target sign or the oracle, 0 with progress and soft."""
     prm: str | None = None
     """Name of the PRM behind the line reward, or `oracle`: the embedded benchmark's exact labels (upper bound)."""
     line_score: Literal["score", "signed"] = "score"
@@ -214,7 +239,8 @@ class ArmSettings(Section):
     def _fits_together(self) -> Self:
         if (self.line_reward == "none") != (self.prm is None):
             raise ValueError(
-                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or 'program') or neither"
+                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or another of "
+                "docs/reward-shapes.md) or neither"
             )
         if not self.unit_test_reward and (self.line_reward == "none" or not self.lambda_fail + self.lambda_pass):
             raise ValueError(
@@ -223,6 +249,8 @@ class ArmSettings(Section):
             )
         if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
             raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")
-        if self.line_score == "signed" and (self.line_reward not in ("sum", "program") or self.prm == "oracle"):
-            raise ValueError("line_score = 'signed' is for line_reward 'sum' or 'program' with a trained PRM")
+        if self.line_score == "signed" and (self.line_reward in ("none", "progress") or self.prm == "oracle"):
+            raise ValueError("line_score = 'signed' is for line rewards with a trained PRM, other than 'progress'")
+        if self.start_score != 1.0 and self.line_reward != "difference":
+            raise ValueError("start_score is of line_reward 'difference'; leave it out")
         return self

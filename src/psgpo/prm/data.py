@@ -4,6 +4,9 @@ Targets of line m out of T, with m* the last solvable line:
 
 - `sign` (PSGPO, section 4.1): l_m = +1 for m <= m*, -1 after, 0 on neutral lines.
 - `progress` (ours, not in the paper): min(m, m*) / T, the share of the program that is done and right.
+- `soft` (Math-Shepherd, arXiv 2312.08935, "soft estimation"): the share of the completions of the first m lines that
+  passed. Neutral lines weigh nothing; of a response that passes, which is never probed, only the last code line has a
+  known rate: 1.
 
 With exact labels of the embedded benchmark m* is the last line on track and the progress is the oracle's own (finished
 operations / operations). They are an upper bound for analysis, not part of the method.
@@ -148,6 +151,9 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
     last = label.last_solvable if truth is None else truth.last_on_track
     if settings.target == "progress":
         targets = progress_targets(L, last) if truth is None else tuple(truth.progress)
+    elif settings.target == "soft":
+        rates = label.labels if truth is None else [1.0 if m <= last else -1.0 for m in range(1, L + 1)]
+        targets = tuple((value + 1) / 2 for value in rates)
     elif truth is None:
         targets = sign_targets(label.labels, neutral, last, neutral_labels=settings.neutral_labels)
     else:
@@ -164,19 +170,30 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
         neutral=neutral,
         last_solvable=last,
         targets=tuple(float(value) for value in targets),
-        weights=_weights(label, neutral, known=truth is not None, progress=settings.target == "progress"),
+        weights=_weights(label, neutral, known=truth is not None, target=settings.target),
     )
 
 
-def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, progress: bool) -> tuple[float, ...]:
+def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, target: str) -> tuple[float, ...]:
     """`token_weights`, but 0 for code lines that the search left without a label; for progress then 0 for all lines."""
     weights = token_weights(label.line_ends, neutral)
+    if target == "soft":
+        return _soft_weights(label, neutral, weights, known=known)
     if known or label.real_valued:
         return weights
     open_lines = [not flag and value == 0 for flag, value in zip(neutral, label.labels, strict=True)]
-    if progress and any(open_lines):
+    if target == "progress" and any(open_lines):
         return (0.0,) * len(weights)
     return tuple(0.0 if is_open else weight for is_open, weight in zip(open_lines, weights, strict=True))
+
+
+def _soft_weights(
+    label: LineLabels, neutral: Sequence[bool], weights: Sequence[float], *, known: bool
+) -> tuple[float, ...]:
+    """0 on neutral lines, and on those of a passing response but its last code line."""
+    code = [m for m, flag in enumerate(neutral) if not flag]
+    rated = set(code[-1:] if label.response.verdict.passed and not known else code)
+    return tuple(weight if m in rated else 0.0 for m, weight in enumerate(weights))
 
 
 def sign_targets(

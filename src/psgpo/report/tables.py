@@ -91,6 +91,10 @@ def describe_arm(data: Experiment, policy: str) -> str:
         "none": "",
         "sum": f"λ{'/T' if settings.length_norm else ''} · line score",
         "progress": "λ · progress of the line score",
+        "difference": "λ · difference of line scores",
+        "redistribute": "−λ where the line score falls",
+        "min-form": "λ · least line score",
+        "first-error": f"±λ{'/T' if settings.length_norm else ''} up to the first error",
         "program": "λ · score of the whole program",
     }[settings.line_reward]
     tests = {0.0: "", 1.0: "unit tests"}.get(settings.unit_test_reward, f"{settings.unit_test_reward:g} · unit tests")

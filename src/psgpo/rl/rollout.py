@@ -135,6 +135,7 @@ def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
         lambda_pass=arm.lambda_pass,
         length_norm=arm.length_norm,
         neutral_lines=arm.neutral_lines,
+        start=arm.start_score,
     )
 
 

@@ -30,6 +30,7 @@ from psgpo.prm import (
 )
 from psgpo.prm.build import PrmJob, build_prm
 from psgpo.prm.data import PrmExample
+from psgpo.prm.measure import EVEN
 from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
@@ -121,7 +122,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         scope="line",
         target=settings.target,
         prompt_template=recipe_template(run.recipe, tokenizer),
-        threshold=0.0,
+        threshold=EVEN.get(settings.target, 0.0),
     )
     team = training_team(run.recipe)
     train_prm(
