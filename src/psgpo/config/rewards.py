@@ -236,7 +236,7 @@ class ArmSettings(Section):
     neutral_lines: bool = True
     """No line reward on comments and blank lines. Off shows the comment hack."""
     rl: ArmRlSettings | None = None
-    """Keys of the table `rl` that are others for this arm: `[arms.<name>.rl]`."""
+    """PPO's settings, where this arm has others than the table `rl`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
