@@ -159,7 +159,8 @@ class RlSettings(Section):
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm, policy's and critic's apart."""
     value_fit_responses: Positive = 1024
-    """Responses of the first policy that `value_map = "fit"` is fitted on, drawn before the first step."""
+    """Responses of the first policy, drawn before the first step, that `value_map = "fit"` and `"head"` are fitted
+    on."""
     checkpoints: Positive = 4
     """Evenly spaced over the run; the baseline's are labelled, unless `labels.of` says whose."""
 

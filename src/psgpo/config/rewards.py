@@ -221,9 +221,10 @@ class ArmSettings(Section):
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
-    value_map: Literal["fit", "probability", "identity"] = "fit"
+    value_map: Literal["fit", "head", "probability", "identity"] = "fit"
     """How a PRM score R starts as a value: fit: a·R + b by least squares on returns of the first policy
-    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R."""
+    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R. head: the PRM's trunk with a head fitted to
+    these returns; without value_init the same on the trunk that a critic starts from anyway, as a control."""
     lambda_fail: Annotated[float, Field(ge=0)] = 0.25
     """λ of responses that fail the tests."""
     lambda_pass: Annotated[float, Field(ge=0)] = 0.025
