@@ -131,6 +131,11 @@ def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
         parse_recipe(table, origin="r")
 
 
+def test_partial_credit_alone_is_something_to_learn_from() -> None:
+    table = changed(lambda t: t["arms"].update(a={"partial_credit": 0.5, "unit_test_reward": 0}))
+    assert parse_recipe(table, origin="r").arms["a"].prm is None
+
+
 def soft(**tables: Any) -> Table:
     return BASE | {"labels": {"strategy": "soft"}, "prm": {"rate": {"target": "soft"}}} | tables
 

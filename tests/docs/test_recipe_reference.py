@@ -41,6 +41,11 @@ def test_a_table_of_the_top_has_a_row_and_a_place() -> None:
     assert '<a id="problems-benchmark"></a>' in page
 
 
+def test_inherited_keys_are_described_once() -> None:
+    assert reference("arms.NAME.rl").count("| `") == 0
+    assert reference().count("| `kl_beta` |") == 1
+
+
 @pytest.mark.parametrize(
     ("table", "row"),
     [
@@ -50,6 +55,7 @@ def test_a_table_of_the_top_has_a_row_and_a_place() -> None:
         ("sft", ["`operations`", "[integer > 0, integer > 0]", "`[1, 8]`"]),
         ("arms", ["`line_reward`", '`"none"`, `"sum"`', '`"none"`']),
         ("tracking", ["`to`", 'list of `"tensorboard"`', '`["tensorboard"]`']),
+        ("arms", ["`rl`", "table [`[arms.NAME.rl]`](#arms-name-rl)", "*absent*"]),
         ("model.lora", ["`rank`", "integer > 0", "`16`"]),
         ("prm", ["`target`", '`"sign"`, `"progress"`', "**required**"]),
     ],

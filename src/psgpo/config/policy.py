@@ -166,9 +166,9 @@ class RlSettings(Section):
 
 
 class ArmRlSettings(RlSettings):
-    """What one arm has instead of keys of the table `rl`. The keys that are not written here hold nothing to read: ask
-    `Recipe.rl_of` for the settings that an arm is trained with."""
+    """Any keys of [`[rl]`](#rl) that are others for this arm; what is not written here is as there."""
 
+    # What is not written holds a default that nobody trains with; read `Recipe.rl_of`, and keep it out of recipe.json.
     @model_serializer(mode="wrap")
     def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {key: value for key, value in handler(self).items() if key in self.model_fields_set}

@@ -82,7 +82,10 @@ def _tables(section: type[Section], path: tuple[str, ...], kind: str = "") -> It
     """The table of a section, then those inside it, in the order of the fields."""
     texts = _field_texts(section)
     keys, first, inner = list[Key](), dict[type[Section], str](), list[Iterator[Table]]()
+    own = inspect.get_annotations(section)  # what it inherits stands where it is declared
     for name, field in section.model_fields.items():
+        if name not in own:
+            continue
         found, place = _sections(field.annotation), (*path, name)
         if get_origin(field.annotation) is dict and found:
             place = (*place, "NAME")
@@ -127,11 +130,10 @@ def _sections(annotation: Any) -> list[type[Section]]:
 
 
 def _field_texts(section: type[Section]) -> dict[str, str]:
-    """Docstrings under the fields of a class, those that it inherits included."""
-    inherited = [_field_texts(base) for base in section.__bases__ if issubclass(base, Section) and base is not Section]
+    """Docstrings under the fields of a class."""
     tree = ast.parse(Path(inspect.getfile(section)).read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == section.__name__)
-    found = {name: text for texts in inherited for name, text in texts.items()}
+    found = {}
     for before, after in pairwise(body):
         if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             assert isinstance(before.target, ast.Name)
@@ -203,6 +205,8 @@ def _rendered(table: Table) -> str:
         f"| {' | '.join(map(_cell, (f'`{key.name}`', key.type, key.default, _linked(key.text))))} |"
         for key in table.keys
     ]
+    if not rows:
+        return "\n".join(head)
     return "\n".join([*head, "| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 

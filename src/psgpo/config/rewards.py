@@ -219,6 +219,9 @@ class ArmSettings(Section):
     signed: 2 P - 1 in [-1, 1], P the calibrated probability that the prefix is right."""
     unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
+    partial_credit: Annotated[float, Field(ge=0)] = 0.0
+    """Times the share of test cases that hold: reward at the last token of a response that fails. The control for line
+    rewards, which needs no PRM (VeRPO)."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
     value_map: Literal["fit", "head", "probability", "identity"] = "fit"
@@ -234,7 +237,7 @@ class ArmSettings(Section):
     neutral_lines: bool = True
     """No line reward on comments and blank lines. Off shows the comment hack."""
     rl: ArmRlSettings | None = None
-    """Keys of the table `rl` that are others for this arm: `[arms.<name>.rl]`."""
+    """PPO's settings, where this arm has others than the table `rl`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -243,10 +246,11 @@ class ArmSettings(Section):
                 "line_reward and prm go together: set both (line_reward 'sum', 'progress' or another of "
                 "docs/reward-shapes.md) or neither"
             )
-        if not self.unit_test_reward and (self.line_reward == "none" or not self.lambda_fail + self.lambda_pass):
+        pays_lines = self.line_reward != "none" and self.lambda_fail + self.lambda_pass
+        if not self.unit_test_reward and not self.partial_credit and not pays_lines:
             raise ValueError(
-                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, leaves nothing to "
-                "learn from"
+                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, and without "
+                "partial_credit leaves nothing to learn from"
             )
         if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
             raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")

@@ -87,7 +87,8 @@ def credit_of_arms(
 
 def _paying_arms(run: Run) -> list[str]:
     """Those that differ from the baseline; first those with both a line reward and a ValueInit."""
-    paying = [name for name, arm in run.recipe.arms.items() if arm.line_reward != "none" or arm.value_init]
+    pays = {name: arm.line_reward != "none" or arm.partial_credit for name, arm in run.recipe.arms.items()}
+    paying = [name for name, arm in run.recipe.arms.items() if pays[name] or arm.value_init]
     arms = run.recipe.arms
     return sorted(paying, key=lambda name: arms[name].line_reward == "none" or not arms[name].value_init)
 

@@ -41,13 +41,13 @@ from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
 from psgpo.rl.head_fit import Moments
 from psgpo.rl.learner import Batch, Learner, Targets
+from psgpo.rl.metrics import Metrics, rollout_metrics
 from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens
 from psgpo.sampling import HFSampler, Sampler
 from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog, computing
 
-Metrics = dict[str, float]
 VALUE_MAPS = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}
 """a, b of V = a·R + b where `value_map` says them; `fit` measures them."""
 
@@ -147,7 +147,7 @@ class PpoTrainer:
         line_reward_L = self._paid(rollouts, score_L)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
-        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
+        metrics = rollout_metrics(rollouts, line_reward_L, self.arm)
         if self.scorer is not None:
             metrics["unread_share"] = float(np.mean([np.isnan(score).any() for score in score_L]))
         if self.engine is not None:
@@ -323,26 +323,3 @@ class PhaseClock:
     def seconds(self) -> Metrics:
         """Seconds per phase and `seconds_step` from construction to the last phase's end."""
         return dict(self._phases) | {"seconds_step": self._last - self._started}
-
-
-def _rollout_metrics(
-    rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray], unit_test_reward: float
-) -> Metrics:
-    passed_B = np.array([rollout.verdict.passed for rollout in rollouts])
-    line_total_B = np.array([reward.sum() for reward in line_reward_L])
-    lines = sum(len(rollout.neutral) for rollout in rollouts)
-    by_problem: dict[str, bool] = defaultdict(bool)
-    for rollout in rollouts:
-        by_problem[rollout.problem.id] |= rollout.verdict.passed
-    return {
-        "pass_rate": float(passed_B.mean()),
-        "all_fail_share": 1 - float(np.mean(list(by_problem.values()))),
-        "reward_unit_test": unit_test_reward * float(passed_B.mean()),
-        "reward_lines": float(line_total_B.mean()),
-        "line_reward_pass": float(line_total_B[passed_B].mean()) if passed_B.any() else float("nan"),
-        "line_reward_fail": float(line_total_B[~passed_B].mean()) if not passed_B.all() else float("nan"),
-        "lines_per_response": lines / len(rollouts),
-        "comment_ratio": sum(sum(rollout.neutral) for rollout in rollouts) / max(1, lines),
-        "tokens_per_response": float(np.mean([len(rollout.token_ids) for rollout in rollouts])),
-        "truncated_share": float(np.mean([not rollout.finished for rollout in rollouts])),
-    }

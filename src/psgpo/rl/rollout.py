@@ -140,11 +140,16 @@ def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
 
 
 def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) -> Array:
-    """Line rewards where lines end (an ORM's at the last token) and R_UT at the last token; no KL. Shape: (T,)."""
+    """Line rewards where lines end (an ORM's at the last token) and the tests' reward at the last token; no KL.
+
+    Shape: (T,). The tests' reward is R_UT for a pass and, for a failure, `partial_credit` times the share of test cases
+    that hold (partial test credit, after VeRPO, arXiv 2601.03525). Grading runs every test case, whatever fails.
+    """
     tokens = len(rollout.token_ids)
     ends = (tokens - 1,) if arm.line_reward == "program" else rollout.line_ends
-    unit_test = arm.unit_test_reward * float(rollout.verdict.passed)
-    return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=unit_test)
+    verdict = rollout.verdict
+    of_tests = arm.unit_test_reward if verdict.passed else arm.partial_credit * verdict.fraction
+    return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=of_tests)
 
 
 class LineScorer(Protocol):
