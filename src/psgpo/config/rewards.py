@@ -132,6 +132,9 @@ class PrmSettings(Section):
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
     """medium-only: pass rates strictly between these."""
+    noise: Fraction = 0.0
+    """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
+    to T, each as likely. Responses that measure the PRM keep theirs."""
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16
@@ -169,6 +172,8 @@ class PrmSettings(Section):
     def _rates_exist(self) -> Self:
         if self.target == "soft" and (self.labels == "oracle" or not self.neutral_labels):
             raise ValueError("target 'soft' is the success rates of code lines: leave labels and neutral_labels out")
+        if self.target == "soft" and self.noise:
+            raise ValueError("noise replaces m*, and target 'soft' does not read it; leave noise out")
         return self
 
     @model_validator(mode="after")
@@ -181,7 +186,13 @@ class PrmSettings(Section):
             return self
         if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
             raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
-        for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
+        for key, value in (
+            ("target", "sign"),
+            ("labels", "search"),
+            ("select", "full"),
+            ("neutral_labels", True),
+            ("noise", 0.0),
+        ):
             if getattr(self, key) != value:
                 raise ValueError(
                     f"{key} = {getattr(self, key)!r} needs a PRM of lines that starts from the policy: kind 'causal', "
