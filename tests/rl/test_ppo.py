@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,8 @@ from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_tr
 from psgpo.problems.opchain import OpChain
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Completion, Problem
-from psgpo.rl.ppo import PhaseClock, PpoTrainer
+from psgpo.rl.head_fit import RIDGE, Moments
+from psgpo.rl.ppo import HEAD_FILE, PhaseClock, PpoTrainer
 from psgpo.sampling import HFSampler
 
 RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
@@ -227,6 +230,55 @@ def test_the_fitted_map_is_the_least_squares_line(
     slope, shift = np.polyfit(score, to_go, 1)
     assert found["value_scale"] == pytest.approx(slope, rel=1e-4)
     assert found["value_shift"] == pytest.approx(shift, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("value_init", ["sign", None])
+def test_a_fitted_head_is_ridge_regression_on_what_the_trunk_sees(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value_init: str | None
+) -> None:
+    arm = dense(value_init=value_init, value_map="head")
+    trainer = world.trainer(tmp_path, arm, prm(world) if value_init else None)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    batches = trainer._batch
+
+    def spy(rollouts: Any, rewards: Any) -> Any:
+        batch = batches(rollouts, rewards)
+        chosen = batch.mask.bool()[:, 1:]
+        trunk = trainer.critic.classifier.base_model
+        with torch.no_grad():
+            state_BSD = trunk(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        seen.append((state_BSD[:, :-1][chosen], batch.rewards.flip(1).cumsum(1).flip(1)[:, 1:][chosen]))
+        return batch
+
+    monkeypatch.setattr(trainer, "_batch", spy)
+    found = trainer._map_values(world.prompts)
+    state_ND, return_N = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
+    centred = state_ND - state_ND.mean(0)
+    held = RIDGE * (state_ND**2).mean() * len(state_ND) * np.eye(state_ND.shape[1])
+    weight = np.linalg.solve(centred.T @ centred + held, centred.T @ (return_N - return_N.mean()))
+    bias = return_N.mean() - weight @ state_ND.mean(0)
+    np.testing.assert_allclose(trainer.critic.head.weight.detach()[0].numpy(), weight, rtol=2e-3, atol=1e-4)
+    assert float(trainer.critic.head.bias) == pytest.approx(bias, rel=1e-3, abs=1e-4)
+    error = state_ND @ weight + bias - return_N
+    assert found["value_fit_explained"] == pytest.approx(1 - (error**2).sum() / len(error) / return_N.var(), abs=1e-4)
+    written = json.loads((tmp_path / HEAD_FILE).read_text())
+    np.testing.assert_allclose(written["weight"], weight, rtol=2e-3, atol=1e-4)
+
+
+def test_moments_add_up_and_know_what_cannot_be_explained() -> None:
+    generator = torch.Generator().manual_seed(0)
+    state_ND, return_N = torch.randn(40, 3, generator=generator), torch.randn(40, generator=generator)
+    whole = Moments.of(state_ND, return_N)
+    parts = Moments.none(3) + Moments.of(state_ND[:7], return_N[:7]) + Moments.of(state_ND[7:], return_N[7:])
+    weight_D, bias = whole.solve()
+    torch.testing.assert_close(parts.solve()[0], weight_D)
+    assert parts.explained(weight_D, bias) == pytest.approx(whole.explained(weight_D, bias))
+    constant = Moments.of(state_ND, torch.full((40,), 2.0))
+    flat_D, two = constant.solve()
+    assert flat_D.abs().max() < 1e-9
+    assert two == pytest.approx(2.0)
+    assert math.isnan(constant.explained(flat_D, two))
+    assert Moments.none(3).solve()[1] == 0.0
 
 
 class StrangerEngine:

@@ -159,9 +159,15 @@ class RlSettings(Section):
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm, policy's and critic's apart."""
     value_fit_responses: Positive = 1024
-    """Responses of the first policy that `value_map = "fit"` is fitted on, drawn before the first step."""
+    """Responses of the first policy, drawn before the first step, that `value_map = "fit"` and `"head"` are fitted
+    on."""
     checkpoints: Positive = 4
     """Evenly spaced over the run; the baseline's are labelled, unless `labels.of` says whose."""
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """After how many steps checkpoints are kept, the last step among them."""
+        return tuple(round(self.steps * number / self.checkpoints) for number in range(1, self.checkpoints + 1))
 
 
 class ArmRlSettings(RlSettings):

@@ -13,6 +13,8 @@ BenchmarkName = Literal["humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", 
 """As `psgpo.problems.benchmarks.BENCHMARKS` has them."""
 STRONGER = {"mbppplus": ("mbpp", "mbpp-sanitized"), "humanevalplus": ("humaneval",)}
 """Benchmarks with more tests for the tasks of others."""
+TESTS = 8
+"""Hidden tests of a problem of the embedded benchmark."""
 TaskNumber = Annotated[int, Field(ge=0)]
 
 
@@ -27,6 +29,9 @@ class OpChainSource(Section):
     """Problems for RL."""
     train_operations: Range = (6, 9)
     """Fewest and most operations of a training problem."""
+    train_tests: Annotated[int, Field(gt=0, le=TESTS)] | None = None
+    """For studies of weak tests: how many of a problem's 8 hidden tests RL and labelling have, the first of them.
+    Validation, test and exact labels keep all; `strength.json` says what those left miss. Absent: all."""
     label: Positive = 200
     """Problems whose responses are labelled; from the training split."""
     label_operations: Range = (1, 6)

@@ -212,9 +212,10 @@ class Recipe(Section):
             raise ValueError("the table mutation makes mutants; set labels.source = 'mutation', or remove it")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
-                if (prm.target, prm.labels, prm.select, prm.neutral_labels) != ("sign", "search", "full", True):
+                found = (prm.target, prm.labels, prm.select, prm.neutral_labels, prm.noise)
+                if found != ("sign", "search", "full", True, 0.0):
                     raise ValueError(
-                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select and "
+                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select, noise and "
                         "neutral_labels out, with target = 'sign'"
                     )
         elif self.labels.strategy != "soft":

@@ -132,6 +132,9 @@ class PrmSettings(Section):
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
     """medium-only: pass rates strictly between these."""
+    noise: Fraction = 0.0
+    """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
+    to T, each as likely. Responses that measure the PRM keep theirs."""
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16
@@ -169,6 +172,8 @@ class PrmSettings(Section):
     def _rates_exist(self) -> Self:
         if self.target == "soft" and (self.labels == "oracle" or not self.neutral_labels):
             raise ValueError("target 'soft' is the success rates of code lines: leave labels and neutral_labels out")
+        if self.target == "soft" and self.noise:
+            raise ValueError("noise replaces m*, and target 'soft' does not read it; leave noise out")
         return self
 
     @model_validator(mode="after")
@@ -181,7 +186,13 @@ class PrmSettings(Section):
             return self
         if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
             raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
-        for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
+        for key, value in (
+            ("target", "sign"),
+            ("labels", "search"),
+            ("select", "full"),
+            ("neutral_labels", True),
+            ("noise", 0.0),
+        ):
             if getattr(self, key) != value:
                 raise ValueError(
                     f"{key} = {getattr(self, key)!r} needs a PRM of lines that starts from the policy: kind 'causal', "
@@ -224,9 +235,10 @@ class ArmSettings(Section):
     rewards, which needs no PRM (VeRPO)."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
-    value_map: Literal["fit", "probability", "identity"] = "fit"
+    value_map: Literal["fit", "head", "probability", "identity"] = "fit"
     """How a PRM score R starts as a value: fit: a·R + b by least squares on returns of the first policy
-    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R."""
+    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R. head: the PRM's trunk with a head fitted to
+    these returns; without value_init the same on the trunk that a critic starts from anyway, as a control."""
     lambda_fail: Annotated[float, Field(ge=0)] = 0.25
     """λ of responses that fail the tests."""
     lambda_pass: Annotated[float, Field(ge=0)] = 0.025

@@ -1,7 +1,8 @@
 """Rewards, values and advantages of responses, as an arm's PPO would make them in its *first* step.
 
 There the policy still is its reference, so the reward has no KL, and the critic is as it starts: a fresh head says 0,
-ValueInit says a·R + b. A run keeps no later critic. All numbers come from the functions that PPO itself calls.
+ValueInit says a·R + b, or what the head says that was fitted. A run keeps no later critic. All numbers come from the
+functions that PPO itself calls.
 Advantages are not whitened: whitening depends on the other responses of a step.
 
 # B responses, S tokens of prompt and response, T response tokens, L code lines
@@ -9,6 +10,7 @@ Advantages are not whitened: whitening depends on the other responses of a step.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +25,13 @@ from psgpo.errors import UserError
 from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
-from psgpo.models import TokenValueModel, right_pad
+from psgpo.models import initial_model, right_pad
 from psgpo.prm.record import FILE
 from psgpo.report.load import Run
 from psgpo.report.sections import run_command
 from psgpo.rl.advantages import gae
 from psgpo.rl.learner import FORWARD_TOKENS, values_before
-from psgpo.rl.ppo import VALUE_MAPS
+from psgpo.rl.ppo import HEAD_FILE, VALUE_MAPS
 from psgpo.rl.rollout import Rollout, exact_line_scores, open_prm_lines, rewarded_lines, rewarded_tokens
 from psgpo.training import computing, token_batches
 
@@ -187,24 +189,30 @@ class _Payer:
 
     def _start_values(self, name: str, arm: ArmSettings) -> ByEntry | None:
         """V before every token, shape of each: (T,); None, and why, where the critic's start is not known."""
-        if arm.value_init is None:
+        if arm.value_map != "head" and arm.value_init is None:
             return {number: np.zeros(len(rollout.token_ids)) for number, rollout in self.rollouts.items()}
-        folder = self._folder(arm.value_init)
+        folder = self.run.path / "sft" / "model" if arm.value_init is None else self._folder(arm.value_init)
+        head = self._fitted_head(name) if arm.value_map == "head" else None
         scale, shift = self._value_map(name, arm)
-        if math.isnan(scale) or not folder.is_dir():
+        if (head is None and math.isnan(scale)) or not folder.is_dir():
             lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
             stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
             command = f"{run_command(self.run)} --until {stage}"
             self.missing[f"values {name}"] = Missing(reason=lacking, command=command)
             return None
+        if head is not None:
+            return self._scores_before(folder, head)
         if arm.value_init not in self._before:
-            self._before[arm.value_init] = self._scores_before(folder)
-        return {number: scale * score_T + shift for number, score_T in self._before[arm.value_init].items()}
+            self._before[str(arm.value_init)] = self._scores_before(folder)
+        before = self._before[str(arm.value_init)]
+        return {number: scale * score_T + shift for number, score_T in before.items()}
 
     @torch.no_grad()
-    def _scores_before(self, folder: Path) -> ByEntry:
-        """A PRM's score of the state before every token. Shape of each: (T,)."""
-        critic = TokenValueModel.from_pretrained(folder, device=self.device)
+    def _scores_before(self, folder: Path, head: tuple[torch.Tensor, float] | None = None) -> ByEntry:
+        """A value model's score of the state before every token, with another head if one is given. Each: (T,)."""
+        critic = initial_model(folder, seed=0).to(self.device)
+        if head is not None:
+            critic.replace_head(*head)
         numbers, found = list(self.rollouts), dict[int, Array]()
         rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in self.rollouts.values()]
         for part in token_batches([len(row) for row in rows], FORWARD_TOKENS):
@@ -217,13 +225,16 @@ class _Payer:
 
     def _critic(self, name: str, arm: ArmSettings) -> str:
         """How it starts, for people."""
+        trunk = "the SFT policy" if arm.value_init is None else f"PRM {arm.value_init}"
+        if f"values {name}" in self.missing:
+            return f"{trunk}, not known here"
+        if arm.value_map == "head":
+            return f"{trunk}, its head fitted to returns"
         if arm.value_init is None:
             return "a fresh head, V = 0 everywhere"
-        if f"values {name}" in self.missing:
-            return f"PRM {arm.value_init}, not known here"
         scale, shift = self._value_map(name, arm)
         slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
-        return f"PRM {arm.value_init}, V = {slope} R {sign} {abs(shift):.3g}"
+        return f"{trunk}, V = {slope} R {sign} {abs(shift):.3g}"
 
     def _value_map(self, name: str, arm: ArmSettings) -> tuple[float, float]:
         """a, b of V = a·R + b; NaN where the arm has not fitted them yet, before its first step."""
@@ -232,6 +243,13 @@ class _Payer:
         columns = [self.run.rl[name].get(key) for key in ("value_scale", "value_shift")]
         scale, shift = (math.nan if column is None or not len(column) else float(column[0]) for column in columns)
         return scale, shift
+
+    def _fitted_head(self, name: str) -> tuple[torch.Tensor, float] | None:
+        file = self.run.path / "rl" / name / HEAD_FILE
+        if not file.is_file():
+            return None
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return torch.tensor(found["weight"]), float(found["bias"])
 
     def _folder(self, prm: str) -> Path:
         return self.run.path / "prm" / prm / "model"

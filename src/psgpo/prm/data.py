@@ -17,7 +17,7 @@ operations / operations). They are an upper bound for analysis, not part of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,7 +26,7 @@ from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.lines import code_lines
 from psgpo.records import LineLabels, Response
-from psgpo.seeds import is_held_out
+from psgpo.seeds import derive_seed, is_held_out
 
 ResponseKey = tuple[str, int, str]
 """(problem id, index, checkpoint): names one response of a run."""
@@ -152,13 +152,10 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
     if settings.target == "progress":
         targets = progress_targets(L, last) if truth is None else tuple(truth.progress)
     elif settings.target == "soft":
-        rates = label.labels if truth is None else [1.0 if m <= last else -1.0 for m in range(1, L + 1)]
-        targets = tuple((value + 1) / 2 for value in rates)
-    elif truth is None:
-        targets = sign_targets(label.labels, neutral, last, neutral_labels=settings.neutral_labels)
+        targets = tuple((value + 1) / 2 for value in (label.labels if truth is None else prefix_signs(L, last)))
     else:
-        prefix = tuple(1.0 if m <= last else -1.0 for m in range(1, L + 1))
-        targets = sign_targets(prefix, neutral, last, neutral_labels=settings.neutral_labels)
+        signs = label.labels if truth is None else prefix_signs(L, last)
+        targets = sign_targets(signs, neutral, last, neutral_labels=settings.neutral_labels)
     assert len(targets) == L
     return PrmExample(
         problem_id=response.problem_id,
@@ -206,6 +203,41 @@ def sign_targets(
     """
     fill = [0.0 if neutral_labels else 1.0 if m <= last_solvable else -1.0 for m in range(1, len(labels) + 1)]
     return tuple(f if is_neutral else float(label) for label, is_neutral, f in zip(labels, neutral, fill, strict=True))
+
+
+def with_noise(examples: Sequence[PrmExample], settings: PrmSettings, seed: int) -> list[PrmExample]:
+    """The examples with wrong labels at a known rate, to learn how good labels must be: `settings.noise` of them, as
+    a coin per response decides, get an m* drawn from 0 .. T, each as likely, and the targets that follow from it.
+
+    The right m* may be drawn too, and exact progress becomes that of lines, min(m, m*) / T. Whether a response is among
+    them and what is drawn follow from `seed` and its key: a higher rate changes the same responses in the same way, and
+    more of them.
+    """
+    return [_redrawn(e, settings, seed) if _coin(e, seed) < settings.noise else e for e in examples]
+
+
+def _coin(example: PrmExample, seed: int) -> float:
+    return derive_seed(seed, "label-noise", *example.key) / 2**63
+
+
+def _redrawn(example: PrmExample, settings: PrmSettings, seed: int) -> PrmExample:
+    L = len(example.line_ends)
+    last = derive_seed(seed, "label-noise-last", *example.key) % (L + 1)
+    if settings.target == "progress":
+        targets = progress_targets(L, last)
+    else:
+        targets = sign_targets(prefix_signs(L, last), example.neutral, last, neutral_labels=settings.neutral_labels)
+    weights = token_weights(example.line_ends, example.neutral)
+    return replace(example, last_solvable=last, targets=targets, weights=weights)
+
+
+def prefix_signs(lines: int, last_solvable: int) -> tuple[float, ...]:
+    """+1 for m <= m*, -1 after, for m = 1..T.
+
+    >>> prefix_signs(3, 2)
+    (1.0, 1.0, -1.0)
+    """
+    return tuple(1.0 if m <= last_solvable else -1.0 for m in range(1, lines + 1))
 
 
 def progress_targets(lines: int, last_solvable: int) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from psgpo.config import RlSettings
 from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_loss
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
 from psgpo.parallel.team import ALONE, Team
+from psgpo.rl.head_fit import Moments
 from psgpo.rl.losses import policy_loss, value_loss
 from psgpo.seeds import derive_seed
 from psgpo.training import computing, rate_factor, set_rates, shared_batches
@@ -118,6 +119,24 @@ class Learner:
             if counts:
                 found[rows, :width] = values
         return self.team.sum(found)
+
+    @torch.no_grad()
+    def head_moments(self, batch: Batch, returns: Tensor) -> Moments:
+        """What a value head fitted to `returns` (B, S) needs to know of the critic's states before response tokens."""
+        states: list[Tensor] = []
+        listening = self.critic.head.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
+        found = Moments.none(self.critic.head.in_features)
+        try:
+            for rows, width, counts in self._parts(batch, budget=self.rl.microbatch_tokens or FORWARD_TOKENS):
+                self._values(batch, rows, width)
+                state_BSD = states.pop()
+                marked = batch.mask[rows, 1:width].bool()  # the state before token t is one position to the left
+                if counts:
+                    found += Moments.of(state_BSD[:, :-1][marked], returns[rows, 1:width][marked])
+        finally:
+            listening.remove()
+        sums = {name: self.team.sum(getattr(found, name).to(self.device)).cpu() for name in ("gram", "cross", "square")}
+        return Moments(**sums)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
         """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""

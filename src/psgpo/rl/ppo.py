@@ -12,7 +12,8 @@ PSGPO (arXiv 2410.17621, section 4.2). What the paper leaves open is a setting (
 - ValueInit: the PRM means "this prefix is good" (−1 … 1), a value means "expected return" (near 0 while few programs
   pass). The paper does not say how one becomes the other; `value_map` does, before the first update:
   `fit` takes a, b of V = a·R + b by least squares on the returns of responses drawn for that alone (hundreds of them:
-  where one in a hundred passes, the first step's would not do), and folds them into the head.
+  where one in a hundred passes, the first step's would not do), and folds them into the head; `head` fits the whole
+  head to these returns, on what the PRM's trunk sees.
 
 # B responses, S tokens of prompt and response, L code lines
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +33,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
+from psgpo.jsonl import write_json
 from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, right_pad, save_merged
 from psgpo.parallel.team import ALONE, Team
 from psgpo.records import Problem
 from psgpo.rl.advantages import explained_variance, gae, whiten
+from psgpo.rl.head_fit import Moments
 from psgpo.rl.learner import Batch, Learner, Targets
 from psgpo.rl.metrics import Metrics, rollout_metrics
 from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens
@@ -47,6 +50,9 @@ from psgpo.training import ResumableLog, computing
 
 VALUE_MAPS = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}
 """a, b of V = a·R + b where `value_map` says them; `fit` measures them."""
+
+HEAD_FILE = "value_head.json"
+"""The head that `value_map = "head"` fitted: weight (D,) and bias."""
 
 
 class PpoTrainer:
@@ -116,12 +122,11 @@ class PpoTrainer:
         if log.state is not None:
             self.learner.load(log.state)
             log.forget()
-        fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
-        checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
+        fitted = self._map_values(prompts) if log.step == 0 and self._starts_mapped() else {}
         for step in range(log.step, self.rl.steps):
             log.log({"step": step + 1, **self.step(step, prompts), **fitted})
             fitted = {}
-            if step + 1 in checkpoints:
+            if step + 1 in self.rl.checkpoint_steps:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
             if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
                 log.save(step + 1, **self.learner.state())
@@ -224,33 +229,25 @@ class PpoTrainer:
 
     def first_critic(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> TokenValueModel:
         """The critic as the first step finds it, for a trainer elsewhere that starts from it; here it is in place."""
-        if self.arm.value_init is not None:
+        if self._starts_mapped():
             self._map_values(prompts)
         return self.critic
 
+    def _starts_mapped(self) -> bool:
+        return self.arm.value_init is not None or self.arm.value_map == "head"
+
     def _map_values(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """ValueInit: turn PRM scores into values before anything is learned (see the head of this file)."""
+        if self.arm.value_map == "head":
+            return self._fit_head(prompts)
         scale, shift = VALUE_MAPS.get(self.arm.value_map) or self._fit(prompts)
         self.critic.apply_affine(scale, shift)
         return {"value_scale": scale, "value_shift": shift}
 
     def _fit(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> tuple[float, float]:
-        """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on.
-
-        The policy still is its reference, so there is no KL in G.
-        """
-        count = self.rl.value_fit_responses
-        rng = np.random.default_rng(derive_seed(self.seed, "value-fit"))
-        chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
-        seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
+        """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on."""
         score_parts, return_parts = [], []
-        size = self.sampling.batch_size * self.team.size
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
-            batch = self._batch(rollouts, self._line_rewards(rollouts))
-            # λ_GAE = 1 and V = 0 make the advantage the return itself.
-            _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
+        for batch, returns in self._first_returns(prompts):
             score_parts.append(self.learner.values(batch)[batch.mask.bool()].double())
             return_parts.append(returns[batch.mask.bool()].double())
         score_N, return_N = torch.cat(score_parts), torch.cat(return_parts)
@@ -258,11 +255,43 @@ class PpoTrainer:
         scale = float((spread * return_N).sum() / (spread**2).sum().clamp(min=1e-12))
         if scale <= 0:
             warnings.warn(
-                f"ValueInit: over {count} responses the PRM's score does not rise with the return (slope {scale:.3g}); "
-                "the critic starts as good as constant. Raise rl.value_fit_responses or set value_map",
+                f"ValueInit: over {self.rl.value_fit_responses} responses the PRM's score does not rise with the "
+                f"return (slope {scale:.3g}); the critic starts as good as constant. Raise rl.value_fit_responses or "
+                "set value_map",
                 stacklevel=2,
             )
         return scale, float(return_N.mean() - scale * score_N.mean())
+
+    def _fit_head(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
+        """w, b that minimise Σ_t (w·h_t + b − G_t)² + ridge on w, h_t the trunk's state before token t."""
+        moments = Moments.none(self.critic.head.in_features)
+        for batch, returns in self._first_returns(prompts):
+            moments += self.learner.head_moments(batch, returns)
+        weight_D, bias = moments.solve()
+        self.critic.replace_head(weight_D, bias)
+        if self.team.is_main:
+            write_json(self.out / HEAD_FILE, {"weight": weight_D.tolist(), "bias": bias})
+        return {"value_fit_explained": moments.explained(weight_D, bias)}
+
+    def _first_returns(
+        self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]
+    ) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Batches of the first policy's responses with the return from every token on, (B, S).
+
+        The policy still is its reference, so there is no KL in it.
+        """
+        count = self.rl.value_fit_responses
+        rng = np.random.default_rng(derive_seed(self.seed, "value-fit"))
+        chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
+        seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
+        size = self.sampling.batch_size * self.team.size
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
+            batch = self._batch(rollouts, self._line_rewards(rollouts))
+            # λ_GAE = 1 and V = 0 make the advantage the return itself.
+            _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
+            yield batch, returns
 
     def _targets(self, batch: Batch, rewards: torch.Tensor) -> Targets:
         values = self.learner.values(batch)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from psgpo.config import JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
+from psgpo.config import ArmSettings, JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan import mutants
@@ -111,7 +111,7 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         rl = recipe.rl_of(name)
         each = rl.prompts_per_step * rl.responses_per_prompt
         steps = rl.steps * each
-        fit = rl.value_fit_responses if arm.value_init and arm.value_map == "fit" else 0
+        fit = rl.value_fit_responses if _fits_values(arm) else 0
         rows = (steps + fit) * (P + R)
         # Reference and old values once, policy and critic learn, the PRM scores.
         frozen = 2 + (1 if arm.prm not in (None, "oracle") else 0)
@@ -135,6 +135,10 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
     count = assumed.problems["test"] * (recipe.evaluation.samples + recipe.evaluation.greedy)
     measured = ("sft", *recipe.arms)
     return found + [StageWork(stage=f"evaluate-{name}", judged=count, **_drawn(recipe, count, R)) for name in measured]
+
+
+def _fits_values(arm: ArmSettings) -> bool:
+    return arm.value_map == "head" or (arm.value_init is not None and arm.value_map == "fit")
 
 
 def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
