@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +19,9 @@ from psgpo.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PSGPO = [sys.executable, "-m", "psgpo"]
 SHELL = {"sh", "shell", "bash", "console"}
-OTHERS = {"accelerate", "torchrun", "pip", "hf", "tensorboard", "export/run.sh", "cp", "cat", "head"}
+OTHERS = {"accelerate", "torchrun", "pip", "hf", "tensorboard", "export/run.sh", "vllm", "cp", "cat", "head"}
 """Programs whose arguments are not ours to check."""
 PROGRAMS = {"psgpo", "make", "python", ".venv/bin/python", ".venv/bin/psgpo", *OTHERS}
 MARK = re.compile(r"<!-- not run: (.+?) -->")
@@ -94,8 +98,8 @@ def block_commands(block: Block) -> Iterator[Command]:
 
 
 def _commands(line: str, place: str, *, whole: bool) -> Iterator[Command]:
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
-    lexer.whitespace_split, lexer.commenters = True, "#"
+    lexer = shlex.shlex(_without_comment(line), posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split, lexer.commenters = True, ""
     words = list[str]()
     for word in [*lexer, ";"]:
         if word and set(word) <= set("|&;"):
@@ -106,6 +110,21 @@ def _commands(line: str, place: str, *, whole: bool) -> Iterator[Command]:
             words = []
         else:
             words.append(word)
+
+
+def _without_comment(line: str) -> str:
+    """A `#` inside a word or quotes is none."""
+    for match in re.finditer(r"(^|\s)#", line):
+        before = line[: match.start()]
+        if before.count("'") % 2 == before.count('"') % 2 == 0:
+            return before
+    return line
+
+
+def written_files(page: Path) -> dict[str, Block]:
+    """Blocks that are a file of the reader's own: their first line is its name, as `# mine.toml`."""
+    named = ((re.match(r"# ([\w-]+\.(toml|py))\b", block.text), block) for block in blocks(page))
+    return {match[1]: block for match, block in named if match}
 
 
 def prose(page: Path) -> str:
@@ -147,7 +166,9 @@ def all_options() -> frozenset[str]:
         names = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
         return names.union(*map(walk, getattr(command, "commands", {}).values()))
 
-    scripts = [script_options(path) for path in (ROOT / "benchmarks").rglob("*.py")]
+    scripts = [
+        script_options(path) for path in (*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "examples").glob("*.py"))
+    ]
     return frozenset(walk(root_command()).union(*scripts))
 
 
@@ -201,3 +222,27 @@ def anchors(page: Path) -> set[str]:
         seen[slug] = seen.get(slug, -1) + 1
         found.add(slug if not seen[slug] else f"{slug}-{seen[slug]}")
     return found
+
+
+def run(command: Sequence[str], cwd: Path, *, source: Path | None = None, timeout: float = 240) -> str:
+    """What a command printed; an error with its last words where it failed.
+
+    Args:
+        source: folder of the package, where it is not this one.
+    """
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(source or ROOT / "src"),
+    }
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    assert done.returncode == 0, (
+        f"{' '.join(command)}\nended with {done.returncode}:\n{(done.stderr + done.stdout)[-2000:]}"
+    )
+    return done.stdout
+
+
+def tiny(overrides: Sequence[str]) -> list[str]:
+    return [word for override in overrides for word in ("--set", override)]

@@ -167,6 +167,11 @@ class RlSettings(Section):
     checkpoints: Positive = 4
     """Evenly spaced over the run; the baseline's are labelled, unless `labels.of` says whose."""
 
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """After how many steps checkpoints are kept, the last step among them."""
+        return tuple(round(self.steps * number / self.checkpoints) for number in range(1, self.checkpoints + 1))
+
 
 class ArmRlSettings(RlSettings):
     """Any keys of [`[rl]`](#rl) that are others for this arm; what is not written here is as there."""

@@ -126,11 +126,10 @@ class PpoTrainer:
             self.learner.load(log.state)
             log.forget()
         fitted = self._map_values(prompts) if log.step == 0 and self._starts_mapped() else {}
-        checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
         for step in range(log.step, self.rl.steps):
             log.log({"step": step + 1, **self.step(step, prompts), **fitted})
             fitted = {}
-            if step + 1 in checkpoints:
+            if step + 1 in self.rl.checkpoint_steps:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
             if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
                 log.save(step + 1, **self.learner.state())
