@@ -43,6 +43,11 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
         (lambda t: t["arms"].pop("baseline"), ["arms.baseline"]),
         (lambda t: t.pop("name"), ["missing key 'name'"]),
         (lambda t: t.update(rl={"minibatches": 3}), ["rl.minibatches", "divide"]),
+        (lambda t: t["arms"].update(a={"rl": {"kl_betta": 1}}), ["arms.a.rl.kl_betta", "did you mean 'kl_beta'"]),
+        (lambda t: t["arms"].update(a={"rl": {"kl_beta": -1}}), ["arms.a.rl.kl_beta", "greater than or equal to 0"]),
+        (lambda t: t["arms"].update(a={"rl": {"minibatches": 3}}), ["arms.a.rl.minibatches", "divide"]),
+        (lambda t: t["arms"].update(a={"rl": {"steps": 3}}), ["arms.a.rl.checkpoints cannot exceed arms.a.rl.steps"]),
+        (lambda t: t["arms"].update(baseline={"rl": {"kl_beta": 0.02}}), ["arms.baseline", "without settings"]),
         (lambda t: t.update(sft={"examples": 0}), ["sft.examples"]),
         (lambda t: t.update(prompt_template="no slot"), ["{prompt}"]),
         (lambda t: t["problems"].update(kind="csv"), ["problems", "'opchain'", "'jsonl'"]),
@@ -76,7 +81,7 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
             "'program' has one score",
         ),
         (ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "neutral_lines": False}}}, "are about lines"),
-        ({"arms": {"a": {"line_reward": "program"}}}, "'sum', 'progress' or 'program'"),
+        ({"arms": {"a": {"line_reward": "program"}}}, "'sum', 'progress' or another of docs/reward-shapes.md"),
         ({"mutation": {"generated": 3}}, "the table mutation makes mutants; set labels.source = 'mutation'"),
         ({"prompt_template": "{prompt}{prompt|trim}"}, "prompt_template holds both {prompt} and {prompt|trim}"),
         (
@@ -115,11 +120,70 @@ def test_the_recipe_of_a_run_directory_is_a_recipe_too(tmp_path: Path) -> None:
             load_recipe(file)
 
 
+def test_an_arm_has_settings_of_its_own_for_what_it_names_and_the_recipes_for_the_rest() -> None:
+    own = {"kl_beta": 0.0, "steps": 7, "clip": 0.2}
+    table = changed(lambda t: t.update(rl={"kl_beta": 0.5, "gae_lambda": 0.8, "clip": 0.3}))
+    table["arms"]["a"] = {"rl": own}
+    recipe = parse_recipe(table, origin="r")
+    assert recipe.rl_of("baseline") == recipe.rl
+    merged = recipe.rl_of("a")
+    # clip is named with what the default is too: it still counts, over the recipe's.
+    assert (merged.kl_beta, merged.steps, merged.clip, merged.gae_lambda) == (0.0, 7, 0.2, 0.8)
+    # The resolved recipe keeps what was written and no more, so that the rest still follows the table rl.
+    resolved = recipe.model_dump(mode="json")
+    assert resolved["arms"]["a"]["rl"] == own
+    again = parse_recipe(resolved | {"rl": resolved["rl"] | {"gae_lambda": 0.5}}, origin="r")
+    assert (again.rl_of("a").gae_lambda, again.rl_of("a").kl_beta) == (0.5, 0.0)
+
+
 def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
     table = changed(lambda t: t.update(prm={"sign": {"target": "sign"}}))
     table["arms"]["a"] = {"line_reward": "progress", "prm": "sign"}
     with pytest.raises(UserError, match="needs a PRM of target 'progress'"):
         parse_recipe(table, origin="r")
+
+
+def test_partial_credit_alone_is_something_to_learn_from() -> None:
+    table = changed(lambda t: t["arms"].update(a={"partial_credit": 0.5, "unit_test_reward": 0}))
+    assert parse_recipe(table, origin="r").arms["a"].prm is None
+
+
+def soft(**tables: Any) -> Table:
+    return BASE | {"labels": {"strategy": "soft"}, "prm": {"rate": {"target": "soft"}}} | tables
+
+
+def test_a_difference_starts_where_its_prm_does() -> None:
+    arms = {
+        "baseline": {},
+        "sign": {"line_reward": "difference", "prm": "sign"},
+        "exact": {"line_reward": "difference", "prm": "oracle"},
+        "pav": {"line_reward": "difference", "prm": "rate"},
+        "own": {"line_reward": "difference", "prm": "rate", "start_score": 0.25},
+    }
+    recipe = parse_recipe(soft(arms=arms, prm={"rate": {"target": "soft"}, "sign": {"target": "sign"}}), origin="r")
+    starts = {name: arm.start_score for name, arm in recipe.arms.items()}
+    assert starts == {"baseline": 1.0, "sign": 1.0, "exact": 1.0, "pav": 0.0, "own": 0.25}
+    assert parse_recipe(recipe.model_dump(mode="json"), origin="again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (soft(labels={}), "prm.rate.target = 'soft' needs the rates of labels.strategy = 'soft'"),
+        (soft(prm={"rate": {"target": "soft", "labels": "oracle"}}), "leave labels and neutral_labels out"),
+        (soft(arms={"a": {"line_reward": "sum", "prm": "rate"}}), "'sum' needs a PRM of target 'sign'"),
+        (soft(arms={"a": {"line_reward": "first-error", "prm": "rate"}}), "'first-error' needs a PRM of target 'sign'"),
+        (
+            soft(arms={"a": {"line_reward": "min-form", "prm": "rate", "line_score": "signed"}}),
+            "line_score = 'signed' needs a PRM of target 'sign'",
+        ),
+        (soft(arms={"a": {"line_reward": "sum", "prm": "oracle", "start_score": 0}}), "start_score is of line_reward"),
+    ],
+)
+def test_line_rewards_and_targets_that_do_not_fit(table: Table, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_recipe(table | {"arms": {"baseline": {}} | table["arms"]}, origin="r")
+    assert words in str(caught.value)
 
 
 def test_overrides(tmp_path: Path) -> None:

@@ -82,14 +82,18 @@ def write_jsonl(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
     return count
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write one JSON document atomically, indented for people. NaN is written as null."""
+def write_json(path: Path | str, value: Any, *, indent: int | None = 2) -> None:
+    """Write one JSON document atomically. NaN is written as null.
+
+    Args:
+        indent: spaces of a level, for people; None: on one line, without any.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(finite(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(finite(value), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

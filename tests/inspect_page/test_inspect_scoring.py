@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, SEEN, VALUE_SCALE, VALUE_SHIFT, World
 
 from psgpo.errors import UserError
 from psgpo.inspect_page.evidence import Evidence
 from psgpo.inspect_page.scoring import read_evidence
 from psgpo.inspect_page.source import Source, read_source
-from psgpo.jsonl import write_jsonl
+from psgpo.jsonl import write_json, write_jsonl
 from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, load_policy, train_tokenizer
 from psgpo.prm import PrmScorer, open_scorer
-from psgpo.rl.ppo import PpoTrainer
+from psgpo.rl.ppo import HEAD_FILE, PpoTrainer
 from psgpo.rl.rollout import PrmLineScorer, Rollout
 
 
@@ -247,3 +249,30 @@ def test_another_tokenizer_is_refused(small_run: Path, tmp_path: Path) -> None:
         read_evidence(source, tokenizer=tmp_path)
     assert read_evidence(source).missing["tokens"].reason.endswith("give its folder with --tokenizer")
     assert read_evidence(source, tokenizer=small_run / "sft" / "model").tokens[0] is not None
+
+
+def test_a_fitted_head_is_the_one_that_the_arm_left(small_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["arms"] = {
+        "baseline": {},
+        "control": {"value_map": "head"},
+        "fitted": {"line_reward": "sum", "prm": "sign", "value_init": "sign", "value_map": "head"},
+    }
+    write_json(run / "recipe.json", recipe)
+    critic = TokenValueModel.from_pretrained(run / "prm" / "sign" / "model")
+    weight_D = torch.linspace(-1.0, 1.0, critic.head.in_features)
+    write_json(run / "rl" / "fitted" / HEAD_FILE, {"weight": weight_D.tolist(), "bias": 0.25})
+    source = read_source(run, limit=100)
+    found = read_evidence(source, arms=["fitted", "control"])
+    number = place(source, HELD, BAD)
+    response = source.entries[number].response
+    critic.replace_head(weight_D, 0.25)
+    with torch.no_grad():
+        value_T = critic(torch.tensor([[*response.prompt_ids, *response.token_ids]]))[0]
+    first = len(response.prompt_ids) - 1
+    assert found.credit[number]["fitted"].values == pytest.approx(value_T[first:-1].tolist(), abs=1e-5)
+    assert next(arm.critic for arm in found.arms if arm.name == "fitted") == "PRM sign, its head fitted to returns"
+    assert "has not fitted its values" in found.missing["values control"].reason
+    assert next(arm.critic for arm in found.arms if arm.name == "control") == "the SFT policy, not known here"

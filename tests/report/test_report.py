@@ -188,7 +188,7 @@ def test_how_a_run_was_carried_out_makes_it_no_other_experiment(tmp_path: Path) 
 def test_repeated_seeds_and_several_runs_without_a_folder_are_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_json(other / "recipe.json", recipe_table(other, seed=1))
-    with pytest.raises(UserError, match="seed 0 is already there from .*, with the same settings; give each once"):
+    with pytest.raises(UserError, match=r"seed 0 is already there from .*, with the same settings; give each once"):
         build_report([run, other, run], tmp_path / "report")
     with pytest.raises(UserError, match=r"2 runs: the page of all needs a folder of its own, e\.g\. --out .*/compared"):
         build_report([run, other])

@@ -2,81 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ppo_world import EarlyLines, KilledError, dense, metrics, weights
+from ppo_world import RL, KilledError, World, dense, metrics, small_world, weights
 
-from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
-from psgpo.execution import Sandbox
-from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
-from psgpo.problems.opchain import OpChain
-from psgpo.prompts import build_prompt_ids
-from psgpo.records import Completion, Problem
-from psgpo.rl.ppo import PhaseClock, PpoTrainer
+from psgpo.config import ArmSettings, LoraSettings
+from psgpo.models import TokenValueModel, load_policy
+from psgpo.records import Completion
+from psgpo.rl.head_fit import RIDGE, Moments
+from psgpo.rl.ppo import HEAD_FILE, PhaseClock
 from psgpo.sampling import HFSampler
-
-RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
-
-
-@dataclass
-class World:
-    tokenizer: Any
-    policy: Any
-    prompts: list[tuple[Problem, tuple[int, ...]]]
-    sandbox: Sandbox
-
-    def fresh(self) -> Any:
-        """The policy that every run starts from."""
-        copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
-        copy.load_state_dict(self.policy.state_dict())
-        return copy
-
-    def trainer(
-        self,
-        out: Path,
-        arm: ArmSettings,
-        critic: TokenValueModel | None = None,
-        *,
-        rl: RlSettings = RL,
-        dtype: str = "float32",
-        lora: LoraSettings | None = None,
-        engine: Any = None,
-    ) -> PpoTrainer:
-        fresh = self.fresh
-        policy, critic = fresh(), critic or TokenValueModel.from_policy(fresh())
-        prepare_training(policy, ModelSettings(lora=lora), seed=1)
-        prepare_training(critic, ModelSettings(lora=lora), seed=2)
-        return PpoTrainer(
-            policy=policy,
-            reference=None if lora else fresh(),
-            critic=critic,
-            tokenizer=self.tokenizer,
-            sandbox=self.sandbox,
-            arm=arm,
-            rl=rl,
-            dtype=dtype,
-            sampling=SamplingSettings(max_new_tokens=24),
-            out=out,
-            seed=3,
-            scorer=None if arm.line_reward == "none" else EarlyLines(),
-            engine=engine,
-        )
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    problems = OpChain().problems("train", 6, (1, 2))
-    tokenizer = train_tokenizer([f"# {p.prompt}\n{p.reference_solution}" for p in problems], 300)
-    policy = create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
-    prompts = [(problem, build_prompt_ids(tokenizer, "# {prompt}\n", problem)) for problem in problems]
-    with Sandbox() as sandbox:
-        yield World(tokenizer, policy, prompts, sandbox)
+    with small_world() as made:
+        yield made
 
 
 def test_lambda_zero_is_the_baseline_bit_for_bit(world: World, tmp_path: Path) -> None:
@@ -227,6 +176,55 @@ def test_the_fitted_map_is_the_least_squares_line(
     slope, shift = np.polyfit(score, to_go, 1)
     assert found["value_scale"] == pytest.approx(slope, rel=1e-4)
     assert found["value_shift"] == pytest.approx(shift, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("value_init", ["sign", None])
+def test_a_fitted_head_is_ridge_regression_on_what_the_trunk_sees(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value_init: str | None
+) -> None:
+    arm = dense(value_init=value_init, value_map="head")
+    trainer = world.trainer(tmp_path, arm, prm(world) if value_init else None)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    batches = trainer._batch
+
+    def spy(rollouts: Any, rewards: Any) -> Any:
+        batch = batches(rollouts, rewards)
+        chosen = batch.mask.bool()[:, 1:]
+        trunk = trainer.critic.classifier.base_model
+        with torch.no_grad():
+            state_BSD = trunk(batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        seen.append((state_BSD[:, :-1][chosen], batch.rewards.flip(1).cumsum(1).flip(1)[:, 1:][chosen]))
+        return batch
+
+    monkeypatch.setattr(trainer, "_batch", spy)
+    found = trainer._map_values(world.prompts)
+    state_ND, return_N = (torch.cat(parts).double().numpy() for parts in zip(*seen, strict=True))
+    centred = state_ND - state_ND.mean(0)
+    held = RIDGE * (state_ND**2).mean() * len(state_ND) * np.eye(state_ND.shape[1])
+    weight = np.linalg.solve(centred.T @ centred + held, centred.T @ (return_N - return_N.mean()))
+    bias = return_N.mean() - weight @ state_ND.mean(0)
+    np.testing.assert_allclose(trainer.critic.head.weight.detach()[0].numpy(), weight, rtol=2e-3, atol=1e-4)
+    assert float(trainer.critic.head.bias) == pytest.approx(bias, rel=1e-3, abs=1e-4)
+    error = state_ND @ weight + bias - return_N
+    assert found["value_fit_explained"] == pytest.approx(1 - (error**2).sum() / len(error) / return_N.var(), abs=1e-4)
+    written = json.loads((tmp_path / HEAD_FILE).read_text())
+    np.testing.assert_allclose(written["weight"], weight, rtol=2e-3, atol=1e-4)
+
+
+def test_moments_add_up_and_know_what_cannot_be_explained() -> None:
+    generator = torch.Generator().manual_seed(0)
+    state_ND, return_N = torch.randn(40, 3, generator=generator), torch.randn(40, generator=generator)
+    whole = Moments.of(state_ND, return_N)
+    parts = Moments.none(3) + Moments.of(state_ND[:7], return_N[:7]) + Moments.of(state_ND[7:], return_N[7:])
+    weight_D, bias = whole.solve()
+    torch.testing.assert_close(parts.solve()[0], weight_D)
+    assert parts.explained(weight_D, bias) == pytest.approx(whole.explained(weight_D, bias))
+    constant = Moments.of(state_ND, torch.full((40,), 2.0))
+    flat_D, two = constant.solve()
+    assert flat_D.abs().max() < 1e-9
+    assert two == pytest.approx(2.0)
+    assert math.isnan(constant.explained(flat_D, two))
+    assert Moments.none(3).solve()[1] == 0.0
 
 
 class StrangerEngine:

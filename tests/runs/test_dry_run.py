@@ -10,30 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from own_recipe import own_problems, own_recipe
 
 from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.models import create_policy, train_tokenizer
 from psgpo.problems import save_problems_jsonl
-from psgpo.problems.opchain import OpChain, OpChainSettings
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.dry import dry_run
-
-BENCHMARK = OpChain(OpChainSettings(seed=1))
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> dict:
-    """A recipe for problems and a model of one's own."""
-    problems = BENCHMARK.problems("train", 6, (1, 2))
-    save_problems_jsonl(tmp_path / "train.jsonl", problems[:4])
-    save_problems_jsonl(tmp_path / "test.jsonl", problems[4:])
-    tokenizer = train_tokenizer([problem.prompt for problem in problems])
-    create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_hidden_layers=1).save_pretrained(tmp_path / "m")
-    tokenizer.save_pretrained(tmp_path / "m")
-    files = {"kind": "jsonl", "train": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")}
-    recipe = {"name": "own", "out": str(tmp_path / "run"), "problems": files, "model": {"path": str(tmp_path / "m")}}
-    return recipe | {"sft": {"examples": 0}, "sampling": {"max_new_tokens": 64}, "arms": {"baseline": {}}}
+    return own_recipe(tmp_path)
 
 
 def tried(recipe: dict) -> str:
@@ -152,7 +141,7 @@ def test_an_engine_that_is_not_installed_is_missed_now(own: dict) -> None:
 
 
 def test_problems_without_solutions_to_learn_are_missed_now(own: dict, tmp_path: Path) -> None:
-    problems = [replace(problem, reference_solution=None) for problem in BENCHMARK.problems("train", 4, (1, 2))]
+    problems = [replace(problem, reference_solution=None) for problem in own_problems(4)]
     save_problems_jsonl(tmp_path / "train.jsonl", problems)
     with pytest.raises(UserError, match=r"train\.jsonl: no problem has a reference_solution to fine-tune on"):
         tried(own | {"sft": {"examples": 8, "optimizer": "adamw", "learning_rate": 1e-3}})

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from psgpo import __version__
-from psgpo.cli import firsterror, labels, prm, rerank, verl
+from psgpo.cli import firsterror, labels, prm, recipe, rerank, verl
 from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.inspect_page import inspect
 from psgpo.cli.mutate import mutate
@@ -78,7 +78,7 @@ def rl(
 
 @app.command()
 def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Stage: sample responses of the baseline's checkpoints and label their lines, or make labelled mutants."""
+    """Stage: sample responses of the baseline's checkpoints (or `labels.of`'s), label their lines; or make mutants."""
     loaded = load_recipe(recipe, overrides)
     names = [name for name in stage_graph(loaded) if name.split("-")[0] in ("responses", "labels", "mutants")]
     if not names:
@@ -103,6 +103,7 @@ app.command()(plan)
 app.add_typer(firsterror.app, name="firsterror")
 app.add_typer(labels.app, name="labels")
 app.add_typer(prm.app, name="prm")
+app.add_typer(recipe.app, name="recipe")
 app.add_typer(rerank.app, name="rerank")
 app.add_typer(verl.app, name="verl")
 

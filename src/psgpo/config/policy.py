@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Range, Schedule, Section
 
@@ -14,6 +14,7 @@ class LoraSettings(Section):
     """Adapters of low rank in every linear layer but the heads (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: Positive = 16
+    """Columns of one matrix of an adapter, rows of the other."""
     alpha: PositiveFloat = 32.0
     """An adapter's output is scaled by alpha / rank."""
 
@@ -25,11 +26,17 @@ class ModelSettings(Section):
     """A directory with any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM` and its tokenizer. Absent: a small decoder
     is made from the sizes below and its tokenizer trained on the SFT data."""
     hidden_size: Positive = 64
+    """Of a new model, as all sizes here. An even multiple of `heads`."""
     intermediate_size: Positive = 128
+    """Width inside the MLP."""
     layers: Positive = 3
+    """Decoder blocks."""
     heads: Positive = 4
+    """Attention heads."""
     vocab_size: Annotated[int, Field(ge=258)] = 640
+    """Tokens of the byte-level tokenizer, bytes and special ones included."""
     max_positions: Positive = 512
+    """Tokens of prompt and response together, at most."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
     gradient_checkpointing: bool = False
@@ -62,19 +69,24 @@ class SftSettings(Section):
     examples: Annotated[int, Field(ge=0)] = 24_000
     """Generated examples (OpChain); 0 starts RL from the model as it is."""
     operations: Range = (1, 8)
+    """Fewest and most operations of an example (OpChain)."""
     epochs: Positive = 1
+    """Passes over the examples."""
     batch_size: Positive = 16
+    """Examples per update."""
     optimizer: Literal["adamw", "muon"] = "muon"
     """muon: hidden matrices by Muon, the rest by AdamW; made for training from scratch. A pretrained model
     (model.path) is better served by adamw and a small learning rate."""
     learning_rate: PositiveFloat = 1e-2
     """Of AdamW."""
     muon_learning_rate: PositiveFloat = 0.02
+    """Of Muon, with `optimizer = "muon"`."""
     warmup: Fraction = 0.05
     """Share of the steps with a rising learning rate."""
     schedule: Schedule = "cosine"
     """What the learning rates do after it."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of both optimizers."""
     microbatch_tokens: Positive | None = None
     """As `rl.microbatch_tokens`."""
 
@@ -83,8 +95,11 @@ class SamplingSettings(Section):
     """How responses and completions are drawn."""
 
     temperature: PositiveFloat = 1.0
+    """Of responses in PPO and of labels; the evaluation has its own."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the most probable tokens whose probabilities add up to this."""
     max_new_tokens: Positive = 256
+    """Tokens of a response, at most."""
     batch_size: Positive = 256
     """Sequences decoded side by side."""
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -104,8 +119,11 @@ class RlSettings(Section):
     """PPO. What the paper does not publish is chosen here (see docs/architecture.md)."""
 
     steps: Positive = 60
+    """Each draws responses, grades them and updates policy and critic."""
     prompts_per_step: Positive = 64
+    """Problems of a step."""
     responses_per_prompt: Positive = 1
+    """Responses to each of them."""
     epochs: Positive = 1
     """Passes over the responses of a step."""
     minibatches: Positive = 2
@@ -114,7 +132,9 @@ class RlSettings(Section):
     """Padded tokens held at once, at most: a minibatch is worked through in parts of similar length whose gradients
     add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
     policy_learning_rate: PositiveFloat = 5e-4
+    """Of Adam, as the next one."""
     critic_learning_rate: PositiveFloat = 1e-3
+    """Of the critic."""
     schedule: Schedule = "constant"
     """What both learning rates do after their warm-up, step by step; the updates of a step share one rate."""
     warmup: Fraction = 0.0
@@ -122,18 +142,41 @@ class RlSettings(Section):
     critic_warmup: Annotated[int, Field(ge=0)] = 0
     """First steps in which only the critic learns."""
     clip: PositiveFloat = 0.2
+    """Half-width of the interval of the probability ratio, around 1 (PPO's ε)."""
     value_clip: PositiveFloat = 0.5
     """Half-width of the interval the new value may move in, around the old one."""
     kl_beta: Annotated[float, Field(ge=0)] = 0.02
     """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token."""
     gamma: Fraction = 1.0
+    """Discount per token."""
+    advantage: Literal["gae", "grpo", "rloo"] = "gae"
+    """gae: with a critic. grpo, rloo: a response against the others to the same problem, without a critic, for
+    responses_per_prompt from 2; see docs/reward-shapes.md."""
     gae_lambda: Fraction = 0.97
+    """λ of generalised advantage estimation."""
     whiten_advantages: bool = True
+    """Shift and scale the advantages of a step to mean 0 and variance 1."""
     whiten_floor: Annotated[float, Field(ge=0)] = 0.1
     """Least standard deviation that whitening divides by: where every response fails, advantages are the critic's
     noise, and blowing that up to variance 1 moves the policy at random."""
     max_grad_norm: PositiveFloat = 1.0
+    """Gradients are scaled down to this norm, policy's and critic's apart."""
     value_fit_responses: Positive = 1024
-    """Responses of the first policy that `value_map = "fit"` is fitted on, drawn before the first step."""
+    """Responses of the first policy, drawn before the first step, that `value_map = "fit"` and `"head"` are fitted
+    on."""
     checkpoints: Positive = 4
-    """Evenly spaced over the run; the baseline's are the ones that are labelled."""
+    """Evenly spaced over the run; the baseline's are labelled, unless `labels.of` says whose."""
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """After how many steps checkpoints are kept, the last step among them."""
+        return tuple(round(self.steps * number / self.checkpoints) for number in range(1, self.checkpoints + 1))
+
+
+class ArmRlSettings(RlSettings):
+    """Any keys of [`[rl]`](#rl) that are others for this arm; what is not written here is as there."""
+
+    # What is not written holds a default that nobody trains with; read `Recipe.rl_of`, and keep it out of recipe.json.
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}

@@ -13,6 +13,8 @@ BenchmarkName = Literal["humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", 
 """As `psgpo.problems.benchmarks.BENCHMARKS` has them."""
 STRONGER = {"mbppplus": ("mbpp", "mbpp-sanitized"), "humanevalplus": ("humaneval",)}
 """Benchmarks with more tests for the tasks of others."""
+TESTS = 8
+"""Hidden tests of a problem of the embedded benchmark."""
 TaskNumber = Annotated[int, Field(ge=0)]
 
 
@@ -20,18 +22,24 @@ class OpChainSource(Section):
     """The embedded benchmark, made from a seed. See docs/opchain.md."""
 
     kind: Literal["opchain"] = "opchain"
+    """The embedded benchmark."""
     sparseness: PositiveFloat = 1.1
     """Scales the misconception rates of the SFT data: higher means fewer programs pass at first."""
     train: Positive = 2000
     """Problems for RL."""
     train_operations: Range = (6, 9)
     """Fewest and most operations of a training problem."""
+    train_tests: Annotated[int, Field(gt=0, le=TESTS)] | None = None
+    """For studies of weak tests: how many of a problem's 8 hidden tests RL and labelling have, the first of them.
+    Validation, test and exact labels keep all; `strength.json` says what those left miss. Absent: all."""
     label: Positive = 200
     """Problems whose responses are labelled; from the training split."""
     label_operations: Range = (1, 6)
     """Shorter than the training problems: on long programs the policy cannot complete even good prefixes."""
     validation: Positive = 128
+    """Copied into the run beside the others; no stage reads it."""
     test: Positive = 256
+    """Held-out problems of the evaluation."""
     test_operations: Range = (1, 8)
     """Of validation and test problems."""
 
@@ -40,8 +48,11 @@ class JsonlSource(Section):
     """Your own problems, one `Problem` record a line."""
 
     kind: Literal["jsonl"]
+    """Your own problems."""
     train: Path
+    """Problems for RL."""
     test: Path
+    """Held-out problems of the evaluation; none may be among those that are trained on."""
     validation: Path | None = None
     """Copied into the run beside the others; no stage reads it."""
     label: Path | None = None
@@ -52,6 +63,7 @@ class TaskRange(Section):
     """Tasks of a public benchmark."""
 
     benchmark: BenchmarkName
+    """Its name."""
     ids: Annotated[tuple[TaskNumber, TaskNumber], AfterValidator(ordered)] | None = None
     """First and last number of the tasks' ids, both included; absent: all tasks."""
 
@@ -69,6 +81,7 @@ class BenchmarkSource(Section):
     """
 
     kind: Literal["benchmark"]
+    """Public benchmarks."""
     data: dict[BenchmarkName, Path] = {}  # noqa: RUF012 (pydantic copies it)
     """A benchmark's own data file; those that are not named come from the Hugging Face Hub."""
     train: TaskRange

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
-from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
+from psgpo.config.rewards import READABLE, ArmSettings, LabelSettings, MutationSettings, PrmSettings
 from psgpo.prompts import SLOT, has_slot, slot_fault
 
 HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel"})
@@ -25,6 +25,7 @@ class EvaluationSettings(Section):
     greedy: bool = True
     """Also one greedy response per problem."""
     temperature: PositiveFloat = 1.0
+    """Of the samples."""
     bootstrap: Positive = 2000
     """Resamples of problems behind every interval."""
     at: tuple[Positive, ...] = ()
@@ -41,7 +42,9 @@ class SandboxSettings(Section):
     """Limits of one untrusted program."""
 
     timeout_seconds: PositiveFloat = 2.0
+    """Wall time (seconds) that one program may take for all of its tests."""
     memory_mb: Annotated[int, Field(ge=64)] = 256
+    """Its memory (MB)."""
     allow_unconfined: bool = False
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
@@ -66,10 +69,13 @@ class Recipe(Section):
     """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """Of the run, for people and trackers."""
     out: Path
     """The run directory."""
     seed: int = 0
+    """Every random number of the run follows from it."""
     device: Literal["cpu", "cuda", "auto"] = "auto"
+    """auto: a GPU where there is one."""
     processes: Positive = 2
     """Stages run side by side, and label workers."""
     prompt_template: str = "# {prompt}\n"
@@ -80,6 +86,7 @@ class Recipe(Section):
     prompt_system: str | None = None
     """The system prompt of the chat; absent: what the chat template writes by itself."""
     problems: Annotated[OpChainSource | JsonlSource | BenchmarkSource, Field(discriminator="kind")]
+    """Where problems come from; `kind` chooses."""
     model: ModelSettings = ModelSettings()
     critic: CriticSettings = CriticSettings()
     sft: SftSettings = SftSettings()
@@ -89,10 +96,17 @@ class Recipe(Section):
     labels: LabelSettings = LabelSettings()
     mutation: MutationSettings = MutationSettings()
     prm: dict[str, PrmSettings] = {}  # noqa: RUF012 (pydantic copies it)
+    """Process and outcome reward models, each under a name of your choice."""
     arms: dict[str, ArmSettings]
+    """RL runs, each under a name of your choice; `[arms.baseline]`, without settings, must be there."""
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
     parallel: ParallelSettings = ParallelSettings()
+
+    def rl_of(self, arm: str) -> RlSettings:
+        """PPO's settings of an arm: the table `rl`, but for what `arms.<arm>.rl` has instead."""
+        own = self.arms[arm].rl
+        return self.rl if own is None else RlSettings.model_validate(self.rl.model_dump() | own.model_dump())
 
     @model_validator(mode="before")
     @classmethod
@@ -100,6 +114,15 @@ class Recipe(Section):
         if isinstance(table, dict) and table.get("prompt_chat") is True:
             return {"prompt_template": SLOT} | table
         return table
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_scores(cls, table: Any) -> Any:
+        """R_0 of `difference` where the recipe does not say it: 0 of PRMs that start there."""
+        prms, arms = (table.get(key) if isinstance(table, dict) else None for key in ("prm", "arms"))
+        if not isinstance(prms, dict) or not isinstance(arms, dict):
+            return table
+        return table | {"arms": {name: _with_start(arm, prms) for name, arm in arms.items()}}
 
     @model_validator(mode="after")
     def _chat_fits(self) -> Self:
@@ -127,22 +150,32 @@ class Recipe(Section):
                 known = [*self.prm, *(["oracle"] if key == "prm" else [])]
                 raise ValueError(f"arms.{arm}.{key} = {value!r} is not a PRM of this recipe; allowed: {known}")
             start = self.prm.get(settings.value_init or "")
+            starts = "value_map" if settings.value_map == "head" else "value_init" if start is not None else ""
+            if starts and self.rl_of(arm).advantage != "gae":
+                raise ValueError(f"arms.{arm}.{starts} starts a critic, and only advantage = 'gae' has one")
             if start is not None and settings.value_map == "probability" and start.target != "sign":
                 raise ValueError(f"arms.{arm}.value_map = 'probability' needs a PRM of target 'sign'")
             target = None if settings.prm in (None, "oracle") else self.prm[settings.prm].target
-            wanted = {"sum": "sign", "progress": "progress", "program": "sign"}.get(settings.line_reward)
-            if target is not None and target != wanted:
-                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {wanted!r}")
+            if target is not None and target not in (wanted := READABLE[settings.line_reward]):
+                targets = " or ".join(map(repr, wanted))
+                raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of target {targets}")
+            if target not in (None, "sign") and settings.line_score == "signed":
+                raise ValueError(f"arms.{arm}: line_score = 'signed' needs a PRM of target 'sign'")
         needs_oracle = any(a.prm == "oracle" for a in self.arms.values())
         needs_oracle |= any(p.labels == "oracle" for p in self.prm.values())
         if needs_oracle and self.problems.kind != "opchain":
             raise ValueError("'oracle' needs problems.kind = 'opchain': only the embedded benchmark has exact labels")
         if fault := slot_fault(self.prompt_template):
             raise ValueError(f"prompt_template {fault}")
-        if self.rl.prompts_per_step * self.rl.responses_per_prompt % self.rl.minibatches:
-            raise ValueError("rl.minibatches must divide rl.prompts_per_step * rl.responses_per_prompt")
-        if self.rl.steps < self.rl.checkpoints:
-            raise ValueError("rl.checkpoints cannot exceed rl.steps")
+        for table, rl in {"rl": self.rl, **{f"arms.{arm}.rl": self.rl_of(arm) for arm in self.arms}}.items():
+            if rl.prompts_per_step * rl.responses_per_prompt % rl.minibatches:
+                raise ValueError(f"{table}.minibatches must divide {table}.prompts_per_step * responses_per_prompt")
+            if rl.steps < rl.checkpoints:
+                raise ValueError(f"{table}.checkpoints cannot exceed {table}.steps")
+            if rl.advantage != "gae" and rl.responses_per_prompt < 2:
+                raise ValueError(f"{table}.advantage = {rl.advantage!r} compares responses: set responses_per_prompt")
+            if rl.advantage != "gae" and rl.critic_warmup:
+                raise ValueError(f"{table}.advantage = {rl.advantage!r} has no critic; leave critic_warmup out")
         if self.model.path is not None and self.sft.examples and self.sft.optimizer == "muon":
             raise ValueError(
                 "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "
@@ -186,9 +219,22 @@ class Recipe(Section):
             raise ValueError("the table mutation makes mutants; set labels.source = 'mutation', or remove it")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
-                if (prm.target, prm.labels, prm.select, prm.neutral_labels) != ("sign", "search", "full", True):
+                found = (prm.target, prm.labels, prm.select, prm.neutral_labels, prm.noise)
+                if found != ("sign", "search", "full", True, 0.0):
                     raise ValueError(
-                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select and "
+                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select, noise and "
                         "neutral_labels out, with target = 'sign'"
                     )
+        elif self.labels.strategy != "soft":
+            for name, prm in self.prm.items():
+                if prm.target == "soft":
+                    raise ValueError(f"prm.{name}.target = 'soft' needs the rates of labels.strategy = 'soft'")
         return self
+
+
+def _with_start(arm: Any, prms: dict[str, Any]) -> Any:
+    if not isinstance(arm, dict) or arm.get("line_reward") != "difference" or "start_score" in arm:
+        return arm
+    prm = prms.get(str(arm.get("prm")))
+    starts_at_0 = isinstance(prm, dict) and prm.get("target") in ("progress", "soft")
+    return arm | {"start_score": 0.0} if starts_at_0 else arm

@@ -8,14 +8,27 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from psgpo.config.base import Fraction, Positive, PositiveFloat, Schedule, Section, ordered
+from psgpo.config.policy import ArmRlSettings
+
+LineRewardName = Literal["none", "sum", "progress", "difference", "redistribute", "min-form", "first-error", "program"]
+READABLE = {
+    "sum": ("sign",),
+    "progress": ("progress",),
+    "difference": ("sign", "progress", "soft"),
+    "redistribute": ("sign",),
+    "min-form": ("sign", "soft"),
+    "first-error": ("sign",),
+    "program": ("sign",),
+}
+"""Targets of the PRMs that a line reward makes sense of."""
 
 
 class LabelSettings(Section):
     """Line labels by search with rollouts (paper: binary search, K = 20), or from mutants (`mutation`)."""
 
     source: Literal["search", "mutation"] = "search"
-    """search: responses of the baseline's checkpoints. mutation: verified mutants of reference solutions (PRLCoder),
-    made by the table `mutation`; of this table only `holdout` counts then."""
+    """search: responses of the baseline's checkpoints (or `of`'s). mutation: verified mutants of reference solutions
+    (PRLCoder), made by the table `mutation`; of this table only `holdout` counts then."""
     strategy: Literal["binary-search", "linear-scan", "soft", "noisy", "noisy-soft", "omega", "splice"] = (
         "binary-search"
     )
@@ -26,12 +39,18 @@ class LabelSettings(Section):
     """splice: completions drawn, at most, to find a first passing program of a problem."""
     crossover: Annotated[int, Field(ge=0)] = 400
     """splice: programs judged, at most, that join two failed ones, to find a first passing program of a problem."""
+    references: bool = False
+    """splice: a problem's reference solution is one of the passing programs, where it passes. Every problem that has
+    one is labelled then, whatever the policy can do; PRLCoder learns from reference solutions too."""
     k: Positive = 20
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5
     """Completions of a probe drawn at once."""
     fill: bool = True
     """Draw more at once where few probes wait, so that the sampler's batch stays full."""
+    of: Path | None = None
+    """Folder of an RL arm of another run, `runs/first/rl/both`: responses of its checkpoints are labelled, and prefixes
+    completed by them, in place of the baseline's. For a second round on an improved policy, see docs/labels.md."""
     responses_per_problem: Positive = 1
     """Per checkpoint."""
     completer: Literal["own", "last", "mixture"] = "own"
@@ -47,6 +66,18 @@ class LabelSettings(Section):
     """Failed responses that a linear scan labels too, for comparison; 0 for none."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the labelled problems kept from PRM training, to measure the PRM on."""
+
+    @model_validator(mode="after")
+    def _responses_exist(self) -> Self:
+        if self.of is not None and self.source == "mutation":
+            raise ValueError("of says whose responses are searched; source = 'mutation' searches none, so leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_spliced(self) -> Self:
+        if self.references and (self.strategy != "splice" or self.source != "search"):
+            raise ValueError("references are what splicing joins: set strategy = 'splice', or leave them out")
+        return self
 
 
 class MutationSettings(Section):
@@ -99,9 +130,10 @@ class PrmSettings(Section):
     """Folder of the model to start from, or its name on the Hugging Face Hub. Absent: the SFT policy. An encoder needs
     one; n-grams start from nothing. What does not share the policy's tokenizer scores text, and cannot start a
     critic."""
-    target: Literal["sign", "progress"]
+    target: Literal["sign", "progress", "soft"]
     """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
-    labels. progress: on min(m, m*)/T, the fraction done."""
+    labels. progress: on min(m, m*)/T, the fraction done. soft: on the share of completions that passed, 0 to 1, as
+    labels.strategy = "soft" measures it."""
     labels: Literal["search", "oracle"] = "search"
     """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for
     analysis, clearly not the method."""
@@ -109,14 +141,21 @@ class PrmSettings(Section):
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
     """medium-only: pass rates strictly between these."""
+    noise: Fraction = 0.0
+    """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
+    to T, each as likely. Responses that measure the PRM keep theirs."""
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16
+    """Programs per update."""
     learning_rate: PositiveFloat = 2e-3
+    """Of AdamW."""
     warmup: Fraction = 0.05
+    """As `sft.warmup`."""
     schedule: Schedule = "cosine"
     """As `sft.schedule`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of the optimizers."""
     neutral_labels: bool = True
     """Comment lines are labelled 0 (paper). Off: they carry the label of the prefix, as code lines do."""
     patience: Annotated[int, Field(ge=0)] = 0
@@ -128,13 +167,22 @@ class PrmSettings(Section):
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon: for the matrices of a small model trained from scratch, at `muon_learning_rate`; AdamW for the rest."""
     muon_learning_rate: PositiveFloat = 0.02
+    """Of Muon, with `optimizer = "muon"`."""
     microbatch_tokens: Positive | None = None
     """As `rl.microbatch_tokens`; not for n-gram models and encoders."""
 
     @model_validator(mode="after")
     def _classes_exist(self) -> Self:
         if self.target != "sign" and (self.class_weights != "none" or self.label_smoothing):
-            raise ValueError("class_weights and label_smoothing are for target 'sign': progress has no classes")
+            raise ValueError("class_weights and label_smoothing are for target 'sign': no other target has classes")
+        return self
+
+    @model_validator(mode="after")
+    def _rates_exist(self) -> Self:
+        if self.target == "soft" and (self.labels == "oracle" or not self.neutral_labels):
+            raise ValueError("target 'soft' is the success rates of code lines: leave labels and neutral_labels out")
+        if self.target == "soft" and self.noise:
+            raise ValueError("noise replaces m*, and target 'soft' does not read it; leave noise out")
         return self
 
     @model_validator(mode="after")
@@ -147,7 +195,13 @@ class PrmSettings(Section):
             return self
         if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
             raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
-        for key, value in (("target", "sign"), ("labels", "search"), ("select", "full"), ("neutral_labels", True)):
+        for key, value in (
+            ("target", "sign"),
+            ("labels", "search"),
+            ("select", "full"),
+            ("neutral_labels", True),
+            ("noise", 0.0),
+        ):
             if getattr(self, key) != value:
                 raise ValueError(
                     f"{key} = {getattr(self, key)!r} needs a PRM of lines that starts from the policy: kind 'causal', "
@@ -168,10 +222,16 @@ class PrmSettings(Section):
 class ArmSettings(Section):
     """One RL run, from the SFT policy."""
 
-    line_reward: Literal["none", "sum", "progress", "program"] = "none"
+    line_reward: LineRewardName = "none"
     """none: unit tests only. sum: λ/T · R(x, y^(≤m)) at each line end (PSGPO's DenseReward).
     progress: λ times the increments of the running maximum of R, never negative.
-    program: λ times an ORM's score of the whole program, at the last token."""
+    difference: λ times R_m - R_(m-1) (PAV). redistribute: a failed response's -λ, placed where R falls.
+    min-form: λ times what adds up to about the least R (PURE). first-error: λ/T on lines before the first with R < 0,
+    -λ/T on that one (VPPO).
+    program: λ times an ORM's score of the whole program, at the last token. See docs/reward-shapes.md."""
+    start_score: Annotated[float, Field(ge=-1, le=1)] = 1.0
+    """difference: R_0, the score of the program without a line. When left out: 1 (it can be completed) with a PRM of
+    target sign or the oracle, 0 with progress and soft."""
     prm: str | None = None
     """Name of the PRM behind the line reward, or `oracle`: the embedded benchmark's exact labels (upper bound)."""
     line_score: Literal["score", "signed"] = "score"
@@ -179,32 +239,43 @@ class ArmSettings(Section):
     signed: 2 P - 1 in [-1, 1], P the calibrated probability that the prefix is right."""
     unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
+    partial_credit: Annotated[float, Field(ge=0)] = 0.0
+    """Times the share of test cases that hold: reward at the last token of a response that fails. The control for line
+    rewards, which needs no PRM (VeRPO)."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
-    value_map: Literal["fit", "probability", "identity"] = "fit"
+    value_map: Literal["fit", "head", "probability", "identity"] = "fit"
     """How a PRM score R starts as a value: fit: a·R + b by least squares on returns of the first policy
-    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R."""
+    (rl.value_fit_responses of them); probability: (R + 1)/2; identity: R. head: the PRM's trunk with a head fitted to
+    these returns; without value_init the same on the trunk that a critic starts from anyway, as a control."""
     lambda_fail: Annotated[float, Field(ge=0)] = 0.25
     """λ of responses that fail the tests."""
     lambda_pass: Annotated[float, Field(ge=0)] = 0.025
+    """λ of responses that pass."""
     length_norm: bool = True
     """Divide the sum form by T (paper). Off shows the line-count hack."""
     neutral_lines: bool = True
     """No line reward on comments and blank lines. Off shows the comment hack."""
+    rl: ArmRlSettings | None = None
+    """PPO's settings, where this arm has others than the table `rl`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.line_reward == "none") != (self.prm is None):
             raise ValueError(
-                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or 'program') or neither"
+                "line_reward and prm go together: set both (line_reward 'sum', 'progress' or another of "
+                "docs/reward-shapes.md) or neither"
             )
-        if not self.unit_test_reward and (self.line_reward == "none" or not self.lambda_fail + self.lambda_pass):
+        pays_lines = self.line_reward != "none" and self.lambda_fail + self.lambda_pass
+        if not self.unit_test_reward and not self.partial_credit and not pays_lines:
             raise ValueError(
-                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, leaves nothing to "
-                "learn from"
+                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, and without "
+                "partial_credit leaves nothing to learn from"
             )
         if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
             raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")
-        if self.line_score == "signed" and (self.line_reward not in ("sum", "program") or self.prm == "oracle"):
-            raise ValueError("line_score = 'signed' is for line_reward 'sum' or 'program' with a trained PRM")
+        if self.line_score == "signed" and (self.line_reward in ("none", "progress") or self.prm == "oracle"):
+            raise ValueError("line_score = 'signed' is for line rewards with a trained PRM, other than 'progress'")
+        if self.start_score != 1.0 and self.line_reward != "difference":
+            raise ValueError("start_score is of line_reward 'difference'; leave it out")
         return self

@@ -79,11 +79,12 @@ def _missing(source: Source) -> dict[str, Missing]:
     found["exact"] = Missing(reason=ORACLE if embedded else "only the embedded benchmark has an oracle")
     found["prm"] = Missing(reason="the run has trained none", command=run_command(run))
     samples = {entry.response.checkpoint for entry in source.entries if entry.label is None}
+    of = run.recipe.labels.of
+    whose = "the baseline's checkpoints" if of is None else f"the checkpoints in {of}"
     for policy in sorted(samples):
         folder = run.path / "sft" / "model" if policy == "sft" else run.path / "rl" / policy / "model"
         found[f"labels {policy}"] = Missing(
-            reason="a run labels responses of the baseline's checkpoints only; responses of this policy can be "
-            "labelled apart",
+            reason=f"a run labels responses of {whose} only; responses of this policy can be labelled apart",
             command=f"psgpo labels make --model hf:{folder} --problems {run.path / 'problems' / 'test.jsonl'} "
             f"--prompt {bash_quoted(run.recipe.prompt_template)} --out FOLDER",
         )

@@ -1,7 +1,8 @@
 """Rewards, values and advantages of responses, as an arm's PPO would make them in its *first* step.
 
 There the policy still is its reference, so the reward has no KL, and the critic is as it starts: a fresh head says 0,
-ValueInit says a·R + b. A run keeps no later critic. All numbers come from the functions that PPO itself calls.
+ValueInit says a·R + b, or what the head says that was fitted. A run keeps no later critic. All numbers come from the
+functions that PPO itself calls.
 Advantages are not whitened: whitening depends on the other responses of a step.
 
 # B responses, S tokens of prompt and response, T response tokens, L code lines
@@ -9,6 +10,7 @@ Advantages are not whitened: whitening depends on the other responses of a step.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +25,13 @@ from psgpo.errors import UserError
 from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
-from psgpo.models import TokenValueModel, right_pad
+from psgpo.models import initial_model, right_pad
 from psgpo.prm.record import FILE
 from psgpo.report.commands import run_command
 from psgpo.report.load import Run
 from psgpo.rl.advantages import gae
 from psgpo.rl.learner import FORWARD_TOKENS, values_before
-from psgpo.rl.ppo import VALUE_MAPS
+from psgpo.rl.ppo import HEAD_FILE, VALUE_MAPS
 from psgpo.rl.rollout import Rollout, exact_line_scores, open_prm_lines, rewarded_lines, rewarded_tokens
 from psgpo.training import computing, token_batches
 
@@ -85,7 +87,8 @@ def credit_of_arms(
 
 def _paying_arms(run: Run) -> list[str]:
     """Those that differ from the baseline; first those with both a line reward and a ValueInit."""
-    paying = [name for name, arm in run.recipe.arms.items() if arm.line_reward != "none" or arm.value_init]
+    pays = {name: arm.line_reward != "none" or arm.partial_credit for name, arm in run.recipe.arms.items()}
+    paying = [name for name, arm in run.recipe.arms.items() if pays[name] or arm.value_init]
     arms = run.recipe.arms
     return sorted(paying, key=lambda name: arms[name].line_reward == "none" or not arms[name].value_init)
 
@@ -128,7 +131,7 @@ class _Payer:
 
     def pay(self, name: str) -> dict[int, Credit] | None:
         """The credit of an arm by entry; None, and why, where its line reward has nothing to read."""
-        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl_of(name)
         try:
             scores = self._line_scores(arm)
         except UserError as error:  # a response that the PRM cannot read
@@ -156,7 +159,7 @@ class _Payer:
         }
 
     def view(self, name: str) -> ArmView:
-        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl
+        arm, rl = self.run.recipe.arms[name], self.run.recipe.rl_of(name)
         return ArmView(
             name=name,
             line_reward=arm.line_reward,
@@ -186,24 +189,34 @@ class _Payer:
 
     def _start_values(self, name: str, arm: ArmSettings) -> ByEntry | None:
         """V before every token, shape of each: (T,); None, and why, where the critic's start is not known."""
-        if arm.value_init is None:
+        if not self._has_critic(name):
+            reason = f"arm {name} has no critic; its advantages compare the responses of a step with each other"
+            self.missing[f"values {name}"] = Missing(reason=reason)
+            return None
+        if arm.value_map != "head" and arm.value_init is None:
             return {number: np.zeros(len(rollout.token_ids)) for number, rollout in self.rollouts.items()}
-        folder = self._folder(arm.value_init)
+        folder = self.run.path / "sft" / "model" if arm.value_init is None else self._folder(arm.value_init)
+        head = self._fitted_head(name) if arm.value_map == "head" else None
         scale, shift = self._value_map(name, arm)
-        if math.isnan(scale) or not folder.is_dir():
+        if (head is None and math.isnan(scale)) or not folder.is_dir():
             lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
             stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
             command = run_command(self.run, until=stage)
             self.missing[f"values {name}"] = Missing(reason=lacking, command=command)
             return None
+        if head is not None:
+            return self._scores_before(folder, head)
         if arm.value_init not in self._before:
-            self._before[arm.value_init] = self._scores_before(folder)
-        return {number: scale * score_T + shift for number, score_T in self._before[arm.value_init].items()}
+            self._before[str(arm.value_init)] = self._scores_before(folder)
+        before = self._before[str(arm.value_init)]
+        return {number: scale * score_T + shift for number, score_T in before.items()}
 
     @torch.no_grad()
-    def _scores_before(self, folder: Path) -> ByEntry:
-        """A PRM's score of the state before every token. Shape of each: (T,)."""
-        critic = TokenValueModel.from_pretrained(folder, device=self.device)
+    def _scores_before(self, folder: Path, head: tuple[torch.Tensor, float] | None = None) -> ByEntry:
+        """A value model's score of the state before every token, with another head if one is given. Each: (T,)."""
+        critic = initial_model(folder, seed=0).to(self.device)
+        if head is not None:
+            critic.replace_head(*head)
         numbers, found = list(self.rollouts), dict[int, Array]()
         rows = [[*rollout.prompt_ids, *rollout.token_ids] for rollout in self.rollouts.values()]
         for part in token_batches([len(row) for row in rows], FORWARD_TOKENS):
@@ -216,13 +229,21 @@ class _Payer:
 
     def _critic(self, name: str, arm: ArmSettings) -> str:
         """How it starts, for people."""
+        if not self._has_critic(name):
+            return "none"
+        trunk = "the SFT policy" if arm.value_init is None else f"PRM {arm.value_init}"
+        if f"values {name}" in self.missing:
+            return f"{trunk}, not known here"
+        if arm.value_map == "head":
+            return f"{trunk}, its head fitted to returns"
         if arm.value_init is None:
             return "a fresh head, V = 0 everywhere"
-        if f"values {name}" in self.missing:
-            return f"PRM {arm.value_init}, not known here"
         scale, shift = self._value_map(name, arm)
         slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
-        return f"PRM {arm.value_init}, V = {slope} R {sign} {abs(shift):.3g}"
+        return f"{trunk}, V = {slope} R {sign} {abs(shift):.3g}"
+
+    def _has_critic(self, name: str) -> bool:
+        return self.run.recipe.rl_of(name).advantage == "gae"
 
     def _value_map(self, name: str, arm: ArmSettings) -> tuple[float, float]:
         """a, b of V = a·R + b; NaN where the arm has not fitted them yet, before its first step."""
@@ -231,6 +252,13 @@ class _Payer:
         columns = [self.run.rl[name].get(key) for key in ("value_scale", "value_shift")]
         scale, shift = (math.nan if column is None or not len(column) else float(column[0]) for column in columns)
         return scale, shift
+
+    def _fitted_head(self, name: str) -> tuple[torch.Tensor, float] | None:
+        file = self.run.path / "rl" / name / HEAD_FILE
+        if not file.is_file():
+            return None
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return torch.tensor(found["weight"]), float(found["bias"])
 
     def _folder(self, prm: str) -> Path:
         return self.run.path / "prm" / prm / "model"

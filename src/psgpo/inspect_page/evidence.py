@@ -44,7 +44,7 @@ def prm_view(name: str, target: str, threshold: float, origin: str, *, margins: 
     Args:
         margins: scores of target `progress` are margins around 0, in lines (`psgpo.prm.scorers.CausalScorer`).
     """
-    form = "share" if target == "progress" and not margins else "signed"
+    form = "share" if target in ("progress", "soft") and not margins else "signed"
     span = 3.0 if margins else SPANS.get(target, 1.0)
     return PrmView(name=name, target=target, form=form, threshold=threshold, span=span, origin=origin)
 

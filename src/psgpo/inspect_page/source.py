@@ -1,8 +1,8 @@
 """What there is to show: a run directory, or the labels of `psgpo labels make`. No torch.
 
-Only files are read here. Of a run: the labelled responses of the baseline's checkpoints and, where asked for, the
-evaluation's samples of a policy. A response that the limit leaves out takes its whole problem with it, so that those
-shown of one problem are all there are.
+Only files are read here. Of a run: the labelled responses of the baseline's (or `labels.of`'s) checkpoints and,
+where asked for, the evaluation's samples of a policy. A response that the limit leaves out takes its whole problem with
+it, so that those shown of one problem are all there are.
 """
 
 from __future__ import annotations

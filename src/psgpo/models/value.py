@@ -66,11 +66,22 @@ class TokenValueModel(nn.Module):
     @torch.no_grad()
     def apply_affine(self, scale: float, shift: float) -> None:
         """Make every value `scale * value + shift` from now on, by changing the head alone."""
+        head = self._head_with_bias()
+        head.weight.mul_(scale)
+        head.bias.mul_(scale).add_(shift)
+
+    @torch.no_grad()
+    def replace_head(self, weight_D: Tensor, bias: float) -> None:
+        """Make every value `weight · state + bias` from now on. `weight_D`: (D,)."""
+        head = self._head_with_bias()
+        head.weight.copy_(weight_D.unsqueeze(0))
+        head.bias.fill_(bias)
+
+    def _head_with_bias(self) -> nn.Linear:
         head = self.head
         if head.bias is None:
             raise UserError(f"{type(self.classifier).__name__}: its head has no bias, so a shift cannot be folded in")
-        head.weight.mul_(scale)
-        head.bias.mul_(scale).add_(shift)
+        return head
 
     @classmethod
     def from_policy(

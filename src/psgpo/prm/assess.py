@@ -73,9 +73,10 @@ def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Ta
     """Scores beside the truth the example was built with; lines whose truth was left open count nowhere.
 
     An open line weighs nothing and has no target (`psgpo.prm.data`); for `progress` that is every line of its response.
+    For `soft` lines without a measured rate weigh nothing.
     """
     silent = [
-        neutral or (weight == 0 and (target == "progress" or value == 0))
+        neutral or (weight == 0 and (target != "sign" or value == 0))
         for neutral, weight, value in zip(example.neutral, example.weights, example.targets, strict=True)
     ]
     return ScoredResponse(
@@ -83,5 +84,5 @@ def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Ta
         scores=scores,
         neutral=silent,
         last_good=example.last_solvable,
-        progress=example.targets if target == "progress" else None,
+        progress=None if target == "sign" else example.targets,
     )

@@ -4,7 +4,7 @@
 - isotonic: the non-decreasing step function of least squares (pool adjacent violators), which is that of least log
   loss too; linear between the blocks, constant outside. Keeps the order up to ties; needs some hundred lines.
 
-Not fitted: P = (R + 1) / 2 for `sign`, σ(s) for `correct` and for `progress` margins.
+Not fitted: P = (R + 1) / 2 for `sign`, R for `soft`, σ(s) for `correct` and for `progress` margins.
 """
 
 # N scored lines
@@ -82,7 +82,9 @@ def probabilities(scores: ArrayLike, calibration: dict[str, Any] | None, target:
     """P(good) of scores; without a calibration the target's own reading (see this module). Shape: (N,)."""
     scores_N = np.asarray(scores, dtype=np.float64)
     if calibration is None:
-        return np.clip((scores_N + 1) / 2, 0.0, 1.0) if target == "sign" else sigmoid(scores_N)
+        if target in ("sign", "soft"):
+            return np.clip((scores_N + 1) / 2 if target == "sign" else scores_N, 0.0, 1.0)
+        return sigmoid(scores_N)
     if calibration["method"] == "temperature":
         return sigmoid(scores_N / calibration["temperature"])
     return np.interp(scores_N, calibration["scores"], calibration["probabilities"])

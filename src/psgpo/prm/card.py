@@ -12,6 +12,7 @@ _MEANING = {
     "sign": "near +1 where the program so far can still be completed to one that passes its tests, near -1 where it "
     "cannot, near 0 on comment and blank lines",
     "progress": "the share of the program, from 0 to 1, that is done and right after that line",
+    "soft": "the share, from 0 to 1, of the policy's completions of the program so far that pass its tests",
 }
 _TITLES = {"line": "Line-level process reward model", "program": "Outcome reward model"}
 

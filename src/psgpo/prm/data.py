@@ -3,7 +3,12 @@
 Targets of line m out of T, with m* the last solvable line:
 
 - `sign` (PSGPO, section 4.1): l_m = +1 for m <= m*, -1 after, 0 on neutral lines.
-- `progress` (ours, not in the paper): min(m, m*) / T, the share of the program that is done and right.
+- `progress` (ours, not in the paper): the share of the program that is done and right. Where a label says how much of
+  a program its good lines stand for (`LineLabels.done`, found by splicing): that, in equal steps over the code lines
+  up to m*. Else min(m, m*) / T.
+- `soft` (Math-Shepherd, arXiv 2312.08935, "soft estimation"): the share of the completions of the first m lines that
+  passed. Neutral lines weigh nothing; of a response that passes, which is never probed, only the last code line has a
+  known rate: 1.
 
 With exact labels of the embedded benchmark m* is the last line on track and the progress is the oracle's own (finished
 operations / operations). They are an upper bound for analysis, not part of the method.
@@ -14,7 +19,7 @@ operations / operations). They are an upper bound for analysis, not part of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +28,7 @@ from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.lines import code_lines
 from psgpo.records import LineLabels, Response
-from psgpo.seeds import is_held_out
+from psgpo.seeds import derive_seed, is_held_out
 
 ResponseKey = tuple[str, int, str]
 """(problem id, index, checkpoint): names one response of a run."""
@@ -147,12 +152,12 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
     assert len(neutral) == L == len(label.labels), "labels and lines of a response disagree"
     last = label.last_solvable if truth is None else truth.last_on_track
     if settings.target == "progress":
-        targets = progress_targets(L, last) if truth is None else tuple(truth.progress)
-    elif truth is None:
-        targets = sign_targets(label.labels, neutral, last, neutral_labels=settings.neutral_labels)
+        targets = progress_targets(neutral, last, label.done) if truth is None else tuple(truth.progress)
+    elif settings.target == "soft":
+        targets = tuple((value + 1) / 2 for value in (label.labels if truth is None else prefix_signs(L, last)))
     else:
-        prefix = tuple(1.0 if m <= last else -1.0 for m in range(1, L + 1))
-        targets = sign_targets(prefix, neutral, last, neutral_labels=settings.neutral_labels)
+        signs = label.labels if truth is None else prefix_signs(L, last)
+        targets = sign_targets(signs, neutral, last, neutral_labels=settings.neutral_labels)
     assert len(targets) == L
     return PrmExample(
         problem_id=response.problem_id,
@@ -164,19 +169,30 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
         neutral=neutral,
         last_solvable=last,
         targets=tuple(float(value) for value in targets),
-        weights=_weights(label, neutral, known=truth is not None, progress=settings.target == "progress"),
+        weights=_weights(label, neutral, known=truth is not None, target=settings.target),
     )
 
 
-def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, progress: bool) -> tuple[float, ...]:
+def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, target: str) -> tuple[float, ...]:
     """`token_weights`, but 0 for code lines that the search left without a label; for progress then 0 for all lines."""
     weights = token_weights(label.line_ends, neutral)
+    if target == "soft":
+        return _soft_weights(label, neutral, weights, known=known)
     if known or label.real_valued:
         return weights
     open_lines = [not flag and value == 0 for flag, value in zip(neutral, label.labels, strict=True)]
-    if progress and any(open_lines):
+    if target == "progress" and any(open_lines):
         return (0.0,) * len(weights)
     return tuple(0.0 if is_open else weight for is_open, weight in zip(open_lines, weights, strict=True))
+
+
+def _soft_weights(
+    label: LineLabels, neutral: Sequence[bool], weights: Sequence[float], *, known: bool
+) -> tuple[float, ...]:
+    """0 on neutral lines, and on those of a passing response but its last code line."""
+    code = [m for m, flag in enumerate(neutral) if not flag]
+    rated = set(code[-1:] if label.response.verdict.passed and not known else code)
+    return tuple(weight if m in rated else 0.0 for m, weight in enumerate(weights))
 
 
 def sign_targets(
@@ -191,13 +207,57 @@ def sign_targets(
     return tuple(f if is_neutral else float(label) for label, is_neutral, f in zip(labels, neutral, fill, strict=True))
 
 
-def progress_targets(lines: int, last_solvable: int) -> tuple[float, ...]:
-    """min(m, m*) / T for m = 1..T.
+def with_noise(examples: Sequence[PrmExample], settings: PrmSettings, seed: int) -> list[PrmExample]:
+    """The examples with wrong labels at a known rate, to learn how good labels must be: `settings.noise` of them, as
+    a coin per response decides, get an m* drawn from 0 .. T, each as likely, and the targets that follow from it.
 
-    >>> progress_targets(4, 2)
-    (0.25, 0.5, 0.5, 0.5)
+    The right m* may be drawn too, and exact progress becomes that of lines, min(m, m*) / T. Whether a response is among
+    them and what is drawn follow from `seed` and its key: a higher rate changes the same responses in the same way, and
+    more of them.
     """
-    return tuple(min(m, last_solvable) / lines for m in range(1, lines + 1))
+    return [_redrawn(e, settings, seed) if _coin(e, seed) < settings.noise else e for e in examples]
+
+
+def _coin(example: PrmExample, seed: int) -> float:
+    return derive_seed(seed, "label-noise", *example.key) / 2**63
+
+
+def _redrawn(example: PrmExample, settings: PrmSettings, seed: int) -> PrmExample:
+    L = len(example.line_ends)
+    last = derive_seed(seed, "label-noise-last", *example.key) % (L + 1)
+    if settings.target == "progress":
+        targets = progress_targets(example.neutral, last)
+    else:
+        targets = sign_targets(prefix_signs(L, last), example.neutral, last, neutral_labels=settings.neutral_labels)
+    weights = token_weights(example.line_ends, example.neutral)
+    return replace(example, last_solvable=last, targets=targets, weights=weights)
+
+
+def prefix_signs(lines: int, last_solvable: int) -> tuple[float, ...]:
+    """+1 for m <= m*, -1 after, for m = 1..T.
+
+    >>> prefix_signs(3, 2)
+    (1.0, 1.0, -1.0)
+    """
+    return tuple(1.0 if m <= last_solvable else -1.0 for m in range(1, lines + 1))
+
+
+def progress_targets(neutral: Sequence[bool], last_solvable: int, done: float | None = None) -> tuple[float, ...]:
+    """min(m, m*) / T for m = 1..T; with `done`, done · c(min(m, m*)) / c(m*), c counting lines that are not neutral.
+
+    T of a failed response is no measure of the program that was asked for, and neutral lines bring it no further;
+    `done` knows both.
+
+    >>> progress_targets([False] * 4, 2)
+    (0.25, 0.5, 0.5, 0.5)
+    >>> progress_targets([False, True, False, False], 3, 0.5)
+    (0.25, 0.25, 0.5, 0.5)
+    """
+    if done is None:
+        return tuple(min(m, last_solvable) / len(neutral) for m in range(1, len(neutral) + 1))
+    code = [sum(not flag for flag in neutral[: min(m, last_solvable)]) for m in range(1, len(neutral) + 1)]
+    total = sum(not flag for flag in neutral[:last_solvable])
+    return tuple(done * count / total if total else 0.0 for count in code)
 
 
 def token_weights(line_ends: Sequence[int], neutral: Sequence[bool]) -> tuple[float, ...]:

@@ -14,6 +14,9 @@ Which lines a PRM calls good:
   and a regression's caution near 1 makes it report errors in right responses. Where the progress counts operations
   (exact labels), not lines, even a perfect PRM stays below 1.
 
+- `soft`: those with R > 1/2, R the share of completions that pass. Good is what m* says: a line from which one
+  completion in twenty passes counts as good, so AUROC says more than accuracy.
+
 Undefined numbers (F1 without a positive, AUROC of one class, a mean of nothing) are NaN, null in the JSON.
 """
 
@@ -33,7 +36,9 @@ from psgpo.jsonl import finite
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Target = Literal["sign", "progress"]
+Target = Literal["sign", "progress", "soft"]
+EVEN = {"sign": 0.0, "soft": 0.5}
+"""A line that scores above it is called good."""
 NAN = float("nan")
 QUINTILES = 5
 CALIBRATION_BINS = 10
@@ -51,7 +56,8 @@ class ScoredResponse:
     last_good: int
     """m*: lines 1..m* are good."""
     progress: Sequence[float] | None = None
-    """The true share that is done after each line, where the target is progress. Shape: (L,)."""
+    """The true share that is done after each line, where the target is progress; of soft, the share of completions that
+    passed. Shape: (L,)."""
 
 
 def measure(
@@ -69,10 +75,10 @@ def measure(
         `first_error`: `responses` with an error; shares `exact` and `within_one` line (neutral ones not counted).
         `processbench`: `accuracy_wrong` (first error exactly found), `accuracy_right` (no error reported), `f1` (their
             harmonic mean), `right` (count).
-        `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true progress.
+        `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true share.
         `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `f1_good`, `f1_bad`,
             `first_error_exact`, `first_error_within_one`, `processbench_f1`; `auroc_by_position` has one per fifth.
-        `regression`: `mse`, `correlation` (Pearson) of R with the true progress; null for `sign`.
+        `regression`: `mse`, `correlation` (Pearson) of R with the true share; null for `sign`.
     """
     decisions = [_decide(response, target) for response in responses]
     good_N = _concat([good for good, _, _ in decisions]).astype(bool)
@@ -254,9 +260,9 @@ def _percentiles(values: Sequence[float]) -> list[float]:
 def _decide(response: ScoredResponse, target: Target) -> tuple[Flags, Flags, Array]:
     """Per line that is not neutral: is it good, is it called good, and the score behind the call."""
     good = np.arange(1, len(response.scores) + 1) <= response.last_good
-    if target == "sign":
+    if target in EVEN:
         evidence = np.asarray(response.scores, dtype=np.float64)
-        called = evidence > 0
+        called = evidence > EVEN[target]
     else:
         evidence = lines_left(response.scores)
         called = evidence >= 0
@@ -268,7 +274,7 @@ def _kept(values: Any, response: ScoredResponse) -> Any:
 
 
 def _progress(response: ScoredResponse) -> Array:
-    assert response.progress is not None, "a progress PRM is measured against the true progress"
+    assert response.progress is not None, "a PRM of shares is measured against the true shares"
     return np.asarray(response.progress, dtype=np.float64)
 
 

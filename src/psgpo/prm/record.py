@@ -15,7 +15,7 @@ FILE = "psgpo_prm.json"
 VERSION = 1
 Kind = Literal["causal", "encoder", "ngrams"]
 Scope = Literal["line", "program"]
-Target = Literal["sign", "progress", "correct"]
+Target = Literal["sign", "progress", "soft", "correct"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,8 @@ class ScorerRecord:
     scope: Scope
     """program: an outcome reward model (ORM)."""
     target: Target
-    """sign: near +1 or -1. progress: share of the program done and right. correct: the logit of "right"."""
+    """sign: near +1 or -1. progress: share of the program done and right. soft: share of completions that
+    pass. correct: the logit of "right"."""
     prompt_template: str
     """With `{prompt}` where the problem's text goes."""
     threshold: float

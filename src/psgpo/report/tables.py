@@ -34,10 +34,16 @@ def describe_arm(data: Experiment, policy: str) -> str:
         "none": "",
         "sum": f"λ{'/T' if settings.length_norm else ''} · line score",
         "progress": "λ · progress of the line score",
+        "difference": "λ · difference of line scores",
+        "redistribute": "−λ where the line score falls",
+        "min-form": "λ · least line score",
+        "first-error": f"±λ{'/T' if settings.length_norm else ''} up to the first error",
         "program": "λ · score of the whole program",
     }[settings.line_reward]
     tests = {0.0: "", 1.0: "unit tests"}.get(settings.unit_test_reward, f"{settings.unit_test_reward:g} · unit tests")
-    parts = [" + ".join(filter(None, (tests, reward))) if reward else f"{tests} only"]
+    partial = f"{settings.partial_credit:g} · share of tests passed" if settings.partial_credit else ""
+    terms = [term for term in (tests, partial, reward) if term]
+    parts = [" + ".join(terms) if terms != [tests] else f"{tests} only"]
     if settings.prm is not None:
         same = settings.lambda_fail == settings.lambda_pass
         lambdas = f"λ\u00a0{settings.lambda_fail:g}" + ("" if same else f"\u00a0/\u00a0{settings.lambda_pass:g}")

@@ -2,7 +2,8 @@
 
 Every step: sample responses from the policy, run their unit tests, score their lines (DenseReward), turn verdict,
 line scores and KL to the SFT policy into one reward per token, estimate advantages with the critic (GAE), and take a
-few clipped policy and value steps.
+few clipped policy and value steps. `rl.advantage` = grpo or rloo compares the responses to one prompt instead; there is
+no critic then, and the KL stays in the reward.
 
 Of several processes each samples, judges and scores a part of a step's responses; then all hold all of them, compute
 what is cheap alike, and share the forward and backward passes (`Learner`). A response's random numbers depend on its
@@ -12,7 +13,8 @@ PSGPO (arXiv 2410.17621, section 4.2). What the paper leaves open is a setting (
 - ValueInit: the PRM means "this prefix is good" (−1 … 1), a value means "expected return" (near 0 while few programs
   pass). The paper does not say how one becomes the other; `value_map` does, before the first update:
   `fit` takes a, b of V = a·R + b by least squares on the returns of responses drawn for that alone (hundreds of them:
-  where one in a hundred passes, the first step's would not do), and folds them into the head.
+  where one in a hundred passes, the first step's would not do), and folds them into the head; `head` fits the whole
+  head to these returns, on what the PRM's trunk sees.
 
 # B responses, S tokens of prompt and response, L code lines
 """
@@ -22,7 +24,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,21 +34,26 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings, RlSettings, SamplingSettings
 from psgpo.execution import Sandbox
+from psgpo.jsonl import write_json
 from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, right_pad, save_merged
 from psgpo.parallel.team import ALONE, Team
 from psgpo.records import Problem
-from psgpo.rl.advantages import explained_variance, gae, whiten
+from psgpo.rl.advantages import explained_variance, gae, group_normalised, leave_one_out, returns_to_go, whiten
+from psgpo.rl.head_fit import Moments
 from psgpo.rl.learner import Batch, Learner, Targets
-from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens
+from psgpo.rl.metrics import Metrics, rollout_metrics
+from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens, step_ends
 from psgpo.sampling import HFSampler, Sampler
 from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
 from psgpo.training import ResumableLog, computing
 
-Metrics = dict[str, float]
 VALUE_MAPS = {"identity": (1.0, 0.0), "probability": (0.5, 0.5)}
 """a, b of V = a·R + b where `value_map` says them; `fit` measures them."""
+
+HEAD_FILE = "value_head.json"
+"""The head that `value_map = "head"` fitted: weight (D,) and bias."""
 
 
 class PpoTrainer:
@@ -57,7 +64,7 @@ class PpoTrainer:
         *,
         policy: PreTrainedModel,
         reference: PreTrainedModel | None,
-        critic: TokenValueModel,
+        critic: TokenValueModel | None,
         tokenizer: PreTrainedTokenizerBase,
         sandbox: Sandbox,
         arm: ArmSettings,
@@ -75,7 +82,8 @@ class PpoTrainer:
         Args:
             policy: trained in place; starts as the SFT policy.
             reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
-            critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
+            critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit); None exactly where
+                `rl.advantage` needs none.
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
             engine: draws responses from the policy's weights, handed over before every step; None: the policy itself.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
@@ -83,6 +91,7 @@ class PpoTrainer:
             team: the processes that train together. Only the main one writes.
         """
         assert (scorer is None) == (arm.line_reward == "none")
+        assert (critic is None) == (rl.advantage != "gae")
         self.policy, self.critic, self.team = policy, critic, team
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
@@ -116,12 +125,11 @@ class PpoTrainer:
         if log.state is not None:
             self.learner.load(log.state)
             log.forget()
-        fitted = self._map_values(prompts) if log.step == 0 and self.arm.value_init is not None else {}
-        checkpoints = {round(self.rl.steps * (i + 1) / self.rl.checkpoints) for i in range(self.rl.checkpoints)}
+        fitted = self._map_values(prompts) if log.step == 0 and self._starts_mapped() else {}
         for step in range(log.step, self.rl.steps):
             log.log({"step": step + 1, **self.step(step, prompts), **fitted})
             fitted = {}
-            if step + 1 in checkpoints:
+            if step + 1 in self.rl.checkpoint_steps:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
             if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
                 log.save(step + 1, **self.learner.state())
@@ -141,7 +149,7 @@ class PpoTrainer:
         line_reward_L = self._paid(rollouts, score_L)
         clock("score")
         batch = self._batch(rollouts, line_reward_L)
-        metrics = _rollout_metrics(rollouts, line_reward_L, self.arm.unit_test_reward)
+        metrics = rollout_metrics(rollouts, line_reward_L, self.arm)
         if self.scorer is not None:
             metrics["unread_share"] = float(np.mean([np.isnan(score).any() for score in score_L]))
         if self.engine is not None:
@@ -155,13 +163,14 @@ class PpoTrainer:
         ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
         log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
         rewards = batch.rewards - self.rl.kl_beta * log_ratio
-        targets = self._targets(batch, rewards)
+        targets = self._targets(rollouts, batch, rewards)
         update = self.learner.update(step, batch, targets)
         clock("update")
         metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
         metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
         metrics["reward_total"] = float(rewards.sum()) / len(rollouts)
-        metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
+        if targets.old_values is not None and targets.returns is not None:
+            metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
         seconds = clock.seconds()
         metrics["tokens_per_second"] = float(batch.mask.sum()) / seconds["seconds_step"]
         return metrics | update | seconds
@@ -224,33 +233,30 @@ class PpoTrainer:
 
     def first_critic(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> TokenValueModel:
         """The critic as the first step finds it, for a trainer elsewhere that starts from it; here it is in place."""
-        if self.arm.value_init is not None:
+        if self._starts_mapped():
             self._map_values(prompts)
+        return self._valued
+
+    @property
+    def _valued(self) -> TokenValueModel:
+        assert self.critic is not None, "without a critic there are no values to start from"
         return self.critic
+
+    def _starts_mapped(self) -> bool:
+        return self.arm.value_init is not None or self.arm.value_map == "head"
 
     def _map_values(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """ValueInit: turn PRM scores into values before anything is learned (see the head of this file)."""
+        if self.arm.value_map == "head":
+            return self._fit_head(prompts)
         scale, shift = VALUE_MAPS.get(self.arm.value_map) or self._fit(prompts)
-        self.critic.apply_affine(scale, shift)
+        self._valued.apply_affine(scale, shift)
         return {"value_scale": scale, "value_shift": shift}
 
     def _fit(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> tuple[float, float]:
-        """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on.
-
-        The policy still is its reference, so there is no KL in G.
-        """
-        count = self.rl.value_fit_responses
-        rng = np.random.default_rng(derive_seed(self.seed, "value-fit"))
-        chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
-        seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
+        """a, b that minimise Σ_t (a R_t + b − G_t)² over response tokens, G_t the return from token t on."""
         score_parts, return_parts = [], []
-        size = self.sampling.batch_size * self.team.size
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
-            batch = self._batch(rollouts, self._line_rewards(rollouts))
-            # λ_GAE = 1 and V = 0 make the advantage the return itself.
-            _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
+        for batch, returns in self._first_returns(prompts):
             score_parts.append(self.learner.values(batch)[batch.mask.bool()].double())
             return_parts.append(returns[batch.mask.bool()].double())
         score_N, return_N = torch.cat(score_parts), torch.cat(return_parts)
@@ -258,18 +264,64 @@ class PpoTrainer:
         scale = float((spread * return_N).sum() / (spread**2).sum().clamp(min=1e-12))
         if scale <= 0:
             warnings.warn(
-                f"ValueInit: over {count} responses the PRM's score does not rise with the return (slope {scale:.3g}); "
-                "the critic starts as good as constant. Raise rl.value_fit_responses or set value_map",
+                f"ValueInit: over {self.rl.value_fit_responses} responses the PRM's score does not rise with the "
+                f"return (slope {scale:.3g}); the critic starts as good as constant. Raise rl.value_fit_responses or "
+                "set value_map",
                 stacklevel=2,
             )
         return scale, float(return_N.mean() - scale * score_N.mean())
 
-    def _targets(self, batch: Batch, rewards: torch.Tensor) -> Targets:
+    def _fit_head(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
+        """w, b that minimise Σ_t (w·h_t + b − G_t)² + ridge on w, h_t the trunk's state before token t."""
+        moments = Moments.none(self._valued.head.in_features)
+        for batch, returns in self._first_returns(prompts):
+            moments += self.learner.head_moments(batch, returns)
+        weight_D, bias = moments.solve()
+        self._valued.replace_head(weight_D, bias)
+        if self.team.is_main:
+            write_json(self.out / HEAD_FILE, {"weight": weight_D.tolist(), "bias": bias})
+        return {"value_fit_explained": moments.explained(weight_D, bias)}
+
+    def _first_returns(
+        self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]
+    ) -> Iterator[tuple[Batch, torch.Tensor]]:
+        """Batches of the first policy's responses with the return from every token on, (B, S).
+
+        The policy still is its reference, so there is no KL in it.
+        """
+        count = self.rl.value_fit_responses
+        rng = np.random.default_rng(derive_seed(self.seed, "value-fit"))
+        chosen = [prompts[index] for index in rng.integers(len(prompts), size=count)]
+        seeds = [derive_seed(self.seed, "value-fit", row) for row in range(count)]
+        size = self.sampling.batch_size * self.team.size
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
+            batch = self._batch(rollouts, self._line_rewards(rollouts))
+            yield batch, returns_to_go(batch.rewards, batch.mask, gamma=self.rl.gamma)
+
+    def _targets(self, rollouts: Sequence[Rollout], batch: Batch, rewards: torch.Tensor) -> Targets:
+        if self.critic is None:
+            return Targets(advantages=self._among_groups(rollouts, batch, rewards))
         values = self.learner.values(batch)
         advantages, returns = gae(rewards, values, batch.mask, gamma=self.rl.gamma, lam=self.rl.gae_lambda)
         if self.rl.whiten_advantages:
             advantages = whiten(advantages, batch.mask, floor=self.rl.whiten_floor)
         return Targets(advantages=advantages, returns=returns, old_values=values)
+
+    def _among_groups(self, rollouts: Sequence[Rollout], batch: Batch, rewards: torch.Tensor) -> torch.Tensor:
+        """Advantages of responses over the others to their prompt, (B, S); not whitened, groups have done that.
+
+        The KL of a token is no step of a program: beside `grpo` it has a baseline of its own, and no scale.
+        """
+        group, mask = self.rl.responses_per_prompt, batch.mask
+        if self.rl.advantage == "rloo":
+            return leave_one_out(rewards, mask, group=group, gamma=self.rl.gamma)
+        steps = torch.zeros_like(mask)
+        for b, rollout in enumerate(rollouts):
+            steps[b, [len(rollout.prompt_ids) + end for end in step_ends(rollout, self.arm)]] = 1.0
+        paid = group_normalised(batch.rewards, steps, mask, group=group, floor=self.rl.whiten_floor)
+        return paid + leave_one_out(rewards - batch.rewards, mask, group=group, gamma=1.0)
 
     def _save_policy(self, folder: Path) -> None:
         with self.learner.policy_replica.whole() as policy:
@@ -293,26 +345,3 @@ class PhaseClock:
     def seconds(self) -> Metrics:
         """Seconds per phase and `seconds_step` from construction to the last phase's end."""
         return dict(self._phases) | {"seconds_step": self._last - self._started}
-
-
-def _rollout_metrics(
-    rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndarray], unit_test_reward: float
-) -> Metrics:
-    passed_B = np.array([rollout.verdict.passed for rollout in rollouts])
-    line_total_B = np.array([reward.sum() for reward in line_reward_L])
-    lines = sum(len(rollout.neutral) for rollout in rollouts)
-    by_problem: dict[str, bool] = defaultdict(bool)
-    for rollout in rollouts:
-        by_problem[rollout.problem.id] |= rollout.verdict.passed
-    return {
-        "pass_rate": float(passed_B.mean()),
-        "all_fail_share": 1 - float(np.mean(list(by_problem.values()))),
-        "reward_unit_test": unit_test_reward * float(passed_B.mean()),
-        "reward_lines": float(line_total_B.mean()),
-        "line_reward_pass": float(line_total_B[passed_B].mean()) if passed_B.any() else float("nan"),
-        "line_reward_fail": float(line_total_B[~passed_B].mean()) if not passed_B.all() else float("nan"),
-        "lines_per_response": lines / len(rollouts),
-        "comment_ratio": sum(sum(rollout.neutral) for rollout in rollouts) / max(1, lines),
-        "tokens_per_response": float(np.mean([len(rollout.token_ids) for rollout in rollouts])),
-        "truncated_share": float(np.mean([not rollout.finished for rollout in rollouts])),
-    }

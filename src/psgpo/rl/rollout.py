@@ -135,15 +135,30 @@ def rewarded_lines(rollout: Rollout, score_L: Array, arm: ArmSettings) -> Array:
         lambda_pass=arm.lambda_pass,
         length_norm=arm.length_norm,
         neutral_lines=arm.neutral_lines,
+        start=arm.start_score,
     )
 
 
 def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) -> Array:
-    """Line rewards where lines end (an ORM's at the last token) and R_UT at the last token; no KL. Shape: (T,)."""
+    """Line rewards where lines end (an ORM's at the last token) and the tests' reward at the last token; no KL.
+
+    Shape: (T,). The tests' reward is R_UT for a pass and, for a failure, `partial_credit` times the share of test cases
+    that hold (partial test credit, after VeRPO, arXiv 2601.03525). Grading runs every test case, whatever fails.
+    """
     tokens = len(rollout.token_ids)
     ends = (tokens - 1,) if arm.line_reward == "program" else rollout.line_ends
-    unit_test = arm.unit_test_reward * float(rollout.verdict.passed)
-    return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=unit_test)
+    verdict = rollout.verdict
+    of_tests = arm.unit_test_reward if verdict.passed else arm.partial_credit * verdict.fraction
+    return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=of_tests)
+
+
+def step_ends(rollout: Rollout, arm: ArmSettings) -> list[int]:
+    """Tokens where the arm may pay: the last one, and the ends of lines that its line reward sees."""
+    last = len(rollout.token_ids) - 1
+    if arm.line_reward in ("none", "program") or not arm.lambda_fail + arm.lambda_pass:
+        return [last]
+    unseen = rollout.neutral if arm.neutral_lines else (False,) * len(rollout.neutral)
+    return sorted({last, *(end for end, neutral in zip(rollout.line_ends, unseen, strict=True) if not neutral)})
 
 
 class LineScorer(Protocol):

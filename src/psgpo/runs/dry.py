@@ -12,8 +12,9 @@ from psgpo.evaluation.sets import parts_of
 from psgpo.parallel.launch import launched
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.labelled import check_labelled, refuse_other_policy
 from psgpo.runs.splits import Tasks, load_splits, load_tasks, refuse_without_references
-from psgpo.runs.stages import stage_graph
+from psgpo.runs.stages import policy_folder, stage_graph
 from psgpo.runs.tracking import check_trackers
 
 
@@ -42,7 +43,7 @@ def dry_run(recipe: Recipe) -> str:
     many = f"{os.environ['WORLD_SIZE']} processes together" if launched() else f"{recipe.processes} stages side by side"
     said += [f"device {chosen_device(recipe)}, {many}"]
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
-    said += [*_policy(recipe), *_reward_models(recipe)]
+    said += [*_policy(recipe), *_reward_models(recipe), *_labelled(run)]
     train: list[Problem] = []
     if isinstance(recipe.problems, JsonlSource):
         splits = load_splits(recipe.problems)
@@ -117,6 +118,22 @@ def _policy(recipe: Recipe) -> list[str]:
     elif recipe.critic.path is not None:
         said += [f"critic: {recipe.critic.path}" + (f", {_HUB}" if critic is None else "")]
     return said
+
+
+def _labelled(run: RunDirectory) -> list[str]:
+    """Whose responses are labelled, where they are another run's."""
+    from psgpo.runs.hub import cached_folder
+
+    recipe = run.recipe
+    if not recipe.prm or recipe.labels.of is None:
+        return []
+    steps = ", ".join(checkpoint.name for checkpoint in check_labelled(recipe))
+    known = policy_folder(run.path, "sft") if run.stage_done("sft") else None
+    if known is None and recipe.model.path is not None:
+        known = cached_folder(recipe.model.path)
+    if known is not None:
+        refuse_other_policy(recipe, known)
+    return [f"labels: responses of {recipe.labels.of}, {steps}"]
 
 
 def _reward_models(recipe: Recipe) -> list[str]:

@@ -24,6 +24,7 @@ from rich.progress import TaskID
 from psgpo.errors import UserError, reported
 from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.labelled import check_labelled
 from psgpo.runs.progress import StageProgress, bars, read_progress
 from psgpo.runs.stages import Stage, refuse_unknown, run_stage, stage_graph, startable
 from psgpo.runs.tracking import check_trackers
@@ -100,10 +101,16 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
 
 
 def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stage]:
-    """Stages that are not done and are wanted, in order; see `run_stages`."""
+    """Stages that are not done and are wanted, in order; see `run_stages`.
+
+    Raises:
+        UserError: a target is no stage, or responses of a policy that is not there are to be labelled.
+    """
     graph = stage_graph(run.recipe)
     todo = _wanted(graph, targets)
     todo = {name: stage for name, stage in todo.items() if not run.stage_done(name)}
+    if any(name.split("-")[0] in ("responses", "labels") for name in todo):
+        check_labelled(run.recipe)
     if todo and targets is None:
         # A report is of everything that is there, so anything new makes a new one.
         (run.path / "stages" / "report.json").unlink(missing_ok=True)

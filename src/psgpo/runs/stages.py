@@ -3,7 +3,8 @@
     problems -> sft -> rl-baseline -> responses -> labels-1..N -> labels -> prm-<name> -> rl-<arm>
              -> evaluate-<policy> -> report
 
-With labels from mutants, `mutants` stands for the three label stages and needs the problems alone.
+With labels of another run's policy, `responses` waits for no RL. With labels from mutants, `mutants` stands for the
+three label stages and needs the problems alone.
 
 Every stage can be killed at any moment and run again; what it had computed stays.
 """
@@ -61,7 +62,8 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
         add("mutants", ["problems"], "make_mutants")
     elif recipe.prm:
         shards = [f"labels-{number}" for number in range(1, recipe.labels.shards + 1)]
-        add("responses", [f"rl-{BASELINE}"], "sample_labelled_responses")
+        writers = [f"rl-{BASELINE}"] if recipe.labels.of is None else ["problems", "sft"]
+        add("responses", writers, "sample_labelled_responses")
         for number, shard in enumerate(shards):
             add(shard, ["responses"], "label_shard", str(number))
         linear = ["labels-linear"] if recipe.labels.compare_linear else []

@@ -56,7 +56,7 @@ def export_arm(
                 "worker holds its own; leave them out"
             )
     train = load_problems_jsonl(run.path / "problems" / "train.jsonl")
-    check_arm(run.recipe, cluster, problems=len(train))
+    check_arm(run.recipe, arm, cluster, problems=len(train))
     validation = run.path / "problems" / "validation.jsonl"
     held_out = validation if validation.is_file() else run.path / "problems" / "test.jsonl"
     with one_thread(), arm_trainer(run, arm) as (trainer, prompts):

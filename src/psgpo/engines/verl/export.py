@@ -85,7 +85,7 @@ def write_export(
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; give a new folder")
-    check_arm(recipe, cluster, problems=len(sources.train))
+    check_arm(recipe, arm, cluster, problems=len(sources.train))
     rows = {
         "train": _rows(sources.train, recipe, sources.tokenizer),
         "validation": _rows(sources.validation, recipe, sources.tokenizer),
@@ -99,7 +99,7 @@ def write_export(
     if sources.prm is not None:
         shutil.copytree(sources.prm, out / "prm", dirs_exist_ok=True)
     VerlSettings(
-        arm=recipe.arms[arm], rl=recipe.rl, sandbox=recipe.sandbox, prm_gpus=prm_gpus, prm_server=prm_server
+        arm=recipe.arms[arm], rl=recipe.rl_of(arm), sandbox=recipe.sandbox, prm_gpus=prm_gpus, prm_server=prm_server
     ).save(out)
     longest = max(len(row["extra_info"]["prompt_ids"]) for split in rows.values() for row in split)
     lines = overrides(recipe, arm, cluster, prompt_tokens=longest)

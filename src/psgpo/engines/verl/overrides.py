@@ -34,34 +34,40 @@ class Cluster:
     """Prompt and response tokens of one forward and backward pass."""
 
 
-def check_arm(recipe: Recipe, cluster: Cluster, *, problems: int) -> None:
+def check_arm(recipe: Recipe, arm: str, cluster: Cluster, *, problems: int) -> None:
     """Refuse what verl would stop at after it has loaded everything.
 
     Raises:
         UserError: batch, minibatches, problems and GPUs do not fit together, or verl lacks adapters or schedule.
     """
-    rl = recipe.rl
+    rl = recipe.rl_of(arm)
+    table = "rl" if recipe.arms[arm].rl is None else f"arms.{arm}.rl"
     gpus = cluster.gpus * cluster.nodes
+    if rl.advantage != "gae":
+        raise UserError(
+            f"{table}.advantage = {rl.advantage!r}: the export trains with a critic and GAE; leave it out, or train "
+            "the arm with psgpo run"
+        )
     if recipe.model.lora is not None:
         raise UserError("model.lora: the export trains all weights; leave it out")
     if rl.schedule == "linear":
-        raise UserError("rl.schedule = 'linear': verl has 'constant' and 'cosine'; choose one of them")
+        raise UserError(f"{table}.schedule = 'linear': verl has 'constant' and 'cosine'; choose one of them")
     if rl.prompts_per_step % rl.minibatches:
         raise UserError(
-            f"rl.prompts_per_step = {rl.prompts_per_step}, rl.minibatches = {rl.minibatches}: verl cuts a step by "
-            "prompts, so the second must divide the first"
+            f"{table}.prompts_per_step = {rl.prompts_per_step}, {table}.minibatches = {rl.minibatches}: verl cuts a "
+            "step by prompts, so the second must divide the first"
         )
     if rl.prompts_per_step // rl.minibatches * rl.responses_per_prompt % gpus:
         raise UserError(
             f"a minibatch of {rl.prompts_per_step // rl.minibatches * rl.responses_per_prompt} responses does not "
-            f"split over {gpus} GPUs; change rl.prompts_per_step, rl.minibatches or --gpus"
+            f"split over {gpus} GPUs; change {table}.prompts_per_step, {table}.minibatches or --gpus"
         )
     if gpus % cluster.tensor_parallel:
         raise UserError(f"--tensor-parallel {cluster.tensor_parallel} does not divide {gpus} GPUs")
     if problems < rl.prompts_per_step:
         raise UserError(
-            f"{problems} training problems, but rl.prompts_per_step = {rl.prompts_per_step}: verl drops incomplete "
-            "batches and would never start; lower it"
+            f"{problems} training problems, but {table}.prompts_per_step = {rl.prompts_per_step}: verl drops "
+            "incomplete batches and would never start; lower it"
         )
 
 
@@ -71,7 +77,7 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
     Args:
         prompt_tokens: of the longest prompt in the data.
     """
-    rl, sampling = recipe.rl, recipe.sampling
+    rl, sampling = recipe.rl_of(arm), recipe.sampling
     longest = prompt_tokens + sampling.max_new_tokens
     tokens = max(cluster.tokens_per_gpu, longest)
     every = max(1, rl.steps // rl.checkpoints)

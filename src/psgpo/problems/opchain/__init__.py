@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from psgpo.problems.opchain.chain import canonical_solution, chain_of, composition_split
+from psgpo.problems.opchain.chain import canonical_solution, chain_of, composition_split, weakened
 from psgpo.problems.opchain.generate import OpChain, OpChainSettings, SftExample
 from psgpo.problems.opchain.operation import Chain, Operation, Step
 from psgpo.problems.opchain.operations import OPERATIONS
@@ -20,4 +20,5 @@ __all__ = [
     "chain_of",
     "composition_split",
     "measure_strength",
+    "weakened",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from psgpo.errors import UserError
@@ -22,6 +23,8 @@ MAX_LETTERS = 24
 
 _START_WEIGHTS: dict[StateType, float] = {"list": 0.9, "int": 0.04, "str": 0.06}
 _LAST_REDUCTION_BOOST = 5.0
+_ALL_TESTS = "all_tests"
+"""Key of the metadata of a problem that is judged by some of its tests."""
 _LETTERS = "abcdeiklnoprstuz"
 
 
@@ -135,9 +138,22 @@ def canonical_solution(chain: Chain) -> str:
 
 
 def calls_of(problem: Problem) -> tuple[Call, ...]:
-    """The hidden calls of one of this benchmark's problems."""
+    """The hidden calls that judge answers to one of this benchmark's problems."""
     assert isinstance(problem.tests, CallTests), f"problem {problem.id} is not of this benchmark"
     return problem.tests.calls
+
+
+def weakened(problem: Problem, count: int) -> Problem:
+    """The problem judged by the first `count` of its calls alone; all of them stay behind `all_calls_of`."""
+    assert isinstance(problem.tests, CallTests), f"problem {problem.id} is not of this benchmark"
+    weak = replace(problem.tests, calls=problem.tests.calls[:count])
+    return replace(problem, tests=weak, metadata=problem.metadata | {_ALL_TESTS: problem.tests.to_json()})
+
+
+def all_calls_of(problem: Problem) -> tuple[Call, ...]:
+    """What defines a right program, those that were taken from the judge included (`weakened`)."""
+    every = problem.metadata.get(_ALL_TESTS)
+    return calls_of(problem) if every is None else CallTests.from_json(every).calls
 
 
 def chain_of(problem: Problem) -> Chain:

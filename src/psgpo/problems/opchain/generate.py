@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from psgpo.config.problems import TESTS
 from psgpo.errors import UserError
 from psgpo.problems.opchain.chain import (
     SPLITS,
@@ -52,7 +53,7 @@ class OpChainSettings:
     """Probability of a comment line before an operation in the training data."""
     noop_rate: float = 0.03
     """Probability of a line without effect before an operation in the training data."""
-    tests_per_problem: int = 8
+    tests_per_problem: int = TESTS
 
     def __post_init__(self) -> None:
         for name in ("bug_rate_low", "bug_rate_high", "comment_rate", "noop_rate"):

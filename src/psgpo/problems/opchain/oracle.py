@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from psgpo.lines import code_lines
-from psgpo.problems.opchain.chain import calls_of, chain_of, states_of
+from psgpo.problems.opchain.chain import all_calls_of, chain_of, states_of
 from psgpo.problems.opchain.operation import FOOTER, HEADER, INDENT, Chain
 from psgpo.problems.opchain.operations import NO_OPS
 from psgpo.problems.opchain.strength import run_chain
@@ -146,13 +146,13 @@ class _Task:
     @classmethod
     def of(cls, problem: Problem) -> _Task:
         chain = chain_of(problem)
-        inputs = tuple(call.args[0] for call in calls_of(problem))
+        inputs = tuple(call.args[0] for call in all_calls_of(problem))
         reference = []
         for value in inputs:
             states = states_of(chain, value)
             assert states is not None, f"problem {problem.id}: its chain is undefined on one of its own tests"
             reference.append(tuple(states))
-        expected = tuple(call.expected for call in calls_of(problem))
+        expected = tuple(call.expected for call in all_calls_of(problem))
         return cls(chain, inputs, expected, tuple(reference), tuple(step.correct() for step in chain))
 
     def good(self, states: Sequence[Any], runs: Sequence[Run], done: int) -> bool:

@@ -76,6 +76,9 @@ def make_plan(recipe: Recipe, wanted: Wanted) -> Plan:
     if recipe.prm and recipe.labels.source == "mutation":
         made = references(recipe, problems["label"])
         notes.append(described(recipe, made))
+    of = recipe.labels.of
+    if recipe.prm and of is not None and not (of / "checkpoints").is_dir():
+        notes.append(f"labels.of: {of} is not here, {recipe.rl.checkpoints} checkpoints assumed")
     mean = wanted.response_tokens or max(1, recipe.sampling.max_new_tokens // 2)
     longest = wanted.longest_prompt or 2 * wanted.prompt_tokens
     assumed = Assumed(
@@ -194,6 +197,11 @@ def remedy(recipe: Recipe, longest_prompt: int, memory: int, *, gpu: bool = True
             for prm in table["prm"].values():
                 if prm["kind"] == "causal":
                     prm["microbatch_tokens"] = width
+        if (section, key) == ("rl", "microbatch_tokens"):
+            for name, arm in table["arms"].items():
+                if arm["rl"] and key in arm["rl"]:
+                    arm["rl"][key] = width
+                    tried.append(f"arms.{name}.rl.{key} = {width}")
         planner = planner_of(Recipe.model_validate(table), longest_prompt, gpu=gpu, processes=processes)
         if all(stage.peak <= room(memory) for stage in planner.stages()):
             return "set " + ", ".join(tried)

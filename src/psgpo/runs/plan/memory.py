@@ -30,6 +30,7 @@ from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSett
 from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan.decoding import encoder_decoder_bytes
 from psgpo.runs.plan.network import Network, Role, Row
 from psgpo.runs.plan.share import ALONE, FLOAT, Share
@@ -61,7 +62,7 @@ def micro_batches(rows: Sequence[Row], budget: int | None) -> list[list[Row]]:
 
 def ppo_step(
     policy: Network,
-    critic: Network,
+    critic: Network | None,
     rl: RlSettings,
     minibatches: Sequence[Sequence[Row]],
     *,
@@ -74,6 +75,7 @@ def ppo_step(
     """Peak of a PPO step after the first, whose optimizers are empty.
 
     Args:
+        critic: None where the arm's advantages need none.
         minibatches: rows of each.
         prm: bytes of the PRM's weights.
         sampling: bytes that sampling needs, see `sampling_bytes`; of this process's rows.
@@ -84,21 +86,23 @@ def ppo_step(
     base = {
         "policy": share.held(policy.weights),
         "reference": share.held(reference),
-        "critic": share.held(critic.weights),
+        "critic": 0 if critic is None else share.held(critic.weights),
         "PRM": prm,
-        "Adam": share.held(2 * (policy.learned + critic.learned)),
+        "Adam": share.held(2 * (policy.learned + (0 if critic is None else critic.learned))),
         "batch": len(rows) * max(map(sum, rows)) * BATCH_BYTES,
     }
     forward = micro_batches(share.rows(rows), rl.microbatch_tokens or FORWARD_TOKENS)[0]
-    of_policy, of_critic = share.held(policy.learned), share.held(critic.learned)
+    of_policy = share.held(policy.learned)
+    of_critic = 0 if critic is None else share.held(critic.learned)
     both = of_policy + of_critic
     cut = [micro_batches(share.rows(part), rl.microbatch_tokens) for part in minibatches]
     phases: list[dict[str, int]] = []
     for p in _distinct(cut):
         policy_update = share.update(policy, p, temperature=temperature)
         phases.append({"gradients of the critic": of_critic, "update of the policy": policy_update})
-        phases.append({"gradients of the policy": of_policy, "update of the critic": share.update(critic, p)})
-    for network in (policy, critic):
+        if critic is not None:
+            phases.append({"gradients of the policy": of_policy, "update of the critic": share.update(critic, p)})
+    for network in (policy, critic) if critic is not None else (policy,):
         passing = share.forward(network, forward, temperature=temperature)
         phases.append({"gradients": both, "forward pass": passing})
         phases.append({"gradients": both, "sum over processes": share.summing(network)})
@@ -206,7 +210,7 @@ class StagePlanner:
     def stages(self) -> Iterator[StageMemory]:
         """One process of each, arms that hold the same as one; the largest come first."""
         recipe = self.recipe
-        for name, settings in reversed(_different(recipe.arms).items()):
+        for name, settings in reversed(_different(recipe).items()):
             yield self.arm(name, settings)
         if recipe.sft.examples:
             yield self.sft()
@@ -233,7 +237,7 @@ class StagePlanner:
 
     def arm(self, name: str, arm: ArmSettings) -> StageMemory:
         """One PPO run."""
-        rl, sampling = self.recipe.rl, self.recipe.sampling
+        rl, sampling = self.recipe.rl_of(name), self.recipe.sampling
         responses = rl.prompts_per_step * rl.responses_per_prompt
         rows = [[self.row] * (responses // rl.minibatches)] * rl.minibatches
         mine = math.ceil(responses / self.share.processes)
@@ -243,7 +247,7 @@ class StagePlanner:
         prm = self.reader(arm.prm) if arm.prm not in (None, "oracle") else None
         return ppo_step(
             self.policy,
-            self.critic,
+            self.critic if rl.advantage == "gae" else None,
             rl,
             rows,
             temperature=sampling.temperature,
@@ -257,7 +261,7 @@ class StagePlanner:
         """Every checkpoint that completes prefixes is loaded."""
         labels, rows = self.recipe.labels, self.recipe.sampling.batch_size
         alone = labels.completer == "last" and labels.strategy not in READS_SURPRISE
-        checkpoints = (1 if alone else self.recipe.rl.checkpoints) * self._drawing
+        checkpoints = (1 if alone else labelled_count(self.recipe)) * self._drawing
         drawn = self._drawn(rows, sum(self.row) - 1)
         return StageMemory(stage="labels", parts={"checkpoints": checkpoints, "sampling": drawn})
 
@@ -300,9 +304,12 @@ class StagePlanner:
         return sampling_bytes(self.config, self.recipe.sampling, rows, prompt, element=self._element)
 
 
-def _different(arms: dict[str, ArmSettings]) -> dict[str, ArmSettings]:
-    """The first arm without a PRM beside it and the first with one, whichever there are."""
-    first: dict[bool, str] = {}
-    for name, arm in arms.items():
-        first.setdefault(arm.prm not in (None, "oracle"), name)
-    return {name: arms[name] for name in first.values()}
+def _different(recipe: Recipe) -> dict[str, ArmSettings]:
+    """The first arm of each kind, with or without a PRM and a critic beside it, and of each size of its steps."""
+    first: dict[tuple[bool, bool, int, int, int | None], str] = {}
+    for name, arm in recipe.arms.items():
+        rl = recipe.rl_of(name)
+        rows = rl.prompts_per_step * rl.responses_per_prompt
+        beside = arm.prm not in (None, "oracle"), rl.advantage == "gae"
+        first.setdefault((*beside, rows, rl.minibatches, rl.microbatch_tokens), name)
+    return {name: recipe.arms[name] for name in first.values()}

@@ -12,8 +12,9 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from psgpo.config import JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
+from psgpo.config import ArmSettings, JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
 from psgpo.problems import load_problems_jsonl
+from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan import mutants
 
 ABSENT = 1000
@@ -94,7 +95,7 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         planned: PRMs whose training counts; None: all.
     """
     P, R = assumed.prompt_tokens, assumed.response_tokens
-    sampling, rl = recipe.sampling, recipe.rl
+    sampling = recipe.sampling
     backward = 2 * (2 / 3 if recipe.model.lora is not None else 1.0)
     learning = 1 + backward + (1 if recipe.model.gradient_checkpointing else 0)
     found: list[StageWork] = []
@@ -106,13 +107,15 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         tokens = examples * recipe.sft.epochs * (P + R)
         found.append(StageWork(stage="sft", trained=tokens, passes=tokens * again))
     size = sampling.batch_size
-    each = rl.prompts_per_step * rl.responses_per_prompt
-    steps = rl.steps * each
     for name, arm in recipe.arms.items():
-        fit = rl.value_fit_responses if arm.value_init and arm.value_map == "fit" else 0
+        rl = recipe.rl_of(name)
+        each = rl.prompts_per_step * rl.responses_per_prompt
+        steps = rl.steps * each
+        fit = rl.value_fit_responses if _fits_values(arm) else 0
         rows = (steps + fit) * (P + R)
         # Reference and old values once, policy and critic learn, the PRM scores.
-        frozen = 2 + (1 if arm.prm not in (None, "oracle") else 0)
+        critic = rl.advantage == "gae"
+        frozen = 1 + critic + (1 if arm.prm not in (None, "oracle") else 0)
         found.append(
             StageWork(
                 stage=f"rl-{name}",
@@ -120,7 +123,7 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
                 generated=(steps + fit) * R,
                 generations=(rl.steps * math.ceil(each / size) + math.ceil(fit / size)) * R,
                 trained=steps * (P + R) * rl.epochs,
-                passes=rows * frozen + steps * (P + R) * rl.epochs * 2 * learning,
+                passes=rows * frozen + steps * (P + R) * rl.epochs * (1 + critic) * learning,
             )
         )
     if recipe.prm:
@@ -135,6 +138,10 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
     return found + [StageWork(stage=f"evaluate-{name}", judged=count, **_drawn(recipe, count, R)) for name in measured]
 
 
+def _fits_values(arm: ArmSettings) -> bool:
+    return arm.value_map == "head" or (arm.value_init is not None and arm.value_map == "fit")
+
+
 def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
     """Of so many responses: tokens, and decoding steps of full batches."""
     batches = math.ceil(count / recipe.sampling.batch_size)
@@ -143,7 +150,7 @@ def _drawn(recipe: Recipe, count: int, tokens: int) -> dict[str, int]:
 
 def _responses(recipe: Recipe, assumed: Assumed) -> int:
     """That are labelled by search."""
-    return assumed.problems["label"] * recipe.labels.responses_per_problem * recipe.rl.checkpoints
+    return assumed.problems["label"] * recipe.labels.responses_per_problem * labelled_count(recipe)
 
 
 def _labelling(recipe: Recipe, assumed: Assumed) -> list[StageWork]:

@@ -1,4 +1,4 @@
-"""Responses of the baseline and their line labels."""
+"""Responses of the baseline, or of another run's arm, and their line labels."""
 
 from __future__ import annotations
 
@@ -33,18 +33,20 @@ from psgpo.problems import load_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.records import LineLabels, Response
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.labelled import labelled_checkpoints, refuse_other_policy
 from psgpo.runs.opening import open_sandbox
-from psgpo.runs.stages import BASELINE, embedded
+from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, opened_sampler, read_labels
 from psgpo.sampling import HFSampler
 
 
 def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
-    """labels/responses.jsonl: responses of every baseline checkpoint; with exact labels where there is an oracle."""
+    """labels/responses.jsonl: responses of every labelled checkpoint; with exact labels where there is an oracle."""
     recipe = run.recipe
     problems = load_problems_jsonl(run.path / "problems" / "label.jsonl")
     parts = run.path / "labels" / "responses"
-    checkpoints = _checkpoints(run)
+    refuse_other_policy(recipe, policy_folder(run.path, "sft"))
+    checkpoints = labelled_checkpoints(recipe, run.path)
     with open_sandbox(run) as sandbox:
         for number, (name, folder) in enumerate(checkpoints.items()):
             part = parts / f"{number + 1}.jsonl"
@@ -127,7 +129,7 @@ def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response],
     with ExitStack() as stack:
         loaded = {
             checkpoint: stack.enter_context(opened_sampler(policy, recipe))
-            for checkpoint, policy in _needed(_checkpoints(run), recipe.labels, strategy).items()
+            for checkpoint, policy in _needed(labelled_checkpoints(recipe, run.path), recipe.labels, strategy).items()
         }
         samplers = {checkpoint: sampler for checkpoint, (sampler, _) in loaded.items()}
         models = {name: sampler.model for name, sampler in samplers.items() if isinstance(sampler, HFSampler)}
@@ -179,11 +181,3 @@ def _usage(path: Path) -> LabelUsage:
 
 def _responses(run: RunDirectory) -> list[Response]:
     return list(read_jsonl(run.path / "labels" / "responses.jsonl", Response.from_json))
-
-
-def _checkpoints(run: RunDirectory) -> dict[str, Path]:
-    """The baseline's checkpoints in training order, `baseline/step-N` to folder."""
-    folders = sorted(
-        (run.path / "rl" / BASELINE / "checkpoints").iterdir(), key=lambda p: int(p.name.partition("-")[2])
-    )
-    return {f"{BASELINE}/{folder.name}": folder for folder in folders}

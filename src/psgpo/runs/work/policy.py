@@ -19,7 +19,7 @@ from psgpo.models import (
     train_tokenizer,
 )
 from psgpo.problems import load_problems_jsonl, save_problems_jsonl
-from psgpo.problems.opchain import measure_strength
+from psgpo.problems.opchain import measure_strength, weakened
 from psgpo.prompts import build_prompt_ids, fill
 from psgpo.records import Problem
 from psgpo.rl.ppo import PpoTrainer
@@ -68,7 +68,10 @@ def make_problems(run: RunDirectory, progress: Progress) -> None:
     }
     for done, (name, (split, count, operations)) in enumerate(wanted.items()):
         progress(done, len(wanted) + 1)
-        save_problems_jsonl(folder / f"{name}.jsonl", chain.problems(split, count, operations))
+        made = chain.problems(split, count, operations)
+        if source.train_tests is not None and split == "train":
+            made = [weakened(problem, source.train_tests) for problem in made]
+        save_problems_jsonl(folder / f"{name}.jsonl", made)
     problems = load_problems_jsonl(folder / "train.jsonl") + load_problems_jsonl(folder / "label.jsonl")
     step = max(1, len(problems) // STRENGTH_PROBLEMS)
     write_json(folder / "strength.json", measure_strength(problems[::step], seed=run.recipe.seed))
@@ -139,7 +142,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
             tokenizer=tokenizer,
             sandbox=sandbox,
             arm=settings,
-            rl=recipe.rl,
+            rl=recipe.rl_of(arm),
             sampling=recipe.sampling,
             out=run.path / "rl" / arm,
             seed=recipe.seed,

@@ -29,7 +29,8 @@ from psgpo.prm import (
     train_prm,
 )
 from psgpo.prm.build import PrmJob, build_prm
-from psgpo.prm.data import PrmExample
+from psgpo.prm.data import PrmExample, with_noise
+from psgpo.prm.measure import EVEN
 from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
@@ -109,6 +110,8 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
     rest, held_out = split_by_problem(examples, holdout)
     kept = {response_key(label.response) for label in select_labels(labels, settings.select, medium=settings.medium)}
     rest = [example for example in rest if example.key in kept]
+    # The responses that choose the epoch are labelled as those that are learned from: with the same noise.
+    rest = with_noise(rest, settings, run.recipe.seed)
     # The epoch is chosen on problems of its own, so that the held-out ones measure and do nothing else. The split is by
     # one hash per problem: raising the bar takes the next slice.
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
@@ -121,7 +124,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         scope="line",
         target=settings.target,
         prompt_template=recipe_template(run.recipe, tokenizer),
-        threshold=0.0,
+        threshold=EVEN.get(settings.target, 0.0),
     )
     team = training_team(run.recipe)
     train_prm(

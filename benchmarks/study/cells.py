@@ -1,0 +1,198 @@
+"""study.toml: groups of cells, and the recipe and run directory of each (cell, seed)."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from psgpo.config import Recipe, Section, load_recipe
+from psgpo.config.base import PositiveFloat
+from psgpo.errors import UserError
+
+FOLDER = Path(__file__).parent
+BASELINE = "baseline"
+COMMAND = ".venv/bin/python benchmarks/study"
+
+
+class Group(Section):
+    """Cells that answer one question; they share a page of tables."""
+
+    title: str
+    question: str
+    """What the page says above its tables."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    recipe: str
+    """File in recipes/, unless a cell has another."""
+    base: str | None = None
+    """As `Cell.base`."""
+    curves: bool = False
+    """Draw metrics of training over PPO steps."""
+
+
+class Cell(Section):
+    """One recipe with its seeds, and what the tables take from it."""
+
+    group: str
+    title: str
+    """For people: what differs from the group's other cells."""
+    recipe: str | None = None
+    overrides: tuple[str, ...] = ()
+    """As `--set` of `psgpo run`; `{seed}` is replaced by the seed."""
+    seeds: tuple[int, ...] | None = None
+    base: str | None = None
+    """Cell whose run of the same seed is made before and lends its stages; "" for none where the group has one."""
+    arms: tuple[str, ...] | None = None
+    """Arms that the tables show, each against its reference. Absent: all of the recipe but the baseline."""
+    against: dict[str, str] = {}  # noqa: RUF012 (pydantic copies it)
+    """Reference of an arm: an arm of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
+    curve_arms: tuple[str, ...] = ()
+    """Policies whose checkpoints are evaluated too, for pass@1 against PPO steps."""
+    best_of: tuple[str, ...] = ()
+    """Policies of which `best_of_samples` responses per problem are drawn, for best-of-K."""
+    best_of_samples: Annotated[int, Field(gt=1)] = 30
+    best_of_prm: str | None = None
+    """PRM that chooses among them, beside the unbiased pass@k."""
+    at: dict[str, float | str] = {}  # noqa: RUF012
+    """Where the cell lies on the axes of its group's figure."""
+
+
+class _File(Section):
+    runs: Path = Path("runs/study")
+    groups: dict[str, Group]
+    cells: dict[str, Cell]
+    seconds: dict[str, PositiveFloat]
+    """CPU seconds of one unit of work by kind of stage, see `cost.work_of`; used where no result has measured it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The file, with the defaults of groups put into their cells."""
+
+    path: Path
+    runs: Path
+    """Folder of run directories."""
+    groups: Mapping[str, Group]
+    cells: Mapping[str, Cell]
+    seconds: Mapping[str, float]
+
+    @classmethod
+    def load(cls, path: Path = FOLDER / "study.toml") -> Study:
+        """
+        Raises:
+            UserError: the file is missing or malformed, or a cell names what is not there.
+        """
+        try:
+            file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such study") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        cells: dict[str, Cell] = {}
+        for name, cell in file.cells.items():
+            cells[name] = _completed(path, name, cell, file.groups, cells)
+        return cls(path=path, runs=file.runs, groups=file.groups, cells=cells, seconds=file.seconds)
+
+    @property
+    def results(self) -> Path:
+        """Folder of the small files that go into git."""
+        return self.path.parent / "results"
+
+    def seeds(self, cell: str) -> tuple[int, ...]:
+        """Seeds that the tables want of a cell."""
+        seeds = self.cells[cell].seeds
+        assert seeds is not None
+        return seeds
+
+    def run_path(self, cell: str, seed: int) -> Path:
+        return self.runs / f"{cell}-{seed}"
+
+    def result_path(self, cell: str, seed: int) -> Path:
+        return self.results / cell / f"{seed}.json"
+
+    def recipe(self, cell: str, seed: int) -> Recipe:
+        """
+        Raises:
+            UserError: the recipe or an override of the cell is wrong.
+        """
+        chosen = self.cells[cell]
+        keys = [override.replace("{seed}", str(seed)) for override in chosen.overrides]
+        keys += [f"seed={seed}", f"out={self.run_path(cell, seed)}"]
+        assert chosen.recipe is not None
+        try:
+            return _load_recipe(self.path.parent / "recipes" / chosen.recipe, tuple(keys))
+        except UserError as error:
+            raise UserError(f"{self.path}: cells.{cell}: {error}") from None
+
+    def arms(self, cell: str) -> tuple[str, ...]:
+        """Arms of a cell that the tables show."""
+        chosen = self.cells[cell].arms
+        if chosen is not None:
+            return chosen
+        return tuple(arm for arm in self.recipe(cell, self.seeds(cell)[0]).arms if arm != BASELINE)
+
+    def reference(self, cell: str, arm: str) -> tuple[str, str]:
+        """(cell, arm) that an arm is compared with."""
+        reference = self.cells[cell].against.get(arm, BASELINE)
+        other, slash, name = reference.partition("/")
+        return (other, name) if slash else (cell, reference)
+
+    @staticmethod
+    def command(cell: str, seeds: Iterable[int]) -> str:
+        """What makes a cell's results of these seeds."""
+        return f"{COMMAND} run --cells {cell} --seeds {' '.join(map(str, seeds))}"
+
+    def chosen(self, cells: Sequence[str] | None, group: str | None) -> list[str]:
+        """The named cells, those of a group, or all, in the file's order.
+
+        Raises:
+            UserError: no such cell or group.
+        """
+        for kind, given, known in (("cell", cells or (), self.cells), ("group", [group] if group else (), self.groups)):
+            for name in given:
+                if name not in known:
+                    raise UserError(f"{self.path}: no {kind} {name!r}; there are {', '.join(known)}")
+        named = [name for name in self.cells if not cells or name in cells]
+        return [name for name in named if group is None or self.cells[name].group == group]
+
+
+@functools.cache
+def _load_recipe(path: Path, overrides: tuple[str, ...]) -> Recipe:
+    return load_recipe(path, list(overrides))
+
+
+def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], before: Mapping[str, Cell]) -> Cell:
+    """The cell with its group's defaults, checked against what stands before it in the file."""
+
+    def refuse(key: str, problem: str) -> UserError:
+        return UserError(f"{path}: cells.{name}.{key}: {problem}")
+
+    if cell.group not in groups:
+        raise refuse("group", f"no group {cell.group!r}; there are {', '.join(groups)}")
+    group = groups[cell.group]
+    base = group.base if cell.base is None else cell.base
+    whole = cell.model_copy(
+        update={
+            "recipe": cell.recipe or group.recipe,
+            "seeds": group.seeds if cell.seeds is None else cell.seeds,
+            "base": base if base and base != name else None,
+        }
+    )
+    if whole.base is not None:
+        if whole.base not in before:
+            raise refuse("base", f"{whole.base!r} is no cell above this one; a base stands first")
+        if other := set(whole.seeds or ()) - set(before[whole.base].seeds or ()):
+            raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
+    for arm, reference in whole.against.items():
+        cell_of, slash, _ = reference.partition("/")
+        if slash and cell_of not in before:
+            raise refuse(f"against.{arm}", f"{cell_of!r} is no cell above this one")
+    return whole

@@ -1,0 +1,213 @@
+"""Figures of the study, in the report's style. Each returns None without data."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from psgpo.evaluation.metrics import Estimate
+from psgpo.report.figures import PERCENT, POINTS, smooth
+from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
+from study.cells import Study
+from study.compare import Side, curve, pair, present, two_level_bootstrap
+from study.results import Results
+from study.rows import best_of_curves, sides
+
+CURVES = {
+    "pass_rate": "Training pass rate",
+    "reward_lines": "Reward from lines",
+    "lines_per_response": "Lines per response",
+    "comment_ratio": "Comment and blank lines, share",
+    "noop_share": "Lines that do nothing, share",
+}
+DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1, 1, 1)), (0, (1, 1)))
+
+
+@styled
+def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
+    """Every arm's paired difference to its reference with its interval, a row each."""
+    rows: list[tuple[str, Estimate]] = []
+    for side, reference in sides(study, cells):
+        if side != reference:
+            found = two_level_bootstrap(pair(study, results, side, reference).differences())
+            if found.count:
+                rows.append((f"{study.cells[side.cell].title}: {side.arm}", found))
+    if not rows:
+        return None
+    figure, axes = new_figure("full")
+    figure.set_size_inches(7.2, 1.0 + 0.22 * len(rows))
+    for place, (_, found) in enumerate(rows):
+        if not math.isnan(found.low):
+            axes.plot([found.low, found.high], [place, place], color=PALETTE[0])
+        axes.plot(found.value, place, marker="o", markersize=4, color=PALETTE[0])
+    axes.axvline(0, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{label} (n={found.count})" for label, found in rows])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(POINTS)
+    axes.set_xlabel("pass@1 minus the reference's, points")
+    alt = "Difference of pass@1: " + ", ".join(f"{label} {100 * found.value:+.1f}" for label, found in rows)
+    return finish(figure, name=name, caption="", alt=alt, size="full")
+
+
+def _series(labels: Sequence[str]) -> dict[str, Series]:
+    styles = itertools.product(DASHES, enumerate(PALETTE))
+    found = {}
+    for label, (dash, (number, colour)) in zip(labels, styles, strict=False):
+        found[label] = Series(label=label, colour=colour, dash=dash, variable=f"var(--c{number})")
+    return found
+
+
+@styled
+def lines_figure(
+    data: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    *,
+    name: str,
+    title: str,
+    xlabel: str,
+    percent: bool = False,
+    log: bool = False,
+) -> Plot | None:
+    """A line per label: the mean over seeds, and the range between them.
+
+    Args:
+        data: per label, of every seed its x and y; seeds of one label have the same x.
+    """
+    data = {label: seeds for label, seeds in data.items() if seeds}
+    if not data:
+        return None
+    figure, axes = new_figure("half")
+    ends = []
+    for label, series in _series(list(data)).items():
+        xs = np.array(data[label][0][0], dtype=float)
+        ys = np.array([y for _, y in data[label]], dtype=float)
+        mean = ys.mean(axis=0)
+        axes.plot(xs, mean, color=series.colour, linestyle=series.dash)
+        if len(ys) > 1:
+            axes.fill_between(xs, ys.min(axis=0), ys.max(axis=0), color=series.colour, alpha=0.12, linewidth=0)
+        ends.append((float(xs[-1]), float(mean[-1]), series))
+    if log:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    if percent:
+        axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_title(title)
+    axes.set_xlabel(xlabel)
+    end_labels(axes, ends)
+    alt = f"{title} over {xlabel}: " + ", ".join(f"{series.label} ends at {y:.3g}" for _, y, series in ends)
+    return finish(figure, name=name, caption="", alt=alt, size="half")
+
+
+def training(study: Study, results: Results, cells: Sequence[str], prefix: str) -> list[Plot]:
+    """Curves of training metrics over PPO steps, a figure for each metric, a line for each arm."""
+    found = []
+    for metric, title in CURVES.items():
+        data: dict[str, list[tuple[Sequence[float], Sequence[float]]]] = {}
+        for side in _policies(study, cells):
+            columns = [results[side.cell, s].data["training"] for s in present(study, results, side).seeds]
+            columns = [of[side.arm] for of in columns if metric in of.get(side.arm, {})]
+            smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
+            label = side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}"
+            data[label] = [(of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)]
+        percent = metric not in ("reward_lines", "lines_per_response")
+        name = f"{prefix}-{metric.replace('_', '-')}"
+        plot = lines_figure(data, name=name, title=title, xlabel="PPO step", percent=percent)
+        found += [plot] if plot else []
+    return found
+
+
+def _policies(study: Study, cells: Sequence[str]) -> list[Side]:
+    """Arms that are trained: those of the tables, and each cell's baseline where it is a reference."""
+    found = []
+    for side, reference in sides(study, cells):
+        found += [one for one in (reference, side) if one.arm != "sft" and one.cell in cells and one not in found]
+    return found
+
+
+def checkpoints(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
+    """pass@1 on the held-out problems over PPO steps."""
+    data = {}
+    for cell in cells:
+        for arm in study.cells[cell].curve_arms:
+            seeds = present(study, results, Side(cell=cell, arm=arm)).seeds
+            points = [curve(results, cell, seed, arm) for seed in seeds]
+            data[arm] = [([x for x, _ in of], [y for _, y in of]) for of in points if of is not None]
+    return lines_figure(data, name=name, title="pass@1, held-out problems", xlabel="PPO step", percent=True)
+
+
+def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
+    """pass@k of every policy over k."""
+    data = {}
+    for cell in cells:
+        for policy in study.cells[cell].best_of:
+            seeds = present(study, results, Side(cell=cell, arm=policy)).seeds
+            for method, curves in best_of_curves(results, cell, policy, seeds).items():
+                if method.startswith("any") or method.endswith("-mean"):
+                    data[f"{policy}, {'pass@k' if method.startswith('any') else method}"] = [
+                        (list(range(1, len(values) + 1)), values) for values in curves
+                    ]
+    return lines_figure(data, name=name, title="Best of k responses", xlabel="k", percent=True, log=True)
+
+
+def along(study: Study, results: Results, cells: Sequence[str], axis: str, name: str) -> Plot | None:
+    """Paired difference of every arm over the cells' place on `axis`, of the seeds that every place has."""
+    arms = list(dict.fromkeys(side.arm for side, reference in sides(study, cells) if side != reference))
+    data: dict[str, list[tuple[list[float], list[float]]]] = {}
+    placed = sorted((cell for cell in cells if axis in study.cells[cell].at), key=lambda c: study.cells[c].at[axis])
+    for arm in arms:
+        pairs = {
+            cell: pair(study, results, side, reference)
+            for cell in placed
+            for side, reference in sides(study, [cell])
+            if side.arm == arm
+        }
+        kept = {cell: of for cell, of in pairs.items() if of.seeds}
+        common = sorted(set.intersection(*(set(of.seeds) for of in kept.values()))) if kept else []
+        xs = [float(study.cells[cell].at[axis]) for cell in kept]
+        data[arm] = [
+            (xs, [float(of.differences()[of.seeds.index(seed)].mean()) for of in kept.values()]) for seed in common
+        ]
+    return lines_figure(data, name=name, title="pass@1 minus the reference's", xlabel=axis, percent=True, log=True)
+
+
+@styled
+def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: str) -> Plot | None:
+    """The difference of one arm on two axes: rows and columns are the two keys of the cells' `at`."""
+    placed = [cell for cell in cells if len(study.cells[cell].at) == 2 and arm in study.arms(cell)]
+    if not placed:
+        return None
+    row_axis, column_axis = study.cells[placed[0]].at
+    rows = list(dict.fromkeys(study.cells[cell].at[row_axis] for cell in placed))
+    columns = list(dict.fromkeys(study.cells[cell].at[column_axis] for cell in placed))
+    found: dict[tuple[int, int], tuple[Estimate, float]] = {}
+    for cell in placed:
+        other, reference = study.reference(cell, arm)
+        pairs = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
+        if pairs.seeds:
+            place = rows.index(study.cells[cell].at[row_axis]), columns.index(study.cells[cell].at[column_axis])
+            level = float(np.mean([rate_P.mean() for rate_P in pairs.second]))
+            found[place] = two_level_bootstrap(pairs.differences()), level
+    if not found:
+        return None
+    figure, axes = new_figure("half")
+    grid = np.full((len(rows), len(columns)), np.nan)
+    for place, (estimate, level) in found.items():
+        grid[place] = estimate.value
+        clear = estimate.low > 0 or estimate.high < 0
+        text = f"{100 * estimate.value:+.1f}{'*' if clear else ''}\n(from {100 * level:.1f} %)".replace("-", "−")
+        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=7.5, color=INK)
+    most = float(np.nanmax(np.abs(grid))) or 1.0
+    axes.imshow(grid, cmap="PuOr_r", vmin=-2 * most, vmax=2 * most, aspect="auto")
+    axes.set_xticks(range(len(columns)), [str(column) for column in columns])
+    axes.set_yticks(range(len(rows)), [str(row) for row in rows])
+    axes.set_xlabel(column_axis)
+    axes.set_ylabel(row_axis)
+    axes.grid(False)
+    axes.tick_params(color=MUTED)
+    axes.set_title(f"{arm}: points of pass@1 over the reference's (its level)")
+    alt = f"{arm} minus its reference: " + ", ".join(
+        f"{row_axis} {rows[r]}, {column_axis} {columns[c]}: {100 * e.value:+.1f}" for (r, c), (e, _) in found.items()
+    )
+    return finish(figure, name=name, caption="", alt=alt, size="half")

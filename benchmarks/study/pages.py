@@ -1,0 +1,121 @@
+"""docs/results/study: a page for each group, with its tables as CSV and its figures as PNG, from results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from psgpo.report.style import Plot
+from study import figures, rows
+from study.cells import COMMAND, Study
+from study.compare import RESAMPLES
+from study.results import Results, load_all
+from study.tables import Row, Table
+
+Rows = Callable[[Study, Results, Sequence[str]], list[Row]]
+INTERVALS = (
+    f"Differences are paired by seed and problem. Intervals are 95 %: a bootstrap of {RESAMPLES:,} draws of seeds and, "
+    "within them, of problems. Bold: clear of zero. A seed that lacks one side takes no part and is named."
+)
+TABLES: dict[str, tuple[str, str, Rows]] = {
+    "arms": (
+        "Every arm against its reference",
+        f"Mean pass@1 over seeds. {INTERVALS} Beside it Student's t over seeds.",
+        rows.arms,
+    ),
+    "operations": (
+        "By length of the problem",
+        f"The same differences by number of operations. {INTERVALS}",
+        rows.by_operations,
+    ),
+    "length": (
+        "By length of the response",
+        "Each seed's problems in quarters by the tokens that the reference writes for them (PSGPO, Figure 4); a pair "
+        f"of columns has the mean tokens and the difference. {INTERVALS}",
+        rows.by_length,
+    ),
+    "steps": (
+        "PPO steps to the baseline's final pass@1",
+        "On the held-out problems, interpolated between evaluated checkpoints; the SFT policy is step 0. `share of the "
+        "steps`: median over all of the run's steps. A seed that never gets there counts as later than any step.",
+        rows.steps,
+    ),
+    "best-of": (
+        "Best of n responses",
+        "Means over seeds. pass@k is unbiased; other rows are pass@1 of the response that the PRM ranks first of n.",
+        rows.best_of,
+    ),
+    "prm": (
+        "PRMs against exact labels",
+        "Lines of held-out problems; means over seeds, for the AUROC with the 95 % t interval over seeds. `majority`: "
+        "accuracy of the better constant. `first error`: share of wrong programs whose first wrong line is found. "
+        "`f1`: harmonic mean of that and of the share of right programs left alone. `ece`: calibration error.",
+        rows.prms,
+    ),
+    "labels": (
+        "Labels: cost and quality",
+        "Means over seeds. Agreement with exact labels is over lines of failed responses; `majority`: that of the "
+        "better constant; `labelled`: share of those lines that have a label.",
+        rows.labels,
+    ),
+}
+
+
+def write_pages(study: Study, cells: Sequence[str], out: Path) -> list[Path]:
+    """Write the pages of the groups that `cells` belong to; a page always shows its whole group. Returns the files."""
+    results = load_all(study)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for group in study.groups:
+        if any(study.cells[cell].group == group for cell in cells):
+            written += _page(study, results, group, out)
+    return written
+
+
+def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
+    cells = study.chosen(None, group)
+    about = study.groups[group]
+    command = f"{COMMAND} table --group {group}"
+    parts = [f"# {about.title}", "", about.question, "", f"    {COMMAND} run --group {group}", ""]
+    parts += [f"{_counted(study, results, cells)} Results: `benchmarks/study/results/`, made by the command above.", ""]
+    written = []
+    for name, (title, note, make) in TABLES.items():
+        found = make(study, results, cells)
+        if found:
+            table = Table(name=f"{group}-{name}", title=title, note=note, rows=found)
+            parts.append(table.markdown(command))
+            written.append(table.write_csv(out))
+    plots = _plots(study, results, cells, group)
+    if plots:
+        parts += ["## Figures", "", f"    {command}", ""]
+    for plot in plots:
+        path = out / f"{plot.name}.png"
+        path.write_bytes(plot.png)
+        written.append(path)
+        parts += [f"![{plot.alt}]({path.name})", ""]
+    page = out / f"{group}.md"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return [page, *written]
+
+
+def _counted(study: Study, results: Results, cells: Sequence[str]) -> str:
+    wanted = [(cell, seed) for cell in cells for seed in study.seeds(cell)]
+    there = sum(pair in results for pair in wanted)
+    return f"{there} of {len(wanted)} runs of this group are there."
+
+
+def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> list[Plot]:
+    found = [
+        figures.forest(study, results, cells, f"{group}-differences"),
+        figures.checkpoints(study, results, cells, f"{group}-checkpoints"),
+        figures.best_of(study, results, cells, f"{group}-best-of"),
+    ]
+    axes = list(dict.fromkeys(axis for cell in cells for axis in study.cells[cell].at))
+    if len(axes) == 1:
+        found.append(figures.along(study, results, cells, axes[0], f"{group}-along"))
+    if len(axes) == 2:
+        arms = dict.fromkeys(arm for cell in cells for arm in study.arms(cell))
+        found += [figures.heat(study, results, cells, arm, f"{group}-{arm}") for arm in arms]
+    if study.groups[group].curves:
+        found += figures.training(study, results, cells, group)
+    return [plot for plot in found if plot is not None]

@@ -1,0 +1,261 @@
+"""The rows of every table, from results alone. A seed without a pair is named, with the command that makes it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from psgpo.evaluation.metrics import NAN, Estimate, pass_at_k
+from study.cells import BASELINE, Study
+from study.compare import Pairs, Side, curve, over_seeds, pair, present, steps_to_reach, two_level_bootstrap
+from study.results import OTHER_RECIPE, Results
+from study.tables import Row
+
+OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
+"""Groups of problems by length, in operations."""
+QUARTERS = ("shortest", "short", "long", "longest")
+
+
+def sides(study: Study, cells: Iterable[str]) -> Iterator[tuple[Side, Side]]:
+    """Every arm that the tables show, and its reference."""
+    for cell in cells:
+        for arm in study.arms(cell):
+            yield Side(cell=cell, arm=arm), Side(**dict(zip(("cell", "arm"), study.reference(cell, arm), strict=True)))
+
+
+def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """pass@1 of every arm and its paired difference to its reference."""
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        pairs = pair(study, results, side, reference)
+        alone = present(study, results, side)
+        itself = side == reference
+        rows.append(
+            _named(study, side)
+            | {
+                "seeds": len(alone.seeds),
+                "pass@1": _mean(alone),
+                "against": _short(side, reference),
+                "pairs": len(pairs.seeds),
+            }
+            | {
+                "difference, bootstrap": "–" if itself else two_level_bootstrap(pairs.differences()),
+                "difference, t over seeds": "–" if itself else over_seeds(pairs.differences()),
+                "missing": missing(study, pairs),
+            }
+        )
+    return rows
+
+
+def by_operations(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """The same differences within groups of problems by length."""
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        if side == reference:
+            continue
+        pairs = pair(study, results, side, reference)
+        parts = {
+            f"{fewest}–{most} operations": two_level_bootstrap(pairs.differences(fewest, most))
+            for fewest, most in OPERATIONS
+        }
+        rows.append(
+            _named(study, side)
+            | {"against": _short(side, reference), "pairs": len(pairs.seeds)}
+            | parts
+            | {"missing": missing(study, pairs)}
+        )
+    return rows
+
+
+def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """The same differences within quarters of each seed's problems by the tokens that the reference writes for them.
+
+    Grouped by the reference's lengths, not by each arm's own: an arm that writes longer would move its problems.
+    """
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        pairs = pair(study, results, side, reference)
+        if side == reference or not pairs.seeds:
+            continue
+        parts: list[list[Any]] = [[] for _ in QUARTERS]
+        tokens: list[list[float]] = [[] for _ in QUARTERS]
+        for seed, difference_P in zip(pairs.seeds, pairs.differences(), strict=True):
+            tokens_P = results[reference.cell, seed].lengths(reference.arm)[0].mean(axis=1)
+            for number, quarter in enumerate(np.array_split(np.argsort(tokens_P, kind="stable"), len(QUARTERS))):
+                parts[number].append(difference_P[quarter])
+                tokens[number].append(float(tokens_P[quarter].mean()))
+        rows.append(
+            _named(study, side)
+            | {"against": _short(side, reference), "pairs": len(pairs.seeds)}
+            | {
+                name if value == "difference" else f"{name}: tokens": found
+                for number, name in enumerate(QUARTERS)
+                for value, found in (
+                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}"),
+                    ("difference", two_level_bootstrap(parts[number])),
+                )
+            }
+            | {"missing": missing(study, pairs)}
+        )
+    return rows
+
+
+def steps(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """PPO steps to the baseline's final pass@1, by linear interpolation between checkpoints; SFT is step 0."""
+    rows: list[Row] = []
+    for cell in cells:
+        for arm in study.cells[cell].curve_arms:
+            side = Side(cell=cell, arm=arm)
+            pairs = pair(study, results, side, Side(cell=cell, arm=BASELINE))
+            found, whole = [], []
+            for seed, baseline_P in zip(pairs.seeds, pairs.second, strict=True):
+                points = curve(results, cell, seed, arm)
+                if points is None:
+                    pairs.missing[seed] = (cell, "checkpoints not evaluated")
+                    continue
+                found.append(steps_to_reach(points, float(baseline_P.mean())))
+                whole.append(points[-1][0])
+            # A seed that never gets there counts as later than any step, so the middle is still defined.
+            middle = statistics.median(found) if found else NAN
+            share = middle / statistics.fmean(whole) if whole else NAN
+            rows.append(
+                _named(study, side)
+                | {"pairs": len(found), "reached": sum(map(math.isfinite, found)), "steps, median": _steps(middle)}
+                | {"share of the steps": "never" if math.isinf(share) else share}
+                | {"steps of each seed": " ".join(map(_steps, found)), "missing": missing(study, pairs)}
+            )
+    return rows
+
+
+def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """PRMs against exact labels of held-out problems; mean over seeds and 95 % t interval of the AUROC."""
+    rows: list[Row] = []
+    for cell in cells:
+        for name, settings in study.recipe(cell, study.seeds(cell)[0]).prm.items():
+            seeds, lack = [], {}
+            for seed in study.seeds(cell):
+                result = results.get((cell, seed))
+                if result is None or name not in result.data["prm"]:
+                    lack[seed] = (cell, "not run")
+                elif result.outdated(study.recipe(cell, seed), prm=name):
+                    lack[seed] = (cell, OTHER_RECIPE)
+                else:
+                    seeds.append(seed)
+            measures = [results[cell, seed].data["prm"][name].get("exact") for seed in seeds]
+            known = [measure for measure in measures if measure is not None]
+            auroc = over_seeds([np.array([measure["auroc"]]) for measure in known])
+            rows.append(
+                {"cell": study.cells[cell].title, "PRM": name, "learns": f"{settings.target}, {settings.labels}"}
+                | {"seeds": len(seeds), "AUROC": auroc.value, "95 %": _range(auroc)}
+                | {key: _average(known, key) for key in ("accuracy", "majority", "f1", "ece")}
+                | {"first error": _average([measure["first_error"] for measure in known], "exact")}
+                | {"missing": _said(study, lack)}
+            )
+    return rows
+
+
+def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """What the labels of a cell cost and how good they are: means over seeds."""
+    rows: list[Row] = []
+    for cell in cells:
+        recipes = {seed: study.recipe(cell, seed) for seed in study.seeds(cell)}
+        first = next(iter(recipes.values()))
+        if not first.prm or first.labels.source == "mutation":
+            continue
+        prm = next(iter(first.prm))
+        seeds = [s for s in recipes if (cell, s) in results and not results[cell, s].outdated(recipes[s], prm=prm)]
+        found = [results[cell, seed].data["labels"] for seed in seeds]
+        each = [one["per_failed_response"] for one in found]
+        lack = {seed: (cell, f"not run, or {OTHER_RECIPE}") for seed in recipes if seed not in seeds}
+        rows.append(
+            {"cell": study.cells[cell].title, "strategy": first.labels.strategy, "seeds": len(seeds)}
+            | {"responses": _round(_average(found, "responses")), "failed": _round(_average(found, "failed_responses"))}
+            | {f"{key} per failed response": _round(_average(each, key)) for key in ("completions", "executions")}
+            | {key: _average(found, key) for key in ("agreement", "majority", "labelled", "precision_negative")}
+            | {"missing": _said(study, lack)}
+        )
+    return rows
+
+
+def best_of(
+    study: Study, results: Results, cells: Sequence[str], points: Sequence[int] = (1, 2, 4, 8, 16, 30)
+) -> list[Row]:
+    """pass@k, unbiased, and pass@1 of the program that a PRM takes of n; means over seeds."""
+    rows: list[Row] = []
+    for cell in cells:
+        for policy in study.cells[cell].best_of:
+            alone = present(study, results, Side(cell=cell, arm=policy))
+            for method, curves in best_of_curves(results, cell, policy, alone.seeds).items():
+                means = np.mean(curves, axis=0)
+                values = {f"n = {n}": float(means[n - 1]) for n in points if n <= len(means)}
+                rows.append(
+                    {"policy": policy, "takes": method, "seeds": len(curves)}
+                    | values
+                    | {"missing": missing(study, alone)}
+                )
+    return rows
+
+
+def best_of_curves(results: Results, cell: str, policy: str, seeds: Sequence[int]) -> dict[str, list[list[float]]]:
+    """By method, a curve over n for each seed that has it. Of the PRM's ways to choose: last, mean, min, product."""
+    found: dict[str, list[list[float]]] = {}
+    for seed in seeds:
+        of = results[cell, seed].data.get("best_of", {}).get(policy)
+        if of is not None:
+            found.setdefault("any that passes (pass@k)", []).append(_pass_at(of["passes"], of["samples"]))
+            for method, values in of.get("chosen", {}).items():
+                if method not in ("oracle", "random"):
+                    found.setdefault(method, []).append(values)
+    return found
+
+
+def missing(study: Study, pairs: Pairs) -> str:
+    """Seeds that could not be paired, why, and the command that makes them; empty when there are none."""
+    return _said(study, pairs.missing)
+
+
+def _said(study: Study, lack: dict[int, tuple[str, str]]) -> str:
+    groups: dict[tuple[str, str], list[int]] = {}
+    for seed, reason in lack.items():
+        groups.setdefault(reason, []).append(seed)
+    return "; ".join(
+        f"missing seeds {' '.join(map(str, seeds))}: {why} (run: `{study.command(cell, seeds)}`)"
+        for (cell, why), seeds in groups.items()
+    )
+
+
+def _named(study: Study, side: Side) -> dict[str, Any]:
+    return {"cell": study.cells[side.cell].title, "arm": side.arm}
+
+
+def _short(side: Side, reference: Side) -> str:
+    return reference.arm if side.cell == reference.cell else f"{reference.cell}/{reference.arm}"
+
+
+def _mean(alone: Pairs) -> float:
+    return statistics.fmean(float(rate_P.mean()) for rate_P in alone.first) if alone.first else NAN
+
+
+def _average(found: Sequence[Any], key: str) -> float:
+    values = [float(of[key]) for of in found if of.get(key) is not None]
+    return statistics.fmean(values) if values else NAN
+
+
+def _round(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.1f}"
+
+
+def _range(estimate: Estimate) -> str:
+    return "–" if math.isnan(estimate.low) else f"{estimate.low:.3f} … {estimate.high:.3f}"
+
+
+def _steps(value: float) -> str:
+    return "never" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.0f}"
+
+
+def _pass_at(passes: Sequence[int], samples: int) -> list[float]:
+    return [statistics.fmean(pass_at_k(samples, c, k) for c in passes) for k in range(1, samples + 1)]

@@ -1,0 +1,175 @@
+"""benchmarks/study: what is compared, what is not, and how sure the difference is. Made-up results."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_world import SAMPLES, P, made_result, prm_measure, small_study
+
+from psgpo.errors import UserError
+from study import rows
+from study.compare import Side, pair, steps_to_reach, two_level_bootstrap
+from study.results import load_all, pack_lengths, unfinished, unpack_lengths
+
+DENSE, BASELINE = Side(cell="main", arm="dense"), Side(cell="main", arm="baseline")
+
+
+def test_a_difference_is_paired_by_seed_and_problem(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    for seed in range(3):
+        made_result(study, "main", seed, {"dense": [2 + seed] * P, "baseline": [1] * P})
+    pairs = pair(study, load_all(study), DENSE, BASELINE)
+    assert pairs.seeds == (0, 1, 2)
+    assert not pairs.missing
+    assert [difference_P.tolist() for difference_P in pairs.differences()] == [
+        [(1 + seed) / SAMPLES] * P for seed in range(3)
+    ]
+    assert two_level_bootstrap(pairs.differences()).value == pytest.approx(2 / SAMPLES)
+
+
+def test_a_group_of_problems_is_cut_out_by_operations(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    made_result(study, "main", 0, {"dense": [4 if n % 8 < 2 else 2 for n in range(P)]})
+    pairs = pair(study, load_all(study), DENSE, BASELINE)
+    assert [difference_P.tolist() for difference_P in pairs.differences(1, 2)] == [[0.25] * 4]
+    assert [difference_P.tolist() for difference_P in pairs.differences(3, 8)] == [[0.0] * 12]
+    assert pairs.differences(9, 10) == []
+
+
+def test_missing_seeds_are_named_with_their_command_and_not_averaged_over(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    made_result(study, "main", 1, {"dense": [4] * P})
+    dense = next(row for row in rows.arms(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert (dense["seeds"], dense["pairs"], dense["pass@1"]) == (1, 1, 0.5)
+    assert dense["difference, bootstrap"].value == 0.25
+    assert math.isnan(dense["difference, bootstrap"].low), "one seed says nothing about others"
+    assert dense["missing"] == (
+        "missing seeds 0 2: not run (run: `.venv/bin/python benchmarks/study run --cells main --seeds 0 2`)"
+    )
+
+
+def test_a_result_of_another_recipe_is_refused_for_the_arms_that_it_changes(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    old = study.recipe("main", 0).model_dump(mode="json")
+    old["arms"]["dense"]["lambda_fail"] = 0.5
+    made_result(study, "main", 0, recipe=old)
+    results = load_all(study)
+    assert pair(study, results, DENSE, BASELINE).missing == {
+        0: ("main", "made by another recipe"),
+        1: ("main", "not run"),
+        2: ("main", "not run"),
+    }
+    assert pair(study, results, Side(cell="main", arm="value"), BASELINE).seeds == (0,)
+    assert unfinished(study, results, "main", 0) == ["dense"]
+
+
+def test_a_prm_of_another_recipe_makes_the_arms_behind_it_old(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    old = study.recipe("main", 0).model_dump(mode="json")
+    old["prm"]["sign"]["epochs"] = 1
+    made_result(study, "main", 0, recipe=old)
+    assert unfinished(study, load_all(study), "main", 0) == ["dense", "value", "prm sign"]
+    row = rows.prms(study, load_all(study), ["main"])[0]
+    assert row["seeds"] == 0
+    assert "missing seeds 0: made by another recipe" in row["missing"]
+
+
+def test_a_key_that_a_newer_version_added_is_its_default(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    before = study.recipe("main", 0).model_dump(mode="json")
+    del before["labels"]["hunt"]
+    made_result(study, "main", 0, recipe=before)
+    assert unfinished(study, load_all(study), "main", 0) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [("problems", "other evaluation problems"), ("sft_sha256", "another SFT policy (other processor?)")],
+)
+def test_results_of_other_problems_or_another_sft_policy_are_not_paired(tmp_path: Path, key: str, why: str) -> None:
+    study = small_study(tmp_path)
+    for seed in (0, 1):
+        made_result(study, "main", seed)
+        made_result(study, "warm", seed)
+    made_result(study, "warm", 1, **{key: "of another"})
+    pairs = pair(study, load_all(study), Side(cell="warm", arm="dense"), DENSE)
+    assert pairs.seeds == (0,)
+    assert pairs.missing == {1: ("warm", why)}
+
+
+def test_a_broken_result_is_refused_by_name(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    made_result(study, "main", 0)
+    path = study.result_path("main", 0)
+    path.write_text(path.read_text()[:-20])
+    with pytest.raises(UserError, match=r"main/0\.json: not valid JSON.*delete it and run its cell again"):
+        load_all(study)
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"main/0\.json: no 'cell', so no result"):
+        load_all(study)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    truth, hits = 0.05, 0
+    for trial in range(150):
+        seeds = [truth + rng.normal(0, 0.03) + rng.normal(0, 0.3, size=64) for _ in range(8)]
+        found = two_level_bootstrap(seeds, resamples=300, seed=trial)
+        hits += found.low <= truth <= found.high
+    assert 0.91 <= hits / 150 <= 1.0
+
+
+def test_the_interval_shrinks_with_seeds_and_holds_the_mean() -> None:
+    rng = np.random.default_rng(1)
+    few = [rng.normal(0.1, 0.2, size=64) for _ in range(4)]
+    many = few + [rng.normal(0.1, 0.2, size=64) for _ in range(28)]
+    narrow, wide = two_level_bootstrap(many), two_level_bootstrap(few)
+    assert narrow.high - narrow.low < 0.6 * (wide.high - wide.low)
+    assert narrow.value == pytest.approx(np.mean([value_P.mean() for value_P in many]))
+    assert math.isnan(two_level_bootstrap([]).value)
+
+
+def test_steps_to_the_baseline_are_interpolated() -> None:
+    points = [(0.0, 0.1), (30.0, 0.1), (60.0, 0.4)]
+    assert steps_to_reach(points, 0.25) == pytest.approx(45)
+    assert steps_to_reach(points, 0.1) == 0
+    assert steps_to_reach(points, 0.4) == 60
+    assert math.isinf(steps_to_reach(points, 0.41))
+
+
+def test_the_step_table_starts_at_the_sft_policy_and_counts_who_never_arrives(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    # The baseline ends at 2/8; SFT has 0, dense .125 at step 30 and .5 at 60: .25 is passed at step 40.
+    for seed in range(2):
+        made_result(study, "main", seed, {"sft": [0] * P})
+    made_result(study, "main", 2, {"sft": [0] * P, "baseline": [6] * P})
+    (row,) = rows.steps(study, load_all(study), ["main"])
+    assert (row["pairs"], row["reached"], row["steps of each seed"]) == (3, 2, "40 40 never")
+    assert row["share of the steps"] == pytest.approx(40 / 60)
+
+
+def test_prms_are_measured_over_seeds(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    for seed, auroc in enumerate((0.90, 0.92, 0.97)):
+        made_result(study, "main", seed, prm={"sign": {"exact": prm_measure(auroc)}})
+    (row,) = rows.prms(study, load_all(study), ["main"])
+    assert (row["seeds"], row["AUROC"], row["missing"]) == (3, pytest.approx(0.93), "")
+    assert row["95 %"] == "0.840 … 1.020"
+
+
+def test_lengths_survive_packing() -> None:
+    tokens, passed = [[0, 1, 256], [512, 9, 32767]], [[True, False, True], [False, False, True]]
+    found = unpack_lengths(pack_lengths(tokens, passed), 2)
+    assert found[0].tolist() == tokens
+    assert found[1].tolist() == passed
+
+
+def test_quarters_go_by_the_tokens_of_the_reference(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    made_result(study, "main", 0, {"dense": [2] * (P - 4) + [6] * 4})
+    row = next(row for row in rows.by_length(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert (row["shortest: tokens"], row["longest: tokens"]) == ("12", "24")  # 10 … 13 and 22 … 25 tokens
+    assert [row[name].value for name in rows.QUARTERS] == [0, 0, 0, 0.5]

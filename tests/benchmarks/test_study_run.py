@@ -1,0 +1,87 @@
+"""benchmarks/study: the study's own recipes load, and a tiny cell is run for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from study_world import ROOT
+
+from psgpo.config import load_recipe
+from study.cells import FOLDER, Study
+from study.results import Result, load_all, unfinished
+
+STUDY = Study.load()
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_loads_alone(path: Path) -> None:
+    assert "baseline" in load_recipe(path).arms
+
+
+@pytest.mark.parametrize("cell", STUDY.cells)
+def test_every_cell_is_a_recipe_with_the_arms_that_its_tables_show(cell: str) -> None:
+    recipe = STUDY.recipe(cell, STUDY.seeds(cell)[0])
+    chosen = STUDY.cells[cell]
+    policies = {"sft", *recipe.arms}
+    assert {*STUDY.arms(cell), *chosen.curve_arms, *chosen.best_of} <= policies
+    assert chosen.best_of_prm is None or chosen.best_of_prm in recipe.prm
+    for arm in STUDY.arms(cell):
+        other, reference = STUDY.reference(cell, arm)
+        assert reference in {"sft", *STUDY.recipe(other, STUDY.seeds(other)[0]).arms}
+
+
+@pytest.mark.slow
+def test_a_tiny_cell_for_real(tmp_path: Path, tiny_overrides: list[str]) -> None:
+    (tmp_path / "recipes").symlink_to(FOLDER / "recipes")
+    overrides = [*tiny_overrides, "rl.value_fit_responses=16", "prm.exact.epochs=1", "device=cpu"]
+    (tmp_path / "study.toml").write_text(
+        f"""
+runs = "{tmp_path}/runs"
+[seconds]
+rl = 1
+[groups.main]
+title = "tiny"
+question = "Does it run?"
+recipe = "main.toml"
+seeds = [0]
+[cells.main]
+group = "main"
+title = "tiny"
+overrides = {json.dumps(overrides)}
+curve_arms = ["dense"]
+best_of = ["baseline"]
+best_of_prm = "sign"
+best_of_samples = 3
+""",
+        encoding="utf-8",
+    )
+
+    def study(*arguments: str) -> str:
+        command = [sys.executable, ROOT / "benchmarks" / "study", *arguments, "--study", tmp_path / "study.toml"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    said = study("run")
+    assert "rl-dense: done" in said
+    assert "1 done, 0 failed, 0 left" in said
+    loaded = Study.load(tmp_path / "study.toml")
+    assert unfinished(loaded, load_all(loaded), "main", 0) == []
+    result = Result.load(loaded.result_path("main", 0))
+    assert result is not None
+    assert loaded.result_path("main", 0).stat().st_size < 60_000
+    # Evaluations of the run and of the study say the same of the same policy.
+    summary = json.loads((tmp_path / "runs/main-0/evaluation/dense/summary.json").read_text())
+    assert result.pass_rates("dense").mean() == pytest.approx(summary["pass_at_1"]["value"])
+    assert result.data["curves"]["dense"][-1][1] == pytest.approx(summary["pass_at_1"]["value"])
+    assert len(result.data["best_of"]["baseline"]["chosen"]["sign-mean"]) == 3
+    assert result.lengths("dense")[1].mean() == pytest.approx(summary["pass_at_1"]["value"])
+    assert "0 runs to go" in study("run")
+    study("table", "--out", str(tmp_path / "out"))
+    assert "| tiny | dense | 1 |" in (tmp_path / "out" / "main.md").read_text()
