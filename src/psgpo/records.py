@@ -372,7 +372,8 @@ class LineLabels:
     """Why the search was given up; all labels are 0 then and `last_solvable` says nothing. Empty when it was not."""
     done: float | None = None
     """How much of a program the good lines stand for, where an ending is known: 1 − (code lines of the ending that
-    completes them) / (code lines of the shortest passing program known), in [0, 1]. None where that was not found out."""
+    completes them) / (code lines of the shortest passing program known), in [0, 1]. None where that was not
+    found out."""
 
     @property
     def real_valued(self) -> bool:

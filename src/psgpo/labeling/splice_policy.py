@@ -175,11 +175,10 @@ class _Run:
             search.hunt(unsolved, self._chances({n: one.last for n, one in spliced.items()}, unsolved))
         drawn = {name: attempt.pool for name, attempt in attempts.items() if attempt.pool}
         spliced |= self._splice([n for name in drawn for n in failed[name]], drawn, search.proved)
-        proofs = self._prove([n for name in group for n in failed[name]], {**pools, **drawn})
+        pools |= drawn
+        proofs = self._prove([n for name in group for n in failed[name]], pools)
         return [
-            self._found(
-                number, place, attempts.get(name), spliced.get(number), proofs.get(number), {**pools, **drawn}[name]
-            )
+            self._found(number, place, attempts.get(name), spliced.get(number), proofs.get(number), pools[name])
             for name in group
             for place, number in enumerate(failed[name])
         ]
