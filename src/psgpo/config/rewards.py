@@ -141,6 +141,8 @@ class PrmSettings(Section):
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
     """medium-only: pass rates strictly between these."""
+    responses: Positive | None = None
+    """Train on so many labelled responses, at most, of as few problems as that takes; absent: all of them."""
     noise: Fraction = 0.0
     """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
     to T, each as likely. Responses that measure the PRM keep theirs."""
@@ -200,6 +202,7 @@ class PrmSettings(Section):
             ("labels", "search"),
             ("select", "full"),
             ("neutral_labels", True),
+            ("responses", None),
             ("noise", 0.0),
         ):
             if getattr(self, key) != value:

@@ -207,6 +207,17 @@ def sign_targets(
     return tuple(f if is_neutral else float(label) for label, is_neutral, f in zip(labels, neutral, fill, strict=True))
 
 
+def first_problems(examples: Sequence[PrmExample], responses: int) -> list[PrmExample]:
+    """The examples of so many problems that there are at most `responses`, in the order given; for label budgets.
+
+    Problems come in an order that a hash of their ids makes, so lengths are mixed and a larger budget adds to a smaller
+    one. Of the problem that no longer fits the first responses are taken.
+    """
+    place = {name: derive_seed(0, "label-budget", name) for name in {example.problem_id for example in examples}}
+    chosen = sorted(range(len(examples)), key=lambda i: (place[examples[i].problem_id], i))[:responses]
+    return [examples[i] for i in sorted(chosen)]
+
+
 def with_noise(examples: Sequence[PrmExample], settings: PrmSettings, seed: int) -> list[PrmExample]:
     """The examples with wrong labels at a known rate, to learn how good labels must be: `settings.noise` of them, as
     a coin per response decides, get an m* drawn from 0 .. T, each as likely, and the targets that follow from it.
