@@ -124,7 +124,7 @@ def test_credit_is_what_ppo_itself_makes_of_the_responses(
     )
     rollouts = [rollout_of(source, number, evidence) for number in range(len(source.entries))]
     batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
-    targets = trainer._targets(batch, batch.rewards)
+    targets = trainer._targets(rollouts, batch, batch.rewards)
     for b, rollout in enumerate(rollouts):
         credit, start = evidence.credit[b]["both"], len(rollout.prompt_ids)
         own = slice(start, start + len(rollout.token_ids))
