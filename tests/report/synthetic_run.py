@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +26,42 @@ ARMS: dict[str, dict[str, Any]] = {
     "progress-exact": {"line_reward": "progress", "prm": "oracle", "lambda_fail": 1.0, "lambda_pass": 1.0},
 }
 SKILL = {"sft": 0.1, "baseline": 0.2, "dense": 0.27, "value-init": 0.2, "dense-value-init": 0.26, "progress": 0.3}
-STEPS, PROBLEMS, SAMPLES = 40, 32, 4
+STEPS = 40
 HOSTILE = "</span><script>alert('x')</script>"
 
 
-def recipe_table(path: Path, *, seed: int = 0, **changes: Any) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much there is in a run."""
+
+    problems: int = 32
+    samples: int = 4
+    """Responses of a policy to a test problem, the greedy one not counted."""
+    labelled: int = 60
+    """Responses with labels."""
+
+
+SMALL = Size()
+PROBLEMS = SMALL.problems
+
+
+def recipe_table(path: Path, *, seed: int = 0, size: Size = SMALL, **changes: Any) -> dict[str, Any]:
     """A recipe as plain dicts; `changes` replaces whole tables."""
     table = {
         "name": "synthetic",
         "out": str(path),
         "seed": seed,
-        "problems": {"kind": "opchain", "test": PROBLEMS},
+        "problems": {"kind": "opchain", "test": size.problems},
         "prm": {"sign": {"target": "sign"}, "progress": {"target": "progress"}},
         "arms": ARMS,
-        "evaluation": {"samples": SAMPLES, "bootstrap": 200},
+        "evaluation": {"samples": size.samples, "bootstrap": 200},
     }
     return parse_recipe(table | changes, origin="test").model_dump(mode="json")
 
 
-def make_run(path: Path, *, seed: int = 0, **changes: Any) -> Path:
+def make_run(path: Path, *, seed: int = 0, size: Size = SMALL, **changes: Any) -> Path:
     """Write a whole finished run into `path`."""
-    recipe = recipe_table(path, seed=seed, **changes)
+    recipe = recipe_table(path, seed=seed, size=size, **changes)
     rng = np.random.default_rng(seed + 1)
     write_json(path / "recipe.json", recipe)
     manifest = {"psgpo": "0.1.0", "commit": "0123456789abcdef+changes", "python": "3.11.9", "torch": "2.13.0"}
@@ -74,18 +90,18 @@ def make_run(path: Path, *, seed: int = 0, **changes: Any) -> Path:
             "finished_at": "2025-01-01",
         }
         write_json(path / "stages" / f"{stage}.json", receipt | {"peak_memory_mb": 512.0})
-    _problems(path, seed)
+    _problems(path, seed, size)
     columns = {"loss": 2.0, "learning_rate": 1e-3, "examples": 32, "tokens_per_second": 9000.0}
     write_jsonl(path / "sft" / "metrics.jsonl", ({"step": s} | columns | {"loss": 2 / s} for s in range(1, STEPS + 1)))
     for arm in recipe["arms"]:
         write_jsonl(path / "rl" / arm / "metrics.jsonl", _rl_rows(rng, SKILL.get(arm, 0.4)))
     for policy in ["sft", *recipe["arms"]]:
-        _evaluation(path / "evaluation" / policy, policy, rng, seed)
-    _labels(path, rng)
+        _evaluation(path / "evaluation" / policy, policy, rng, seed, size)
+    _labels(path, rng, size)
     return path
 
 
-def _problems(path: Path, seed: int) -> None:
+def _problems(path: Path, seed: int, size: Size) -> None:
     tests = CallTests(function="solve", calls=(Call(args=([1, 2],), expected=3),))
     problems = [
         Problem(
@@ -95,13 +111,13 @@ def _problems(path: Path, seed: int) -> None:
             split="test",
             difficulty=1 + i % 8,
         ).to_json()
-        for i in range(PROBLEMS)
+        for i in range(size.problems)
     ]
     write_jsonl(path / "problems" / "test.jsonl", problems)
     write_jsonl(path / "problems" / "train.jsonl", problems)
     caught = {"mutants": 90, "survivors": 0, "rate": 0.0, "equivalent": 0}
     families = {"single": caught, "dropped": caught | {"survivors": 3, "rate": 3 / 90}}
-    strength = {"problems": PROBLEMS, "mutants": 90, "survivors": 0, "rate": 0.0}
+    strength = {"problems": size.problems, "mutants": 90, "survivors": 0, "rate": 0.0}
     write_json(
         path / "problems" / "strength.json", strength | {"families": families, "by_operation": {"reverse": caught}}
     )
@@ -150,15 +166,15 @@ def program(lines: int, wrong_from: int | None = None) -> str:
     return "\n".join([*body, "    return sum(x)"]) + "\n"
 
 
-def _evaluation(folder: Path, policy: str, rng: np.random.Generator, seed: int) -> None:
+def _evaluation(folder: Path, policy: str, rng: np.random.Generator, seed: int, size: Size) -> None:
     skill = SKILL.get(policy, 0.4)
     rows = []
-    for index in range(PROBLEMS):
+    for index in range(size.problems):
         chance = np.clip(skill * 2 * (1.1 - (1 + index % 8) / 9) + 0.01 * seed, 0, 1)
-        for sample in range(SAMPLES + 1):
+        for sample in range(size.samples + 1):
             passed = bool(rng.random() < chance)
             text = program(4 + index % 8 + int(rng.integers(4)))
-            rows.append(_sample(f"t{index}", sample, policy, text, passed=passed, greedy=sample == SAMPLES))
+            rows.append(_sample(f"t{index}", sample, policy, text, passed=passed, greedy=sample == size.samples))
     write_jsonl(folder / "samples.jsonl", rows)
     write_json(folder / "summary.json", {"policy": policy} | summarise(rows, resamples=50, seed=seed))
 
@@ -179,10 +195,10 @@ def _response(problem: str, index: int, checkpoint: str, text: str, *, passed: b
     )
 
 
-def _labels(path: Path, rng: np.random.Generator) -> None:
+def _labels(path: Path, rng: np.random.Generator, size: Size) -> None:
     labels: list[LineLabels] = []
     exact: list[dict[str, Any]] = []
-    for number in range(60):
+    for number in range(size.labelled):
         lines = int(rng.integers(6, 16))
         passed = number % 4 == 0
         true = lines if passed else int(rng.integers(1, lines))
@@ -193,7 +209,7 @@ def _labels(path: Path, rng: np.random.Generator) -> None:
         neutral = [line.neutral for line in code_lines(text)]
         signs = tuple(0.0 if n else (1.0 if m < found else -1.0) for m, n in enumerate(neutral))
         response = _response(
-            f"t{number % PROBLEMS}", number, f"baseline/step-{10 * (1 + number % 4)}", text, passed=passed
+            f"t{number % size.problems}", number, f"baseline/step-{10 * (1 + number % 4)}", text, passed=passed
         )
         spent = {"completions": 0 if passed else 24, "tokens": 900, "executions": 25}
         probes = (Probe(line=found, drawn=8, passed=1),)
@@ -204,7 +220,9 @@ def _labels(path: Path, rng: np.random.Generator) -> None:
         exact.append(key | {"last_on_track": true, "lines": lines, "progress": progress})
     write_jsonl(path / "labels" / "labels.jsonl", (label.to_json() for label in labels))
     write_jsonl(path / "labels" / "exact.jsonl", exact)
-    quality = measure_labels(labels, [row["last_on_track"] for row in exact], [1 + i % 8 for i in range(60)]).to_json()
+    quality = measure_labels(
+        labels, [row["last_on_track"] for row in exact], [1 + i % 8 for i in range(size.labelled)]
+    ).to_json()
     means = {"completions": 24.0, "tokens": 900.0, "executions": 25.0, "cpu_seconds": 0.4}
     cost = {"k": 8, "responses": 60, "failed_responses": 45, "completions": 1080, "tokens": 40000, "executions": 1100}
     cost |= {"cpu_seconds": 20.0, "sandbox_cpu_seconds": 3.0, "early_stop_saving": 0.3, "sharing_saving": 0.1}

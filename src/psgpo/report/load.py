@@ -242,13 +242,14 @@ def _problems(folder: Path) -> dict[str, _Problem]:
     found: dict[str, _Problem] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for record in _read_lines(path, dict):
+            if record["id"] in found and found[record["id"]].tests:
+                continue  # what a test problem is, no other split says
             judged = json.dumps([record["prompt"], record["tests"]], sort_keys=True)
-            name = record["id"]
-            found[name] = _Problem(
+            found[record["id"]] = _Problem(
                 prompt=record["prompt"],
                 difficulty=record.get("difficulty"),
                 digest=hashlib.sha256(judged.encode()).hexdigest()[:16],
-                tests=path.stem == "test" or (name in found and found[name].tests),
+                tests=path.stem == "test",
             )
     return found
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from psgpo.labeling.quality import shares_by_problem
 from psgpo.report.aggregate import Estimate, Experiment, over_seeds, share
+from psgpo.report.cells import percent
 from psgpo.report.figures import PERCENT
 from psgpo.report.frames import Value
 from psgpo.report.load import Array, Run, number, response_key
@@ -128,7 +129,7 @@ def _distances(apart: Array) -> Plot:
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("labels minus exact, lines")
     axes.set_title("How far off the last good line is")
-    found = f"{np.mean(apart == 0):.0%} exact, mean {apart.mean():+.1f}"
+    found = f"{percent(float(np.mean(apart == 0)), 0)} exact, mean {apart.mean():+.1f}".replace("-", "−")
     alt = f"Difference in lines over {len(apart)} failed responses: {found}."
     return finish(
         figure,
