@@ -30,7 +30,7 @@ from psgpo.seeds import derive_seed
 
 
 def arm_networks(
-    run: RunDirectory, arm: ArmSettings
+    run: RunDirectory, name: str
 ) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel, PreTrainedTokenizerBase]:
     """Policy, its frozen reference, critic and tokenizer: the SFT policy, and the PRM where the arm has a ValueInit.
 
@@ -40,13 +40,13 @@ def arm_networks(
         UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
     """
     recipe = run.recipe
+    arm = recipe.arms[name]
     start = policy_folder(run.path, "sft")
     policy, tokenizer = load_policy(start)
     reference = None if recipe.model.lora else load_policy(start)[0]
     _check_line_reader(run, arm)
     if arm.value_init is not None:
         prm = run.path / "prm" / arm.value_init / "model"
-        name = next(name for name, settings in recipe.arms.items() if settings == arm)
         check_critic(prm, start, key=f"arms.{name}.value_init")
         critic = TokenValueModel.from_pretrained(prm)
     else:
