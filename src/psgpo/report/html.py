@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -15,7 +15,7 @@ from psgpo.config import Recipe
 from psgpo.report.aggregate import BASELINE, Experiment
 from psgpo.report.answer import answer, details
 from psgpo.report.figures import series_of
-from psgpo.report.load import Run
+from psgpo.report.load import Run, Stage
 from psgpo.report.sections import build_sections, run_command
 from psgpo.report.style import Plot
 
@@ -49,7 +49,9 @@ def render_page(data: Experiment) -> tuple[str, list[Plot]]:
         sections=sections,
         series=series,
         recipe=flatten(data.first.recipe.model_dump(mode="json")),
-        versions=[(key, str(value)) for key, value in data.first.manifest.items() if value is not None],
+        versions=[
+            (key, str(value)) for key, value in data.first.manifest.items() if value is not None and key != "taken"
+        ],
         command=run_command(data.first),
         runs=[str(run.path) for run in data.runs],
         css=Markup("".join((folder / name).read_text(encoding="utf-8") for name in ("tokens.css", "report.css"))),
@@ -71,7 +73,7 @@ def facts(data: Experiment) -> list[str]:
 
 
 def strip(data: Experiment) -> Iterator[Step]:
-    """The data flow, left to right, with the seconds of every stage (mean over seeds)."""
+    """The data flow, left to right, with the seconds of every stage (mean over seeds), wherever it was run."""
     recipe = data.first.recipe
     arms = [arm for arm in recipe.arms if arm != BASELINE]
     groups: list[tuple[str, str, list[str]]] = [
@@ -130,18 +132,33 @@ def _seconds(values: list[float]) -> str:
 
 
 def total_time(data: Experiment) -> str:
-    """Sum over finished stages: wall and CPU time."""
-    stages = [stage for run in data.runs for stage in run.stages.values()]
+    """Sum over finished stages: wall and CPU time; those that another run computed are named, not counted."""
+    finished = [stage for run in data.runs for stage in run.stages.values()]
+    stages = [stage for stage in finished if not stage.taken_from]
     wall, cpu = sum(stage.seconds for stage in stages), sum(stage.cpu_seconds for stage in stages)
-    if not stages:
+    if not finished:
         return ""
     peak = max((stage.peak_memory_mb for stage in stages if not math.isnan(stage.peak_memory_mb)), default=math.nan)
     memory = "" if math.isnan(peak) else f", at most {peak / 1024:.1f} GiB of memory"
     runs = "" if len(data.runs) == 1 else f" for {len(data.runs)} seeds"
     return (
         f"Stage times sum to {wall / 60:.1f} min{runs}, {cpu / 60:.1f} min of CPU{memory}; "
-        f"stages in one box may have run side by side ({data.first.recipe.processes} processes)."
+        f"stages in one box may have run side by side ({data.first.recipe.processes} processes).{_taken(finished)}"
     )
+
+
+def _taken(stages: Sequence[Stage]) -> str:
+    """What other runs computed, as a sentence; empty where there is none."""
+    sources = {
+        stage.taken_from: [other for other in stages if other.taken_from == stage.taken_from] for stage in stages
+    }
+    said = [
+        f"{', '.join(sorted({stage.name for stage in taken}))} taken from {source} "
+        f"({sum(stage.seconds for stage in taken) / 60:.1f} min)"
+        for source, taken in sources.items()
+        if source
+    ]
+    return f" Not counted: {'; '.join(said)}." if said else ""
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -37,6 +37,8 @@ class Stage:
     cpu_seconds: float
     peak_memory_mb: float
     """NaN when the stage did not measure it."""
+    taken_from: str = ""
+    """The run that computed it, which these seconds are of; empty: this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,6 +216,7 @@ def _stage(path: Path) -> Stage:
         seconds=number(record.get("seconds")),
         cpu_seconds=number(record.get("cpu_seconds")),
         peak_memory_mb=number(record.get("peak_memory_mb")),
+        taken_from=str(record.get("taken_from", "")),
     )
 
 
