@@ -370,6 +370,10 @@ class LineLabels:
     """Whether +1 and -1 rest on a probability (noisy search, a prior) and not on programs that were judged."""
     unlabelled: str = ""
     """Why the search was given up; all labels are 0 then and `last_solvable` says nothing. Empty when it was not."""
+    done: float | None = None
+    """How much of a program the good lines stand for, where an ending is known: 1 − (code lines of the ending that
+    completes them) / (code lines of the shortest passing program known), in [0, 1]. None where that was not
+    found out."""
 
     @property
     def real_valued(self) -> bool:
@@ -382,6 +386,8 @@ class LineLabels:
         for name in ("guessed", "unlabelled"):
             if not record[name]:
                 del record[name]
+        if record["done"] is None:
+            del record["done"]
         return record | {"line_ends": list(self.line_ends), "labels": list(self.labels)}
 
     @classmethod

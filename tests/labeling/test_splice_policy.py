@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labeling_world import FakeGrader, FakeSampler, label, problem, random_responses, response, words_of
+from pydantic import ValidationError
 
+from psgpo.config import LabelSettings, PrmSettings
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling
 from psgpo.labeling.suffixes import crossed_programs, suffix_programs
+from psgpo.prm.data import build_examples
 from psgpo.records import LineLabels, Response
 
 
@@ -54,6 +59,52 @@ def test_passing_siblings_cost_no_completions(tmp_path: Path) -> None:
     assert labelling.labels[0].labels == (1.0, 1.0, -1.0, -1.0)
     assert labelling.labels[0].strategy == "splice"
     assert labelling.labels[1].labels == (1.0,) * 4
+
+
+def test_how_much_is_done_is_what_the_ending_leaves_of_the_shortest_program(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    texts = [
+        "def\napple\nbirch\ncedar\n",
+        "def\n# now\napple\nwrong\ncedar\n",  # spliced: two lines of four are left
+        "def\nwrong\nbirch\ncedar\n",  # a start that the sibling shares
+        "wrong\n",
+    ]
+    made = label(
+        [of],
+        [response(of, text, index=n) for n, text in enumerate(texts)],
+        tmp_path / "j",
+        {"one": FakeSampler(0.5)},
+        strategy="splice",
+    ).labels
+    assert [one.done for one in made] == [1.0, 0.5, 0.25, 0.0]
+    settings = PrmSettings(target="progress")
+    assert [example.targets for example in build_examples(made, settings)] == [
+        (0.25, 0.5, 0.75, 1.0),
+        (0.25, 0.25, 0.5, 0.5, 0.5),
+        (0.25,) * 4,
+        (0.0,),
+    ]
+    assert [LineLabels.from_json(json.loads(json.dumps(one.to_json()))) for one in made] == made
+
+
+def test_a_reference_solution_labels_what_nobody_solved(tmp_path: Path) -> None:
+    of = replace(problem("p", 4), reference_solution="def\napple\nbirch\ncedar\n")
+    wrong = replace(problem("q", 4), reference_solution="def\napple\nbirch\nbirch\n")
+    failed = [response(of, "def\napple\nwrong\ncedar\n"), response(wrong, "def\napple\nwrong\ncedar\n")]
+    sampler = FakeSampler(0.0)
+    options: dict[str, Any] = {"strategy": "splice", "hunt": 0, "crossover": 0}
+    with_it = label([of, wrong], failed, tmp_path / "a", {"one": sampler}, references=True, **options).labels
+    assert with_it[0].labels == (1.0, 1.0, -1.0, -1.0)
+    assert with_it[0].done == 0.5
+    assert not any(with_it[1].labels), "a reference that fails its tests proves nothing"
+    without = label([of, wrong], failed, tmp_path / "b", {"one": sampler}, **options).labels
+    assert not any(without[0].labels)
+    assert without[0].done is None
+
+
+def test_references_are_for_splicing() -> None:
+    with pytest.raises(ValidationError, match="strategy = 'splice'"):
+        LabelSettings(references=True)
 
 
 def test_a_program_that_stops_early_is_right_to_its_end(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from psgpo.labeling.suffixes import BATCH, FIRST, Reader, crossed_programs, suffix_search
+from psgpo.labeling.suffixes import BATCH, FIRST, Reader, Spliced, crossed_programs, suffix_search
 from psgpo.records import Call, CallTests, Problem, Status, Verdict
 
 PROBLEM = Problem(
@@ -25,7 +25,7 @@ def search(
         try:
             programs = steps.send(answer)  # type: ignore[arg-type]
         except StopIteration as stop:
-            return *stop.value, asked
+            return stop.value.last, stop.value.judged, asked
         asked += programs
         answer = [
             Verdict(status=Status.PASSED if one in passing else status, tests_passed=0, tests_total=1)
@@ -70,7 +70,7 @@ def test_behind_a_prefix_that_never_ends_the_rest_is_not_tried() -> None:
     assert len(first) == FIRST
     with pytest.raises(StopIteration) as ended:
         steps.send([endless] * FIRST)
-    assert ended.value.value == (1, FIRST)
+    assert ended.value.value == Spliced(1, FIRST, None)
 
 
 def test_starter_code_is_read_before_the_response_and_left_out_of_what_is_judged() -> None:

@@ -1,4 +1,4 @@
-"""Label noise at a known rate: who gets it, what it is, and that what measures a PRM never does."""
+"""Label noise at a known rate, and label budgets: who gets them, and that what measures a PRM never does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prm_world import SETTINGS, labelled, random_labels
 
 from psgpo.config import PrmSettings, parse_recipe
 from psgpo.errors import UserError
-from psgpo.prm.data import PrmExample, build_examples, with_noise
+from psgpo.prm.data import PrmExample, build_examples, first_problems, with_noise
 
 
 def noisy(examples: list[PrmExample], noise: float, seed: int = 0, **settings) -> list[PrmExample]:
@@ -66,3 +66,14 @@ def test_noise_where_there_is_nothing_to_replace_is_refused():
     prm = {"p": {"target": "sign", "kind": "ngrams", "noise": 0.5}}
     with pytest.raises(UserError, match=r"noise = 0\.5 needs a PRM of lines that starts from the policy"):
         parse_recipe(table | {"prm": prm}, origin="r")
+
+
+def test_a_budget_takes_whole_problems_and_a_larger_one_adds_to_it(tokenizer):
+    same = [labelled(tokenizer, "a = 1\nb = 2\n", 1, problem=f"p{n % 20}", index=n // 20) for n in range(80)]
+    examples = build_examples(same, SETTINGS)
+    small, large = first_problems(examples, 10), first_problems(examples, 30)
+    assert [len(small), len(large)] == [10, 30]
+    assert {one.key for one in small} < {one.key for one in large}
+    assert Counter(Counter(one.problem_id for one in large).values()) == {4: 7, 2: 1}
+    assert first_problems(examples, 1000) == examples
+    assert [examples.index(one) for one in large] == sorted(examples.index(one) for one in large)

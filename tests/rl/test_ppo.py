@@ -5,81 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ppo_world import EarlyLines, KilledError, dense, metrics, weights
+from ppo_world import RL, KilledError, World, dense, metrics, small_world, weights
 
-from psgpo.config import ArmSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings
-from psgpo.execution import Sandbox
-from psgpo.models import TokenValueModel, create_policy, load_policy, prepare_training, train_tokenizer
-from psgpo.problems.opchain import OpChain
-from psgpo.prompts import build_prompt_ids
-from psgpo.records import Completion, Problem
+from psgpo.config import ArmSettings, LoraSettings
+from psgpo.models import TokenValueModel, load_policy
+from psgpo.records import Completion
 from psgpo.rl.head_fit import RIDGE, Moments
-from psgpo.rl.ppo import HEAD_FILE, PhaseClock, PpoTrainer
+from psgpo.rl.ppo import HEAD_FILE, PhaseClock
 from psgpo.sampling import HFSampler
-
-RL = RlSettings(steps=2, prompts_per_step=8, checkpoints=1, policy_learning_rate=1e-2, value_fit_responses=24)
-
-
-@dataclass
-class World:
-    tokenizer: Any
-    policy: Any
-    prompts: list[tuple[Problem, tuple[int, ...]]]
-    sandbox: Sandbox
-
-    def fresh(self) -> Any:
-        """The policy that every run starts from."""
-        copy = create_policy(self.tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
-        copy.load_state_dict(self.policy.state_dict())
-        return copy
-
-    def trainer(
-        self,
-        out: Path,
-        arm: ArmSettings,
-        critic: TokenValueModel | None = None,
-        *,
-        rl: RlSettings = RL,
-        dtype: str = "float32",
-        lora: LoraSettings | None = None,
-        engine: Any = None,
-    ) -> PpoTrainer:
-        fresh = self.fresh
-        policy, critic = fresh(), critic or TokenValueModel.from_policy(fresh())
-        prepare_training(policy, ModelSettings(lora=lora), seed=1)
-        prepare_training(critic, ModelSettings(lora=lora), seed=2)
-        return PpoTrainer(
-            policy=policy,
-            reference=None if lora else fresh(),
-            critic=critic,
-            tokenizer=self.tokenizer,
-            sandbox=self.sandbox,
-            arm=arm,
-            rl=rl,
-            dtype=dtype,
-            sampling=SamplingSettings(max_new_tokens=24),
-            out=out,
-            seed=3,
-            scorer=None if arm.line_reward == "none" else EarlyLines(),
-            engine=engine,
-        )
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    problems = OpChain().problems("train", 6, (1, 2))
-    tokenizer = train_tokenizer([f"# {p.prompt}\n{p.reference_solution}" for p in problems], 300)
-    policy = create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_attention_heads=2)
-    prompts = [(problem, build_prompt_ids(tokenizer, "# {prompt}\n", problem)) for problem in problems]
-    with Sandbox() as sandbox:
-        yield World(tokenizer, policy, prompts, sandbox)
+    with small_world() as made:
+        yield made
 
 
 def test_lambda_zero_is_the_baseline_bit_for_bit(world: World, tmp_path: Path) -> None:

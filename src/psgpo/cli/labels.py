@@ -94,6 +94,10 @@ Crossover = Annotated[
     int,
     typer.Option(min=0, help="splice: joins of two failed programs judged for it, at most.", rich_help_panel=_SEARCH),
 ]
+References = Annotated[
+    bool,
+    typer.Option("--references", help="splice: reference solutions are joined too.", rich_help_panel=_SEARCH),
+]
 Completer = Annotated[str, typer.Option(help="Who completes: own, last or mixture.", rich_help_panel=_SEARCH)]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for all tests; default: the benchmark's.")]
 TestTimeout = Annotated[float | None, typer.Option(help="Seconds for one test; default: the benchmark's.")]
@@ -118,6 +122,7 @@ def make(
     budget: Budget = 14,
     hunt: Hunt = 8,
     crossover: Crossover = 400,
+    references: References = False,
     completer: Completer = "own",
     prompt: Prompt = None,
     temperature: Temperature = 1.0,
@@ -150,7 +155,7 @@ def make(
     from psgpo.exchange.render import render_summary
 
     named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
-    named |= {"budget": budget, "hunt": hunt, "crossover": crossover}
+    named |= {"budget": budget, "hunt": hunt, "crossover": crossover, "references": references}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
     usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}

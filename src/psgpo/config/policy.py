@@ -149,6 +149,9 @@ class RlSettings(Section):
     """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token."""
     gamma: Fraction = 1.0
     """Discount per token."""
+    advantage: Literal["gae", "grpo", "rloo"] = "gae"
+    """gae: with a critic. grpo, rloo: a response against the others to the same problem, without a critic, for
+    responses_per_prompt from 2; see docs/reward-shapes.md."""
     gae_lambda: Fraction = 0.97
     """λ of generalised advantage estimation."""
     whiten_advantages: bool = True

@@ -150,6 +150,9 @@ class Recipe(Section):
                 known = [*self.prm, *(["oracle"] if key == "prm" else [])]
                 raise ValueError(f"arms.{arm}.{key} = {value!r} is not a PRM of this recipe; allowed: {known}")
             start = self.prm.get(settings.value_init or "")
+            starts = "value_map" if settings.value_map == "head" else "value_init" if start is not None else ""
+            if starts and self.rl_of(arm).advantage != "gae":
+                raise ValueError(f"arms.{arm}.{starts} starts a critic, and only advantage = 'gae' has one")
             if start is not None and settings.value_map == "probability" and start.target != "sign":
                 raise ValueError(f"arms.{arm}.value_map = 'probability' needs a PRM of target 'sign'")
             target = None if settings.prm in (None, "oracle") else self.prm[settings.prm].target
@@ -169,6 +172,10 @@ class Recipe(Section):
                 raise ValueError(f"{table}.minibatches must divide {table}.prompts_per_step * responses_per_prompt")
             if rl.steps < rl.checkpoints:
                 raise ValueError(f"{table}.checkpoints cannot exceed {table}.steps")
+            if rl.advantage != "gae" and rl.responses_per_prompt < 2:
+                raise ValueError(f"{table}.advantage = {rl.advantage!r} compares responses: set responses_per_prompt")
+            if rl.advantage != "gae" and rl.critic_warmup:
+                raise ValueError(f"{table}.advantage = {rl.advantage!r} has no critic; leave critic_warmup out")
         if self.model.path is not None and self.sft.examples and self.sft.optimizer == "muon":
             raise ValueError(
                 "sft.optimizer = 'muon' and its learning rates are for new models; with model.path set "

@@ -39,6 +39,9 @@ class LabelSettings(Section):
     """splice: completions drawn, at most, to find a first passing program of a problem."""
     crossover: Annotated[int, Field(ge=0)] = 400
     """splice: programs judged, at most, that join two failed ones, to find a first passing program of a problem."""
+    references: bool = False
+    """splice: a problem's reference solution is one of the passing programs, where it passes. Every problem that has
+    one is labelled then, whatever the policy can do; PRLCoder learns from reference solutions too."""
     k: Positive = 20
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5
@@ -68,6 +71,12 @@ class LabelSettings(Section):
     def _responses_exist(self) -> Self:
         if self.of is not None and self.source == "mutation":
             raise ValueError("of says whose responses are searched; source = 'mutation' searches none, so leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_spliced(self) -> Self:
+        if self.references and (self.strategy != "splice" or self.source != "search"):
+            raise ValueError("references are what splicing joins: set strategy = 'splice', or leave them out")
         return self
 
 
@@ -132,6 +141,8 @@ class PrmSettings(Section):
     """Which labelled responses it is trained on (paper: Table 2); see `psgpo.labeling.select`."""
     medium: Annotated[tuple[Fraction, Fraction], AfterValidator(ordered)] = (0.0, 1.0)
     """medium-only: pass rates strictly between these."""
+    responses: Positive | None = None
+    """Train on so many labelled responses, at most, of as few problems as that takes; absent: all of them."""
     noise: Fraction = 0.0
     """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
     to T, each as likely. Responses that measure the PRM keep theirs."""
@@ -191,6 +202,7 @@ class PrmSettings(Section):
             ("labels", "search"),
             ("select", "full"),
             ("neutral_labels", True),
+            ("responses", None),
             ("noise", 0.0),
         ):
             if getattr(self, key) != value:

@@ -189,6 +189,10 @@ class _Payer:
 
     def _start_values(self, name: str, arm: ArmSettings) -> ByEntry | None:
         """V before every token, shape of each: (T,); None, and why, where the critic's start is not known."""
+        if not self._has_critic(name):
+            reason = f"arm {name} has no critic; its advantages compare the responses of a step with each other"
+            self.missing[f"values {name}"] = Missing(reason=reason)
+            return None
         if arm.value_map != "head" and arm.value_init is None:
             return {number: np.zeros(len(rollout.token_ids)) for number, rollout in self.rollouts.items()}
         folder = self.run.path / "sft" / "model" if arm.value_init is None else self._folder(arm.value_init)
@@ -225,6 +229,8 @@ class _Payer:
 
     def _critic(self, name: str, arm: ArmSettings) -> str:
         """How it starts, for people."""
+        if not self._has_critic(name):
+            return "none"
         trunk = "the SFT policy" if arm.value_init is None else f"PRM {arm.value_init}"
         if f"values {name}" in self.missing:
             return f"{trunk}, not known here"
@@ -235,6 +241,9 @@ class _Payer:
         scale, shift = self._value_map(name, arm)
         slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
         return f"{trunk}, V = {slope} R {sign} {abs(shift):.3g}"
+
+    def _has_critic(self, name: str) -> bool:
+        return self.run.recipe.rl_of(name).advantage == "gae"
 
     def _value_map(self, name: str, arm: ArmSettings) -> tuple[float, float]:
         """a, b of V = a·R + b; NaN where the arm has not fitted them yet, before its first step."""

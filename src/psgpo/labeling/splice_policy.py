@@ -2,8 +2,9 @@
 
 Per problem:
 
-    pool    its distinct passing responses. Where there are none and some response failed: programs that begin like
-            one failed response and end like another, then completions of prefixes (`psgpo.labeling.splice_pool`)
+    pool    its distinct passing responses, and with `labels.references` its reference solution. Where there are none
+            and some response failed: programs that begin like one failed response and end like another, then
+            completions of prefixes (`psgpo.labeling.splice_pool`)
     splice  every failed response against the pool. The embedded benchmark's programs share names and layout, so lines
             are joined (`psgpo.labeling.suffixes`): the last prefix that some suffix completes, and that the completed
             program needs, is m*. Other programs: `psgpo.labeling.splice_statements`, and the prior is left out
@@ -35,7 +36,7 @@ from psgpo.labeling.request import check_request, journal_header
 from psgpo.labeling.search import last_solvable_line, line_labels
 from psgpo.labeling.splice_pool import Attempt, PoolSearch
 from psgpo.labeling.splice_statements import FailedProgram, ProvedLines, prove_lines
-from psgpo.labeling.suffixes import Reader, suffix_search
+from psgpo.labeling.suffixes import Reader, Spliced, suffix_search
 from psgpo.lines import Tokenizer, TokenText, code_lines, extract_code
 from psgpo.records import LineLabels, Problem, Response
 
@@ -65,6 +66,8 @@ class Found:
     labels: tuple[float, ...] | None = None
     """Of every line, where whole statements were spliced; only proofs."""
     refused: int = 0
+    done: float | None = None
+    """See `LineLabels.done`."""
 
 
 def splice_responses(
@@ -92,7 +95,8 @@ def splice_responses(
     cuts = [cut_response(response, text) for response in responses]
     run = _Run(cuts, by_id, samplers, text, sandbox, settings, sampling, seed, surprise)
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
-    header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover, "prior": surprise is not None}
+    header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover}
+    header |= {"labels.references": settings.references, "prior": surprise is not None}
     found: list[Found] = []
     seconds = [0.0, 0.0]
     groups = list(run.groups())
@@ -150,6 +154,8 @@ class _Run:
 
     def work(self, group: Sequence[str]) -> list[Found]:
         pools = {name: self._passing(name) for name in group}
+        if self._settings.references:
+            self._add_references(pools)
         failed = {name: [n for n in self._members[name] if not self._cuts[n].response.verdict.passed] for name in group}
         search = PoolSearch(
             self._cuts,
@@ -162,16 +168,17 @@ class _Run:
             self._grade,
         )
         attempts = {name: search.attempt(name, failed[name]) for name in group if failed[name] and not pools[name]}
-        last = self._splice([n for name in group if pools[name] for n in failed[name]], pools, None)
+        spliced = self._splice([n for name in group if pools[name] for n in failed[name]], pools, None)
         search.cross(list(attempts.values()), self._settings.crossover)
         unsolved = [attempt for attempt in attempts.values() if not attempt.pool]
         if unsolved and self._settings.hunt:
-            search.hunt(unsolved, self._chances({n: line for n, (line, _) in last.items()}, unsolved))
+            search.hunt(unsolved, self._chances({n: one.last for n, one in spliced.items()}, unsolved))
         drawn = {name: attempt.pool for name, attempt in attempts.items() if attempt.pool}
-        last |= self._splice([n for name in drawn for n in failed[name]], drawn, search.proved)
-        proofs = self._prove([n for name in group for n in failed[name]], {**pools, **drawn})
+        spliced |= self._splice([n for name in drawn for n in failed[name]], drawn, search.proved)
+        pools |= drawn
+        proofs = self._prove([n for name in group for n in failed[name]], pools)
         return [
-            self._found(number, place, attempts.get(name), last.get(number), proofs.get(number))
+            self._found(number, place, attempts.get(name), spliced.get(number), proofs.get(number), pools[name])
             for name in group
             for place, number in enumerate(failed[name])
         ]
@@ -199,12 +206,15 @@ class _Run:
         number: int,
         place: int,
         attempt: Attempt | None,
-        spliced: tuple[int, int] | None,
+        spliced: Spliced | None,
         proved: ProvedLines | None,
+        pool: Sequence[str],
     ) -> Found:
         """What a search cost is booked on the first response that needed it."""
         paid = attempt if place == 0 else None
-        line, judged = (proved.last, proved.executions) if proved else spliced or (None, 0)
+        line, judged = (spliced.last, spliced.judged) if spliced else (None, 0)
+        if proved:
+            line, judged = proved.last, proved.executions
         return Found(
             response=number,
             last=line,
@@ -212,7 +222,22 @@ class _Run:
             tokens=paid.tokens if paid else 0,
             executions=1 + judged + (paid.executions if paid else 0),
             refused=paid.refused if paid else 0,
+            done=self._done(number, spliced, pool) if spliced else None,
         )
+
+    def _done(self, number: int, spliced: Spliced, pool: Sequence[str]) -> float:
+        """`LineLabels.done` of a response whose m* was found by lines."""
+        kept = spliced.last
+        endings = [] if spliced.program is None else [code_lines(spliced.program)[kept:]]
+        if spliced.program is None:  # a start that it shares with programs of the pool
+            lines = [line.text for line in self._cuts[number].lines]
+            donors = [code_lines(program) for program in pool]
+            endings = [donor[kept:] for donor in donors if _same_start(lines, [line.text for line in donor]) >= kept]
+        if not endings:
+            return 0.0
+        left = min(sum(not line.neutral for line in ending) for ending in endings)
+        whole = min(sum(not line.neutral for line in code_lines(program)) for program in pool)
+        return max(0.0, 1 - left / whole)
 
     def _chances(self, last: Mapping[int, int], unsolved: Sequence[Attempt]) -> dict[int, list[float]]:
         """P(first wrong code line) of the responses to unsolved problems, from what is known in their group."""
@@ -252,10 +277,18 @@ class _Run:
         ]
         return list(dict.fromkeys(programs))
 
+    def _add_references(self, pools: Mapping[str, list[str]]) -> None:
+        """Put every problem's reference solution that passes its tests into the pool."""
+        solutions = {name: self._problems[name].reference_solution for name in pools}
+        known = [(text, name) for name, text in solutions.items() if text]
+        for (text, name), right in zip(known, self._grade(known), strict=True):
+            if right and text not in pools[name]:
+                pools[name].append(text)
+
     def _splice(
         self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int] | None
-    ) -> dict[int, tuple[int, int]]:
-        """(m*, programs judged) per response, all searched side by side.
+    ) -> dict[int, Spliced]:
+        """What splicing says of each response, all searched side by side.
 
         A start that a passing *response* shares is proved. Programs that were joined or drawn for this (`proved` is
         given then) begin with the failed ones' lines by construction: they count where they need them.
@@ -264,7 +297,7 @@ class _Run:
             name: [[line.text for line in code_lines(program)] for program in pool] for name, pool in pools.items()
         }
         readers = {name: Reader.of(self._problems[name], pool) for name, pool in pools.items()}
-        results: dict[int, tuple[int, int]] = {}
+        results: dict[int, Spliced] = {}
         waiting: dict[int, tuple[Any, list[str]]] = {}
 
         def advance(number: int, search: Any, answer: Any) -> None:
@@ -344,6 +377,7 @@ class _Run:
             tokens=0 if item is None else item.tokens,
             executions=1 if item is None else item.executions,
             guessed=item is not None and item.last is None,
+            done=1.0 if item is None else item.done,
         )
 
 

@@ -15,8 +15,21 @@ from psgpo.problems.programs import entry_name, judged_program
 from psgpo.records import Problem, Status, Verdict
 from psgpo.syntax import parse, reductions, unused_lines
 
-Suffixes = Generator[list[str], Sequence[Verdict], tuple[int, int]]
-"""Yields programs, is sent their verdicts, returns (m*, programs judged)."""
+
+@dataclass(frozen=True, slots=True)
+class Spliced:
+    """What a search found."""
+
+    last: int
+    """m*, in lines."""
+    judged: int
+    """Programs."""
+    program: str | None
+    """The program that completes the first m* lines; None where nothing beyond `above` could be completed."""
+
+
+Suffixes = Generator[list[str], Sequence[Verdict], Spliced]
+"""Yields programs, is sent their verdicts, returns what they say."""
 
 _DEFINITION = re.compile(r"(?:async\s+def|def|class)\b")
 _RETURN = re.compile(r"\s*return\b")
@@ -149,8 +162,8 @@ def suffix_search(
                 answers = (yield without) if without else []
                 judged += len(without)
                 if not any(verdict.passed for verdict in answers):
-                    return kept, judged
+                    return Spliced(kept, judged, program)
             if size == FIRST and all(verdict.status in ENDLESS for verdict in verdicts):
                 break
             size = BATCH
-    return above, judged
+    return Spliced(above, judged, None)

@@ -3,7 +3,9 @@
 Targets of line m out of T, with m* the last solvable line:
 
 - `sign` (PSGPO, section 4.1): l_m = +1 for m <= m*, -1 after, 0 on neutral lines.
-- `progress` (ours, not in the paper): min(m, m*) / T, the share of the program that is done and right.
+- `progress` (ours, not in the paper): the share of the program that is done and right. Where a label says how much of
+  a program its good lines stand for (`LineLabels.done`, found by splicing): that, in equal steps over the code lines
+  up to m*. Else min(m, m*) / T.
 - `soft` (Math-Shepherd, arXiv 2312.08935, "soft estimation"): the share of the completions of the first m lines that
   passed. Neutral lines weigh nothing; of a response that passes, which is never probed, only the last code line has a
   known rate: 1.
@@ -150,7 +152,7 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
     assert len(neutral) == L == len(label.labels), "labels and lines of a response disagree"
     last = label.last_solvable if truth is None else truth.last_on_track
     if settings.target == "progress":
-        targets = progress_targets(L, last) if truth is None else tuple(truth.progress)
+        targets = progress_targets(neutral, last, label.done) if truth is None else tuple(truth.progress)
     elif settings.target == "soft":
         targets = tuple((value + 1) / 2 for value in (label.labels if truth is None else prefix_signs(L, last)))
     else:
@@ -205,6 +207,17 @@ def sign_targets(
     return tuple(f if is_neutral else float(label) for label, is_neutral, f in zip(labels, neutral, fill, strict=True))
 
 
+def first_problems(examples: Sequence[PrmExample], responses: int) -> list[PrmExample]:
+    """The examples of so many problems that there are at most `responses`, in the order given; for label budgets.
+
+    Problems come in an order that a hash of their ids makes, so lengths are mixed and a larger budget adds to a smaller
+    one. Of the problem that no longer fits the first responses are taken.
+    """
+    place = {name: derive_seed(0, "label-budget", name) for name in {example.problem_id for example in examples}}
+    chosen = sorted(range(len(examples)), key=lambda i: (place[examples[i].problem_id], i))[:responses]
+    return [examples[i] for i in sorted(chosen)]
+
+
 def with_noise(examples: Sequence[PrmExample], settings: PrmSettings, seed: int) -> list[PrmExample]:
     """The examples with wrong labels at a known rate, to learn how good labels must be: `settings.noise` of them, as
     a coin per response decides, get an m* drawn from 0 .. T, each as likely, and the targets that follow from it.
@@ -224,7 +237,7 @@ def _redrawn(example: PrmExample, settings: PrmSettings, seed: int) -> PrmExampl
     L = len(example.line_ends)
     last = derive_seed(seed, "label-noise-last", *example.key) % (L + 1)
     if settings.target == "progress":
-        targets = progress_targets(L, last)
+        targets = progress_targets(example.neutral, last)
     else:
         targets = sign_targets(prefix_signs(L, last), example.neutral, last, neutral_labels=settings.neutral_labels)
     weights = token_weights(example.line_ends, example.neutral)
@@ -240,13 +253,22 @@ def prefix_signs(lines: int, last_solvable: int) -> tuple[float, ...]:
     return tuple(1.0 if m <= last_solvable else -1.0 for m in range(1, lines + 1))
 
 
-def progress_targets(lines: int, last_solvable: int) -> tuple[float, ...]:
-    """min(m, m*) / T for m = 1..T.
+def progress_targets(neutral: Sequence[bool], last_solvable: int, done: float | None = None) -> tuple[float, ...]:
+    """min(m, m*) / T for m = 1..T; with `done`, done · c(min(m, m*)) / c(m*), c counting lines that are not neutral.
 
-    >>> progress_targets(4, 2)
+    T of a failed response is no measure of the program that was asked for, and neutral lines bring it no further;
+    `done` knows both.
+
+    >>> progress_targets([False] * 4, 2)
     (0.25, 0.5, 0.5, 0.5)
+    >>> progress_targets([False, True, False, False], 3, 0.5)
+    (0.25, 0.25, 0.5, 0.5)
     """
-    return tuple(min(m, last_solvable) / lines for m in range(1, lines + 1))
+    if done is None:
+        return tuple(min(m, last_solvable) / len(neutral) for m in range(1, len(neutral) + 1))
+    code = [sum(not flag for flag in neutral[: min(m, last_solvable)]) for m in range(1, len(neutral) + 1)]
+    total = sum(not flag for flag in neutral[:last_solvable])
+    return tuple(done * count / total if total else 0.0 for count in code)
 
 
 def token_weights(line_ends: Sequence[int], neutral: Sequence[bool]) -> tuple[float, ...]:

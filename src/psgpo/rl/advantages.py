@@ -1,6 +1,11 @@
-"""Advantages, pure: generalized advantage estimation and whitening.
+"""Advantages, pure: generalized advantage estimation and whitening; without a critic, a group's responses against each
+other.
+
+Differs from the papers: returns to go in place of one reward per response (RLOO), the outcome as one more step and a
+least standard deviation (GRPO).
 
 # B responses, T response tokens (right-padded; mask 1 on real tokens)
+# A group: `group` rows one after the other, responses to one prompt, whose tokens start at the same column
 """
 
 from __future__ import annotations
@@ -31,6 +36,46 @@ def gae(reward_BT: Tensor, value_BT: Tensor, mask_BT: Tensor, *, gamma: float, l
         next_value_B = value_BT[:, t]
         advantage_BT[:, t] = next_advantage_B
     return advantage_BT, (advantage_BT + value_BT) * mask_BT
+
+
+def returns_to_go(reward_BT: Tensor, mask_BT: Tensor, *, gamma: float) -> Tensor:
+    """G_t = Σ_(k ≥ t) γ^(k − t) r_k, (B, T): with λ = 1 and V = 0 the advantage is the return itself."""
+    return gae(reward_BT, torch.zeros_like(reward_BT), mask_BT, gamma=gamma, lam=1.0)[1]
+
+
+def leave_one_out(reward_BT: Tensor, mask_BT: Tensor, *, group: int, gamma: float) -> Tensor:
+    """A_t = G_t − mean of G_t over the other responses of the group, G as in `returns_to_go`; (B, T).
+
+    RLOO (Ahmadian et al. 2024, arXiv 2402.14740, equation 8), whose one reward per response is the case of a reward at
+    the last token and γ = 1. A response that has ended before t counts with the G of its last token. What others earn
+    does not depend on this response, so the baseline biases nothing.
+    """
+    return_BT = returns_to_go(reward_BT, mask_BT, gamma=gamma)
+    column_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+    last_B = (column_T * mask_BT.bool()).amax(dim=1)
+    carried_BT = return_BT.gather(1, torch.minimum(column_T, last_B[:, None]))
+    of_group = carried_BT.view(-1, group, mask_BT.shape[1])
+    others_BT = ((of_group.sum(dim=1, keepdim=True) - of_group) / (group - 1)).view_as(carried_BT)
+    return (return_BT - others_BT) * mask_BT
+
+
+def group_normalised(reward_BT: Tensor, step_BT: Tensor, mask_BT: Tensor, *, group: int, floor: float) -> Tensor:
+    """A_t = Σ_(steps k ≥ t) (r_k − mean) / max(std, floor), mean and std over all steps of the group; (B, T).
+
+    GRPO with process supervision (DeepSeekMath, arXiv 2402.03300, section 4.1.3). With the last token as the only step
+    it is GRPO with outcome supervision (section 4.1.2): the same for every token of a response. Biased deviation.
+
+    Args:
+        reward_BT: 0 but at steps.
+        step_BT: 1 at the tokens where a step ends; at least one in every response.
+    """
+    of_group = (len(reward_BT) // group, group * reward_BT.shape[1])
+    reward_PN, step_PN = reward_BT.reshape(of_group), step_BT.to(reward_BT.dtype).reshape(of_group)
+    count_P = step_PN.sum(dim=1, keepdim=True)
+    away_PN = (reward_PN - (reward_PN * step_PN).sum(dim=1, keepdim=True) / count_P) * step_PN
+    std_P = ((away_PN**2).sum(dim=1, keepdim=True) / count_P).sqrt()
+    normalised_BT = (away_PN / std_P.clamp(min=max(floor, 1e-8))).view_as(reward_BT)
+    return returns_to_go(normalised_BT, mask_BT, gamma=1.0)
 
 
 def whiten(value_BT: Tensor, mask_BT: Tensor, *, floor: float = 1e-8) -> Tensor:

@@ -51,18 +51,19 @@ class Targets:
     """What the updates of one step aim at, (B, S)."""
 
     advantages: Tensor
-    returns: Tensor
-    old_values: Tensor
+    returns: Tensor | None = None
+    """None where nothing learns values."""
+    old_values: Tensor | None = None
 
 
 class Learner:
-    """Policy, reference and critic, with an Adam each for policy and critic."""
+    """Policy, reference and, where there is one, critic, with an Adam each for policy and critic."""
 
     def __init__(
         self,
         policy: PreTrainedModel,
         reference: PreTrainedModel | None,
-        critic: TokenValueModel,
+        critic: TokenValueModel | None,
         rl: RlSettings,
         *,
         temperature: float,
@@ -74,6 +75,7 @@ class Learner:
         """
         Args:
             reference: frozen; None: the policy with its adapters off.
+            critic: None where advantages need no values.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
             team: the processes that train together; each calls every method, with the same batch.
@@ -83,10 +85,10 @@ class Learner:
         self.rl, self.temperature, self.seed, self.dtype, self.team = rl, temperature, seed, dtype, team
         self.device = torch.device(device or policy.device)
         self.policy_replica = Replica(policy, team, self.device)
-        self.critic_replica = Replica(critic, team, self.device)
+        self.critic_replica = None if critic is None else Replica(critic, team, self.device)
         self.ref_replica = self.policy_replica if reference is None else Replica(reference, team, self.device)
         self.policy_optimizer = _adam(policy, rl.policy_learning_rate)
-        self.critic_optimizer = _adam(critic, rl.critic_learning_rate)
+        self.critic_optimizer = None if critic is None else _adam(critic, rl.critic_learning_rate)
 
     def ref_logprobs(self, batch: Batch) -> Tensor:
         """(B, S)."""
@@ -141,39 +143,47 @@ class Learner:
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
         """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
         sums: dict[str, float] = defaultdict(float)
-        peaks = self.rl.policy_learning_rate, self.rl.critic_learning_rate
         factor = rate_factor(self.rl.schedule, step, steps=self.rl.steps, warmup=self.rl.warmup)
-        set_rates([self.policy_optimizer, self.critic_optimizer], peaks, factor)
-        self.policy.train()
-        self.critic.train()
+        rates = {"learning_rate": self.rl.policy_learning_rate * factor}
+        set_rates([self.policy_optimizer], [self.rl.policy_learning_rate], factor)
+        if self.critic_optimizer is not None:
+            rates["critic_learning_rate"] = self.rl.critic_learning_rate * factor
+            set_rates([self.critic_optimizer], [self.rl.critic_learning_rate], factor)
+        networks = [network for network in (self.policy, self.critic) if network is not None]
+        for network in networks:
+            network.train()
         for epoch in range(self.rl.epochs):
             rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
             for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
                 chosen = torch.as_tensor(np.sort(rows), device=self.device)
                 if step >= self.rl.critic_warmup:
                     self._policy_update(batch, targets, chosen, sums)
-                self._critic_update(batch, targets, chosen, sums)
-        self.policy.eval()
-        self.critic.eval()
+                if self.critic is not None:
+                    self._critic_update(batch, targets, chosen, sums)
+        for network in networks:
+            network.eval()
         updates = self.rl.epochs * self.rl.minibatches
         means = {name: total / updates for name, total in self.team.totals(sums).items()}
-        return means | {"learning_rate": peaks[0] * factor, "critic_learning_rate": peaks[1] * factor}
+        return means | rates
 
     def state(self) -> dict[str, dict]:
         """What an interrupted run goes on from."""
-        return {
+        state = {
             "policy": self.policy_replica.state(),
-            "critic": self.critic_replica.state(),
             "policy_optimizer": optimizer_state(self.policy_optimizer, self.team),
-            "critic_optimizer": optimizer_state(self.critic_optimizer, self.team),
         }
+        if self.critic_replica is not None and self.critic_optimizer is not None:
+            state["critic"] = self.critic_replica.state()
+            state["critic_optimizer"] = optimizer_state(self.critic_optimizer, self.team)
+        return state
 
     def load(self, state: dict[str, dict]) -> None:
         """Take up a `state`."""
         self.policy_replica.load(state["policy"])
-        self.critic_replica.load(state["critic"])
         load_optimizer(self.policy_optimizer, state["policy_optimizer"])
-        load_optimizer(self.critic_optimizer, state["critic_optimizer"])
+        if self.critic_replica is not None and self.critic_optimizer is not None:
+            self.critic_replica.load(state["critic"])
+            load_optimizer(self.critic_optimizer, state["critic_optimizer"])
 
     def _parts(
         self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None
@@ -186,6 +196,7 @@ class Learner:
             yield chosen[part], max(lengths[i] for i in part), counts
 
     def _values(self, batch: Batch, rows: Tensor, width: int) -> Tensor:
+        assert self.critic is not None
         with computing(self.dtype, self.device):
             value_BS = values_before(self.critic, batch.input_ids[rows, :width], batch.attention_mask[rows, :width])
         return value_BS * batch.mask[rows, :width]
@@ -224,6 +235,10 @@ class Learner:
         self._step(self.policy_replica, self.policy_optimizer, "grad_norm_policy", sums)
 
     def _critic_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
+        assert self.critic_replica is not None
+        assert self.critic_optimizer is not None
+        assert targets.old_values is not None
+        assert targets.returns is not None
         count = float(batch.mask[chosen].sum())
         self.critic_optimizer.zero_grad()
         for rows, width, counts in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):

@@ -2,7 +2,8 @@
 
 Every step: sample responses from the policy, run their unit tests, score their lines (DenseReward), turn verdict,
 line scores and KL to the SFT policy into one reward per token, estimate advantages with the critic (GAE), and take a
-few clipped policy and value steps.
+few clipped policy and value steps. `rl.advantage` = grpo or rloo compares the responses to one prompt instead; there is
+no critic then, and the KL stays in the reward.
 
 Of several processes each samples, judges and scores a part of a step's responses; then all hold all of them, compute
 what is cheap alike, and share the forward and backward passes (`Learner`). A response's random numbers depend on its
@@ -38,11 +39,11 @@ from psgpo.lines import TokenText
 from psgpo.models import TokenValueModel, right_pad, save_merged
 from psgpo.parallel.team import ALONE, Team
 from psgpo.records import Problem
-from psgpo.rl.advantages import explained_variance, gae, whiten
+from psgpo.rl.advantages import explained_variance, gae, group_normalised, leave_one_out, returns_to_go, whiten
 from psgpo.rl.head_fit import Moments
 from psgpo.rl.learner import Batch, Learner, Targets
 from psgpo.rl.metrics import Metrics, rollout_metrics
-from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens
+from psgpo.rl.rollout import LineScorer, Rollout, collect_rollouts, gathered, rewarded_lines, rewarded_tokens, step_ends
 from psgpo.sampling import HFSampler, Sampler
 from psgpo.sampling.vllm import VllmSampler
 from psgpo.seeds import derive_seed
@@ -63,7 +64,7 @@ class PpoTrainer:
         *,
         policy: PreTrainedModel,
         reference: PreTrainedModel | None,
-        critic: TokenValueModel,
+        critic: TokenValueModel | None,
         tokenizer: PreTrainedTokenizerBase,
         sandbox: Sandbox,
         arm: ArmSettings,
@@ -81,7 +82,8 @@ class PpoTrainer:
         Args:
             policy: trained in place; starts as the SFT policy.
             reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
-            critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit).
+            critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit); None exactly where
+                `rl.advantage` needs none.
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
             engine: draws responses from the policy's weights, handed over before every step; None: the policy itself.
             out: metrics.jsonl, checkpoints/step-N and model are written here.
@@ -89,6 +91,7 @@ class PpoTrainer:
             team: the processes that train together. Only the main one writes.
         """
         assert (scorer is None) == (arm.line_reward == "none")
+        assert (critic is None) == (rl.advantage != "gae")
         self.policy, self.critic, self.team = policy, critic, team
         self.reference = None if reference is None else reference.eval().requires_grad_(False)
         self.tokenizer, self.sandbox, self.scorer = tokenizer, sandbox, scorer
@@ -160,13 +163,14 @@ class PpoTrainer:
         ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
         log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
         rewards = batch.rewards - self.rl.kl_beta * log_ratio
-        targets = self._targets(batch, rewards)
+        targets = self._targets(rollouts, batch, rewards)
         update = self.learner.update(step, batch, targets)
         clock("update")
         metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
         metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
         metrics["reward_total"] = float(rewards.sum()) / len(rollouts)
-        metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
+        if targets.old_values is not None and targets.returns is not None:
+            metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
         seconds = clock.seconds()
         metrics["tokens_per_second"] = float(batch.mask.sum()) / seconds["seconds_step"]
         return metrics | update | seconds
@@ -231,6 +235,11 @@ class PpoTrainer:
         """The critic as the first step finds it, for a trainer elsewhere that starts from it; here it is in place."""
         if self._starts_mapped():
             self._map_values(prompts)
+        return self._valued
+
+    @property
+    def _valued(self) -> TokenValueModel:
+        assert self.critic is not None, "without a critic there are no values to start from"
         return self.critic
 
     def _starts_mapped(self) -> bool:
@@ -241,7 +250,7 @@ class PpoTrainer:
         if self.arm.value_map == "head":
             return self._fit_head(prompts)
         scale, shift = VALUE_MAPS.get(self.arm.value_map) or self._fit(prompts)
-        self.critic.apply_affine(scale, shift)
+        self._valued.apply_affine(scale, shift)
         return {"value_scale": scale, "value_shift": shift}
 
     def _fit(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> tuple[float, float]:
@@ -264,11 +273,11 @@ class PpoTrainer:
 
     def _fit_head(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> Metrics:
         """w, b that minimise Σ_t (w·h_t + b − G_t)² + ridge on w, h_t the trunk's state before token t."""
-        moments = Moments.none(self.critic.head.in_features)
+        moments = Moments.none(self._valued.head.in_features)
         for batch, returns in self._first_returns(prompts):
             moments += self.learner.head_moments(batch, returns)
         weight_D, bias = moments.solve()
-        self.critic.replace_head(weight_D, bias)
+        self._valued.replace_head(weight_D, bias)
         if self.team.is_main:
             write_json(self.out / HEAD_FILE, {"weight": weight_D.tolist(), "bias": bias})
         return {"value_fit_explained": moments.explained(weight_D, bias)}
@@ -289,16 +298,30 @@ class PpoTrainer:
             part = slice(start, start + size)
             rollouts = self._collect(chosen[part], seeds[part], PhaseClock())
             batch = self._batch(rollouts, self._line_rewards(rollouts))
-            # λ_GAE = 1 and V = 0 make the advantage the return itself.
-            _, returns = gae(batch.rewards, torch.zeros_like(batch.rewards), batch.mask, gamma=self.rl.gamma, lam=1.0)
-            yield batch, returns
+            yield batch, returns_to_go(batch.rewards, batch.mask, gamma=self.rl.gamma)
 
-    def _targets(self, batch: Batch, rewards: torch.Tensor) -> Targets:
+    def _targets(self, rollouts: Sequence[Rollout], batch: Batch, rewards: torch.Tensor) -> Targets:
+        if self.critic is None:
+            return Targets(advantages=self._among_groups(rollouts, batch, rewards))
         values = self.learner.values(batch)
         advantages, returns = gae(rewards, values, batch.mask, gamma=self.rl.gamma, lam=self.rl.gae_lambda)
         if self.rl.whiten_advantages:
             advantages = whiten(advantages, batch.mask, floor=self.rl.whiten_floor)
         return Targets(advantages=advantages, returns=returns, old_values=values)
+
+    def _among_groups(self, rollouts: Sequence[Rollout], batch: Batch, rewards: torch.Tensor) -> torch.Tensor:
+        """Advantages of responses over the others to their prompt, (B, S); not whitened, groups have done that.
+
+        The KL of a token is no step of a program: beside `grpo` it has a baseline of its own, and no scale.
+        """
+        group, mask = self.rl.responses_per_prompt, batch.mask
+        if self.rl.advantage == "rloo":
+            return leave_one_out(rewards, mask, group=group, gamma=self.rl.gamma)
+        steps = torch.zeros_like(mask)
+        for b, rollout in enumerate(rollouts):
+            steps[b, [len(rollout.prompt_ids) + end for end in step_ends(rollout, self.arm)]] = 1.0
+        paid = group_normalised(batch.rewards, steps, mask, group=group, floor=self.rl.whiten_floor)
+        return paid + leave_one_out(rewards - batch.rewards, mask, group=group, gamma=1.0)
 
     def _save_policy(self, folder: Path) -> None:
         with self.learner.policy_replica.whole() as policy:

@@ -152,6 +152,15 @@ def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) ->
     return token_rewards(line_reward_L, ends, tokens=tokens, unit_test_reward=of_tests)
 
 
+def step_ends(rollout: Rollout, arm: ArmSettings) -> list[int]:
+    """Tokens where the arm may pay: the last one, and the ends of lines that its line reward sees."""
+    last = len(rollout.token_ids) - 1
+    if arm.line_reward in ("none", "program") or not arm.lambda_fail + arm.lambda_pass:
+        return [last]
+    unseen = rollout.neutral if arm.neutral_lines else (False,) * len(rollout.neutral)
+    return sorted({last, *(end for end, neutral in zip(rollout.line_ends, unseen, strict=True) if not neutral)})
+
+
 class LineScorer(Protocol):
     """R(x, y^(≤m)) for every line of every rollout; of an ORM one number for every rollout.
 

@@ -31,10 +31,10 @@ from psgpo.seeds import derive_seed
 
 def arm_networks(
     run: RunDirectory, name: str
-) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel | None, PreTrainedTokenizerBase]:
     """Policy, its frozen reference, critic and tokenizer: the SFT policy, and the PRM where the arm has a ValueInit.
 
-    No reference where the policy has adapters: with them off it is its own.
+    No reference where the policy has adapters: with them off it is its own. No critic where `advantage` needs none.
 
     Raises:
         UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
@@ -45,18 +45,25 @@ def arm_networks(
     policy, tokenizer = load_policy(start)
     reference = None if recipe.model.lora else load_policy(start)[0]
     _check_line_reader(run, arm)
-    if arm.value_init is not None:
-        prm = run.path / "prm" / arm.value_init / "model"
-        check_critic(prm, start, key=f"arms.{name}.value_init")
-        critic = TokenValueModel.from_pretrained(prm)
-    else:
-        own = recipe.critic.path and model_folder(recipe.critic.path, "critic.path")
-        if own is not None:
-            check_critic(own, start)
-        critic = initial_model(own or start, derive_seed(recipe.seed, "critic"))
+    critic = _first_critic(run, name, start) if recipe.rl_of(name).advantage == "gae" else None
     prepare_training(policy, recipe.model, seed=derive_seed(recipe.seed, "adapters", "policy"))
-    prepare_training(critic, recipe.model, seed=derive_seed(recipe.seed, "adapters", "critic"))
+    if critic is not None:
+        prepare_training(critic, recipe.model, seed=derive_seed(recipe.seed, "adapters", "critic"))
     return policy, reference, critic, tokenizer
+
+
+def _first_critic(run: RunDirectory, name: str, start: Path) -> TokenValueModel:
+    """The PRM of the arm's ValueInit, or the recipe's critic, or the policy in `start` with a fresh head."""
+    recipe = run.recipe
+    value_init = recipe.arms[name].value_init
+    if value_init is not None:
+        prm = run.path / "prm" / value_init / "model"
+        check_critic(prm, start, key=f"arms.{name}.value_init")
+        return TokenValueModel.from_pretrained(prm)
+    own = recipe.critic.path and model_folder(recipe.critic.path, "critic.path")
+    if own is not None:
+        check_critic(own, start)
+    return initial_model(own or start, derive_seed(recipe.seed, "critic"))
 
 
 def check_critic(critic: Path, policy: Path, *, key: str = "critic.path", context: int = 0) -> str:

@@ -43,6 +43,11 @@ def check_arm(recipe: Recipe, arm: str, cluster: Cluster, *, problems: int) -> N
     rl = recipe.rl_of(arm)
     table = "rl" if recipe.arms[arm].rl is None else f"arms.{arm}.rl"
     gpus = cluster.gpus * cluster.nodes
+    if rl.advantage != "gae":
+        raise UserError(
+            f"{table}.advantage = {rl.advantage!r}: the export trains with a critic and GAE; leave it out, or train "
+            "the arm with psgpo run"
+        )
     if recipe.model.lora is not None:
         raise UserError("model.lora: the export trains all weights; leave it out")
     if rl.schedule == "linear":

@@ -62,7 +62,7 @@ def micro_batches(rows: Sequence[Row], budget: int | None) -> list[list[Row]]:
 
 def ppo_step(
     policy: Network,
-    critic: Network,
+    critic: Network | None,
     rl: RlSettings,
     minibatches: Sequence[Sequence[Row]],
     *,
@@ -75,6 +75,7 @@ def ppo_step(
     """Peak of a PPO step after the first, whose optimizers are empty.
 
     Args:
+        critic: None where the arm's advantages need none.
         minibatches: rows of each.
         prm: bytes of the PRM's weights.
         sampling: bytes that sampling needs, see `sampling_bytes`; of this process's rows.
@@ -85,21 +86,23 @@ def ppo_step(
     base = {
         "policy": share.held(policy.weights),
         "reference": share.held(reference),
-        "critic": share.held(critic.weights),
+        "critic": 0 if critic is None else share.held(critic.weights),
         "PRM": prm,
-        "Adam": share.held(2 * (policy.learned + critic.learned)),
+        "Adam": share.held(2 * (policy.learned + (0 if critic is None else critic.learned))),
         "batch": len(rows) * max(map(sum, rows)) * BATCH_BYTES,
     }
     forward = micro_batches(share.rows(rows), rl.microbatch_tokens or FORWARD_TOKENS)[0]
-    of_policy, of_critic = share.held(policy.learned), share.held(critic.learned)
+    of_policy = share.held(policy.learned)
+    of_critic = 0 if critic is None else share.held(critic.learned)
     both = of_policy + of_critic
     cut = [micro_batches(share.rows(part), rl.microbatch_tokens) for part in minibatches]
     phases: list[dict[str, int]] = []
     for p in _distinct(cut):
         policy_update = share.update(policy, p, temperature=temperature)
         phases.append({"gradients of the critic": of_critic, "update of the policy": policy_update})
-        phases.append({"gradients of the policy": of_policy, "update of the critic": share.update(critic, p)})
-    for network in (policy, critic):
+        if critic is not None:
+            phases.append({"gradients of the policy": of_policy, "update of the critic": share.update(critic, p)})
+    for network in (policy, critic) if critic is not None else (policy,):
         passing = share.forward(network, forward, temperature=temperature)
         phases.append({"gradients": both, "forward pass": passing})
         phases.append({"gradients": both, "sum over processes": share.summing(network)})
@@ -244,7 +247,7 @@ class StagePlanner:
         prm = self.reader(arm.prm) if arm.prm not in (None, "oracle") else None
         return ppo_step(
             self.policy,
-            self.critic,
+            self.critic if rl.advantage == "gae" else None,
             rl,
             rows,
             temperature=sampling.temperature,
@@ -302,10 +305,11 @@ class StagePlanner:
 
 
 def _different(recipe: Recipe) -> dict[str, ArmSettings]:
-    """The first arm without a PRM beside it and the first with one, whichever there are; of each size of its steps."""
-    first: dict[tuple[bool, int, int, int | None], str] = {}
+    """The first arm of each kind, with or without a PRM and a critic beside it, and of each size of its steps."""
+    first: dict[tuple[bool, bool, int, int, int | None], str] = {}
     for name, arm in recipe.arms.items():
         rl = recipe.rl_of(name)
         rows = rl.prompts_per_step * rl.responses_per_prompt
-        first.setdefault((arm.prm not in (None, "oracle"), rows, rl.minibatches, rl.microbatch_tokens), name)
+        beside = arm.prm not in (None, "oracle"), rl.advantage == "gae"
+        first.setdefault((*beside, rows, rl.minibatches, rl.microbatch_tokens), name)
     return {name: recipe.arms[name] for name in first.values()}

@@ -114,7 +114,8 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         fit = rl.value_fit_responses if _fits_values(arm) else 0
         rows = (steps + fit) * (P + R)
         # Reference and old values once, policy and critic learn, the PRM scores.
-        frozen = 2 + (1 if arm.prm not in (None, "oracle") else 0)
+        critic = rl.advantage == "gae"
+        frozen = 1 + critic + (1 if arm.prm not in (None, "oracle") else 0)
         found.append(
             StageWork(
                 stage=f"rl-{name}",
@@ -122,7 +123,7 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
                 generated=(steps + fit) * R,
                 generations=(rl.steps * math.ceil(each / size) + math.ceil(fit / size)) * R,
                 trained=steps * (P + R) * rl.epochs,
-                passes=rows * frozen + steps * (P + R) * rl.epochs * 2 * learning,
+                passes=rows * frozen + steps * (P + R) * rl.epochs * (1 + critic) * learning,
             )
         )
     if recipe.prm:

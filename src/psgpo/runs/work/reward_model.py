@@ -29,7 +29,7 @@ from psgpo.prm import (
     train_prm,
 )
 from psgpo.prm.build import PrmJob, build_prm
-from psgpo.prm.data import PrmExample, with_noise
+from psgpo.prm.data import PrmExample, first_problems, with_noise
 from psgpo.prm.measure import EVEN
 from psgpo.prm.train_options import check_architecture
 from psgpo.problems import load_problems_jsonl
@@ -110,6 +110,8 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
     rest, held_out = split_by_problem(examples, holdout)
     kept = {response_key(label.response) for label in select_labels(labels, settings.select, medium=settings.medium)}
     rest = [example for example in rest if example.key in kept]
+    if settings.responses is not None:
+        rest = first_problems(rest, settings.responses)
     # The responses that choose the epoch are labelled as those that are learned from: with the same noise.
     rest = with_noise(rest, settings, run.recipe.seed)
     # The epoch is chosen on problems of its own, so that the held-out ones measure and do nothing else. The split is by
