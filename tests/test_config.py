@@ -108,6 +108,18 @@ def test_a_resolved_recipe_loads_again() -> None:
     assert parse_recipe(resolved, origin="r").model_dump(mode="json") == resolved
 
 
+def test_the_recipe_of_a_run_directory_is_a_recipe_too(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes" / "demo.toml", ["seed=3"])
+    file = tmp_path / "recipe.json"
+    file.write_text(recipe.model_dump_json(), encoding="utf-8")
+    assert load_recipe(file) == recipe
+    assert load_recipe(file, ["seed=4", "arms.dense.lambda_fail=0.5"]).arms["dense"].lambda_fail == 0.5
+    for text, words in (("{", r"recipe\.json: not valid JSON"), ("[]", "expected a JSON object")):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=words):
+            load_recipe(file)
+
+
 def test_an_arm_has_settings_of_its_own_for_what_it_names_and_the_recipes_for_the_rest() -> None:
     own = {"kl_beta": 0.0, "steps": 7, "clip": 0.2}
     table = changed(lambda t: t.update(rl={"kl_beta": 0.5, "gae_lambda": 0.8, "clip": 0.3}))

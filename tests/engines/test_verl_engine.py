@@ -155,8 +155,8 @@ def native_step(run: RunDirectory) -> SimpleNamespace:
             seen.batch = batch(*arguments)
             return seen.batch
 
-        def spy_targets(given: Any, rewards: Any) -> Any:
-            seen.rewards, seen.targets = rewards, targets(given, rewards)
+        def spy_targets(drawn: Any, given: Any, rewards: Any) -> Any:
+            seen.rewards, seen.targets = rewards, targets(drawn, given, rewards)
             return seen.targets
 
         trainer._rollouts, trainer._batch, trainer._targets = spy_rollouts, spy_batch, spy_targets

@@ -13,6 +13,7 @@ from psgpo.evaluation.metrics import (
     best_of_k_curve,
     bootstrap_mean,
     bootstrap_ratio,
+    mean_over_seeds,
     mean_pass_at_k,
     paired_difference,
     paired_seed_difference,
@@ -20,6 +21,7 @@ from psgpo.evaluation.metrics import (
     pass_at_k_by_group,
     problem_pass_at_k,
     t_quantile_95,
+    wilson,
 )
 
 RESULTS = {"a": [True, False, False, False], "b": [True, True, False, False], "c": [False] * 4}
@@ -138,3 +140,43 @@ def test_seed_difference_by_hand():
 @pytest.mark.parametrize(("degrees", "quantile"), [(1, 12.706), (10, 2.228), (11, 2.201), (20, 2.086), (100, 1.984)])
 def test_t_quantiles_are_those_of_the_tables(degrees, quantile):
     assert t_quantile_95(degrees) == pytest.approx(quantile, abs=6e-4)
+
+
+def test_mean_over_seeds_by_hand():
+    # Seeds .3 and .5, problems .2 and .6: v = .02 / 2 + .08 / 2, 1 degree each, so d = .05^2 / (.01^2 + .04^2) = 1.47
+    shared = mean_over_seeds([{"a": 0.1, "b": 0.5}, {"a": 0.3, "b": 0.7}])
+    assert (shared.value, shared.count) == (pytest.approx(0.4), 2)
+    assert shared.high - shared.value == pytest.approx(12.7062 * 0.05**0.5)
+    # Other problems in every seed: the seeds' own spread says all, as `paired_seed_difference` of the means.
+    means = [0.3, 0.5, 0.4, 0.1, 0.2]
+    own = mean_over_seeds([{f"{s}a": mean - 0.1, f"{s}b": mean + 0.1} for s, mean in enumerate(means)])
+    alone = paired_seed_difference(means, [0.0] * 5)
+    assert (own.value, own.low, own.high) == pytest.approx((alone.value, alone.low, alone.high))
+
+
+def test_mean_over_seeds_without_an_interval():
+    assert math.isnan(mean_over_seeds([{"a": 1.0}]).low)
+    assert mean_over_seeds([]).count == 0
+    assert math.isnan(mean_over_seeds([{"a": 1.0}, {"a": math.nan}]).value)
+    same = mean_over_seeds([{"a": 0.5, "b": 0.5}, {"a": 0.5, "b": 0.5}])
+    assert (same.low, same.high) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(("seed_spread", "problem_spread"), [(0.0, 0.3), (0.1, 0.0), (0.05, 0.3)])
+def test_interval_over_seeds_and_problems_covers_at_its_level(seed_spread, problem_spread):
+    rng = np.random.default_rng(0)
+    seeds, problems, covered = 4, 40, 0
+    for _ in range(400):
+        effects = rng.normal(0, seed_spread, (seeds, 1)) + rng.normal(0, problem_spread, (1, problems))
+        values = 0.1 + effects + rng.normal(0, 0.1, (seeds, problems))
+        found = mean_over_seeds([dict(enumerate(row)) for row in values])
+        covered += found.low <= 0.1 <= found.high
+    assert covered / 400 > 0.92
+
+
+def test_wilson_by_hand():
+    # 3 of 90: (3 + 1.92) / 93.84 = .0524 in the middle; at 0 of 10 the textbook's 0 to 27.8 %.
+    found = wilson(3, 90)
+    assert (found.value, found.low, found.high) == pytest.approx((1 / 30, 0.0114, 0.0935), abs=1e-4)
+    assert (wilson(0, 10).low, wilson(0, 10).high) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert math.isnan(wilson(0, 0).value)

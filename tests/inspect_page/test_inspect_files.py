@@ -179,7 +179,7 @@ def test_a_label_file_alone_is_told_its_problems(labels_folder: Path, tmp_path: 
     ("arguments", "message"),
     [
         ({"policies": ["nobody"]}, "--policy nobody: the run .* has no such policy; it has: sft, baseline, dense"),
-        ({"policies": ["both"]}, "not evaluated yet; run: psgpo run small.toml --until evaluate-both"),
+        ({"policies": ["both"]}, "not evaluated yet; run: psgpo run .*/recipe.json .*--until evaluate-both"),
         ({"problem_ids": ["p/none"]}, "no labelled response of these problems"),
         ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late, judge"),
         ({"stored": True, "arms": ["dense"]}, "--stored opens no model"),

@@ -124,7 +124,7 @@ def test_credit_is_what_ppo_itself_makes_of_the_responses(
     )
     rollouts = [rollout_of(source, number, evidence) for number in range(len(source.entries))]
     batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
-    targets = trainer._targets(batch, batch.rewards)
+    targets = trainer._targets(rollouts, batch, batch.rewards)
     for b, rollout in enumerate(rollouts):
         credit, start = evidence.credit[b]["both"], len(rollout.prompt_ids)
         own = slice(start, start + len(rollout.token_ids))
@@ -180,8 +180,11 @@ def test_a_run_without_any_tokenizer_shows_text_and_says_so(small_run: Path, tmp
 
 def test_what_is_not_made_yet_is_missing_with_its_command(evidence: Evidence) -> None:
     assert [view.name for view in evidence.prms] == ["sign", "progress", "judge"]
-    assert evidence.missing["prm late"].command == "psgpo run small.toml --until prm-late"
-    assert evidence.missing["values late"].command == "psgpo run small.toml --until rl-late"
+    for name, stage in (("prm late", "prm-late"), ("values late", "rl-late")):
+        command = evidence.missing[name].command
+        assert command.startswith("psgpo run ")
+        assert command.split()[2].endswith("recipe.json")
+        assert command.endswith(f" --until {stage}")
     late = evidence.credit[0]["late"]
     assert late.values == late.advantages == ()
     assert len(late.rewards) > 0

@@ -11,7 +11,7 @@ import pytest
 from labeling_world import problem, response
 
 from psgpo.labeling import measure_labels
-from psgpo.labeling.quality import header_lines, is_monotone
+from psgpo.labeling.quality import header_lines, is_monotone, shares_by_problem
 from psgpo.labeling.search import line_labels
 from psgpo.lines import code_lines
 from psgpo.records import LineLabels, Probe
@@ -63,6 +63,18 @@ def test_figures_by_hand() -> None:
     assert quality.proved_off_track_responses == pytest.approx(1 / 3)
     assert quality.last_line_exact == pytest.approx(1 / 3)
     assert quality.last_line_within_one == 1
+
+
+def test_shares_by_problem_add_up_to_the_figures() -> None:
+    labels = [found(FOUR, 2), found(FOUR, 4), found(COMMENTED, 2), found(PASSING, 5)]
+    other = replace(labels[1], response=replace(labels[1].response, problem_id="other"))
+    exact = [3, 3, 1, 5]
+    shares = shares_by_problem([labels[0], other, *labels[2:]], exact)
+    assert shares["agreement"] == [(3 + 3, 4 + 3), (3, 4)]  # of two problems; passing ones are left out
+    figures = measure_labels(labels, exact, [2, 3, 3, 5]).to_json()
+    for name, counts in shares.items():
+        assert sum(n for n, _ in counts) / sum(d for _, d in counts) == pytest.approx(figures[name]), name
+    assert shares_by_problem([labels[3]], [5]) == {}
 
 
 def test_exact_labels_agree_with_themselves() -> None:

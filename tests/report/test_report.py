@@ -14,7 +14,7 @@ from synthetic_run import ARMS, HOSTILE, PROBLEMS, make_run, recipe_table
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
 from psgpo.report import build_report
-from psgpo.report.aggregate import experiment
+from psgpo.report.groups import groups_of
 from psgpo.report.load import load_run
 
 SECTIONS = ("results", "learning", "where", "labels", "prm", "diagnostics", "programs", "tests", "reproduce")
@@ -59,8 +59,13 @@ def test_page_has_every_section_and_a_figure_beside_each_png(report: Path) -> No
     elements = Elements(report.read_text(encoding="utf-8")).found
     ids = {attributes.get("id") for tag, attributes in elements if tag == "section"}
     assert ids == set(SECTIONS)
-    targets = {attributes["href"] for tag, attributes in elements if tag == "a"}
-    assert targets == {f"#{name}" for name in SECTIONS}
+    links = [attributes for tag, attributes in elements if tag == "a"]
+    assert {a["href"] for a in links if "download" not in a} == {f"#{name}" for name in SECTIONS}
+    tables = sum(tag == "caption" for tag, _ in elements)
+    assert tables == 8
+    files = {path.name for path in (report.parent / "data").iterdir()}
+    assert {a["download"] for a in links if "download" in a} == files
+    assert len(files) == 21 + tables
     figures = sum(tag == "figure" for tag, _ in elements)
     assert figures == len(list(report.parent.glob("*.png"))) == 21
     assert "not there yet" not in re.sub(r'title="not there yet"', "", report.read_text(encoding="utf-8"))
@@ -71,7 +76,7 @@ def test_page_is_one_file_without_network_and_small(report: Path) -> None:
     for tag, attributes in Elements(text).found:
         assert tag not in {"script", "link", "iframe", "object", "img"}
         for name in ("src", "href", "xlink:href", "data", "srcset"):
-            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+            assert (attributes.get(name) or "#").startswith(("#", "data:text/csv;")), (tag, attributes)
     assert not re.search(r"https?://", text)
     assert "@import" not in text
     assert report.stat().st_size < 3_000_000
@@ -91,16 +96,18 @@ def test_oracle_arm_is_named_an_upper_bound(report: Path) -> None:
     assert "an upper bound and not the method: progress-exact" in text
 
 
-def test_one_seed_gets_its_warning_and_the_commands_for_more(report: Path) -> None:
+def test_one_seed_gets_its_warning_and_the_commands_for_more(report: Path, run: Path) -> None:
     text = report.read_text(encoding="utf-8")
     assert "What one seed can and cannot show" in text
-    assert "psgpo run recipes/synthetic.toml --set seed=1" in text
+    assert f"psgpo run {run}/recipe.json --set seed=1 --set out={run}-seed1" in text
+    assert f"psgpo report {run} {run}-seed1 {run}-seed2 --out {run}-seeds" in text
 
 
 def test_summary_follows_its_schema(report: Path, run: Path) -> None:
     summary = json.loads((report.parent / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     tables = {"pass_at_1", "difference_to_baseline", "labels", "prm", "seconds_per_stage", "taken_from", "problems"}
-    assert set(summary) == {"schema", "recipe", "seeds"} | tables
+    assert set(summary) == {"schema", "command", "recipe", "seeds", "best_of_k"} | tables
+    assert summary["command"] == f"psgpo report {run} --out {report.parent}"
     assert (summary["schema"], summary["recipe"], summary["seeds"]) == (1, "synthetic", [0])
     assert set(summary["pass_at_1"]) == {"sft", *ARMS}
     assert set(summary["difference_to_baseline"]) == {"sft", *ARMS} - {"baseline"}
@@ -126,8 +133,7 @@ def test_empty_run_says_what_is_missing_and_how_to_make_it(tmp_path: Path) -> No
     for what in ("Line labels", "PRM sign, progress", "Test strength", "Training of baseline"):
         assert f"{what}" in text
     assert text.count("not there yet. Run:") >= 7
-    assert "psgpo run recipes/synthetic.toml" in text
-    assert "--until labels" in text
+    assert f"psgpo run {tmp_path / 'run'}/recipe.json --until labels" in text
     summary = json.loads((index.parent / "summary.json").read_text(encoding="utf-8"))
     assert summary["pass_at_1"]["baseline"] is None
     assert summary["labels"] is None
@@ -177,16 +183,16 @@ def test_how_a_run_was_carried_out_makes_it_no_other_experiment(tmp_path: Path) 
         path = tmp_path / str(seed)
         write_json(path / "recipe.json", recipe_table(path, seed=seed, sft={"optimizer": "adamw"}, **how))
         runs.append(load_run(path))
-    assert len(experiment(runs).runs) == 2
+    assert [len(group.data.runs) for group in groups_of(runs)] == [2]
 
 
-def test_other_recipes_and_repeated_seeds_are_refused(run: Path, tmp_path: Path) -> None:
+def test_repeated_seeds_and_several_runs_without_a_folder_are_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    write_json(other / "recipe.json", recipe_table(other, seed=1, rl={"steps": 7}))
-    with pytest.raises(UserError, match=r"rl\.steps is 7 instead of 60"):
-        build_report([run, other], tmp_path / "report")
-    with pytest.raises(UserError, match="seed 0 is already there"):
-        build_report([run, run], tmp_path / "report")
+    write_json(other / "recipe.json", recipe_table(other, seed=1))
+    with pytest.raises(UserError, match=r"seed 0 is already there from .*, with the same settings; give each once"):
+        build_report([run, other, run], tmp_path / "report")
+    with pytest.raises(UserError, match=r"2 runs: the page of all needs a folder of its own, e\.g\. --out .*/compared"):
+        build_report([run, other])
     with pytest.raises(UserError, match="no such run directory"):
         build_report([tmp_path / "nowhere"], tmp_path / "report")
     assert not (tmp_path / "report").exists()

@@ -12,15 +12,16 @@ import pytest
 from synthetic_run import ARMS, make_run
 
 from psgpo.jsonl import finite
-from psgpo.report.aggregate import Experiment, difference, difficulty_bins, estimate, experiment, length_bins, pass_at_1
+from psgpo.report.aggregate import Experiment, difference, difficulty_bins, estimate, length_bins, pass_at_1
 from psgpo.report.answer import answer
+from psgpo.report.cells import MISSING, percent, plain, points, two
 from psgpo.report.figures import series_of, smooth
-from psgpo.report.html import flatten
+from psgpo.report.groups import experiment, flatten
 from psgpo.report.load import load_run
 from psgpo.report.programs import choose_programs, visible
-from psgpo.report.stage_tables import dig, over_seeds, prm_table, scan_table, two
+from psgpo.report.stage_tables import counted, dig, estimated, prm_table, scan_table
 from psgpo.report.style import end_labels, new_figure
-from psgpo.report.tables import MISSING, describe_arm, main_table, percent, plain, points
+from psgpo.report.tables import describe_arm, main_table
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,31 @@ def test_finite_turns_nan_into_null_at_any_depth() -> None:
     assert finite({"a": [1.0, math.nan, {"b": math.inf}], "c": (None,)}) == {"a": [1.0, None, {"b": None}], "c": [None]}
 
 
-def test_dig_and_over_seeds_never_average_over_missing() -> None:
+def test_dig_and_cells_of_seeds_never_average_over_missing() -> None:
     assert dig({"a": {"b": 2}}, "a.b") == 2.0
     assert math.isnan(dig({"a": None}, "a.b"))
-    assert over_seeds([0.5, math.nan], two) == MISSING
-    assert (over_seeds([0.25, 0.75], two).text, over_seeds([0.25, 0.75], two).note) == ("0.50", "0.25 to 0.75")
+    assert counted([0.5, math.nan], two) == MISSING
+    assert (counted([0.25, 0.75], two).text, counted([0.25, 0.75], two).note) == ("0.50", "0.25 to 0.75")
+    assert estimated([0.5, math.nan], [(0.4, 0.6)] * 2, two) == MISSING
+
+
+def test_an_estimate_has_its_own_interval_or_that_over_seeds() -> None:
+    alone = estimated([0.5], [(0.4, 0.6)], two)
+    assert (alone.text, alone.note, alone.low, alone.high) == ("0.50", "0.40 to 0.60", 0.4, 0.6)
+    unknown = estimated([0.5], [(math.nan, math.nan)], two)
+    assert (unknown.note, math.isnan(unknown.low)) == ("", True)
+    # Three seeds: standard error .1 / sqrt(3), Student's t of 2 degrees 4.303.
+    three = estimated([0.4, 0.5, 0.6], [(0.39, 0.41)] * 3, two)
+    assert three.high - 0.5 == pytest.approx(4.303 * 0.1 / math.sqrt(3), abs=1e-3)
+    assert estimated([0.9, 1.0], [(0.0, 1.0)] * 2, two).high == 1.0
 
 
 def test_estimate_of_one_run_is_over_problems_and_of_two_over_seeds(data: Experiment) -> None:
     run = data.first
-    one = estimate([run], [[0.0, 1.0, 1.0, 0.0]])
+    one = estimate([run], [{"a": 0.0, "b": 1.0, "c": 1.0, "d": 0.0}])
     assert one is not None
     assert (one.mean, one.n_problems, one.per_seed) == (0.5, 4, (0.5,))
-    two_seeds = estimate([run, run], [[0.2, 0.4], [0.5]])
+    two_seeds = estimate([run, run], [{"a": 0.2, "b": 0.4}, {"c": 0.5}])
     assert two_seeds is not None
     # mean 0.4 of 0.3 and 0.5; t(1) = 12.706 times 0.1414 / sqrt(2) = 0.1
     assert two_seeds.mean == pytest.approx(0.4)

@@ -211,7 +211,7 @@ def test_the_report_does_not_count_what_others_computed(first: RunDirectory, tmp
     take_over(run, [first.path])
     run_stage(run, "evaluate-baseline", lambda done, total: None)
     page = build_report([run.path], run.path / "report").read_text()
-    assert f"taken from {first.path}" in page
+    assert f"6 stages were taken over from {first.path} and are not in these sums" in page
     summary = json.loads((run.path / "report" / "summary.json").read_text())
     assert set(summary["seconds_per_stage"]) == {"evaluate-baseline"}
     assert summary["taken_from"] == dict.fromkeys(sorted(DONE), str(first.path))

@@ -114,13 +114,13 @@ app.add_typer(verl.app, name="verl")
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run directories: one, or several seeds of one recipe.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the page; default: the first run's report/.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Run directories: seeds of one recipe, or other recipes too.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; of one run by default its report/.")] = None,
 ) -> None:
-    """Write the HTML report of one run, or of several seeds together. Missing stages are shown as missing."""
+    """Write the HTML report of one run, or of several: seeds averaged, other settings side by side."""
     from psgpo.report.build import build_report
 
-    _say(f"report: {build_report(runs, out or runs[0] / 'report')}")
+    _say(f"report: {build_report(runs, out)}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""From a TOML file to a recipe, with errors that name file and key."""
+"""From a TOML file, or the `recipe.json` of a run, to a recipe, with errors that name file and key."""
 
 from __future__ import annotations
 
@@ -16,22 +16,29 @@ from psgpo.errors import UserError
 
 
 def load_recipe(path: Path | str, overrides: list[str] | None = None) -> Recipe:
-    """Read a TOML recipe and apply `key.path=value` overrides (values in TOML syntax, bare words are strings).
+    """Read a recipe and apply `key.path=value` overrides (values in TOML syntax, bare words are strings).
 
     Relative paths in a recipe are relative to the working directory.
+
+    Args:
+        path: a TOML file, or a `.json` file: the resolved recipe that every run directory holds.
 
     Raises:
         UserError: naming the file and key, what was found and what is allowed.
     """
     path = Path(path)
+    resolved = path.suffix == ".json"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        table = json.loads(text) if resolved else tomllib.loads(text)
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid {'JSON' if resolved else 'TOML'}: {error}") from None
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: expected a JSON object with a recipe's tables, found {type(table).__name__}")
     for override in overrides or []:
         _apply_override(table, override)
     return parse_recipe(table, origin=str(path))

@@ -9,7 +9,7 @@ Undefined is NaN (pass@k with n < k, a mean over no problem).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,52 @@ def paired_seed_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     return Estimate(value=mean, low=mean - half, high=mean + half, count=S)
 
 
+def mean_over_seeds(values: Sequence[Mapping[Hashable, float]]) -> Estimate:
+    """Mean over S seeds of each seed's mean over its P problems, with a 95 % interval over seeds and problems.
+
+        x_sp = mu + a_s + b_p + e_sp,    v = var_s(mean_p x) / S + var_p(mean_s x) / P,    mean -+ t_d sqrt(v)
+
+    with d degrees of freedom after Satterthwaite (Biometrics Bulletin 2, 1946). e_sp counts in both terms, so the
+    interval errs on the wide side. Where seeds have problems of their own, the first term holds their spread and the
+    second is left out. For paired differences hand over each problem's difference. One NaN makes everything NaN; one
+    seed alone has no interval.
+
+    Args:
+        values: per seed, each problem's value. None may be empty.
+    """
+    S = len(values)
+    mean_S = np.array([np.mean(list(of_seed.values())) for of_seed in values], dtype=np.float64)
+    if S < 2 or np.isnan(mean_S).any():
+        return Estimate(value=float(mean_S.mean()) if S else NAN, low=NAN, high=NAN, count=S)
+    terms = [(float(mean_S.var(ddof=1)) / S, S - 1)]
+    names = values[0].keys()
+    if len(names) > 1 and all(of_seed.keys() == names for of_seed in values):
+        mean_P = np.array([[of_seed[name] for name in names] for of_seed in values]).mean(axis=0)
+        terms.append((float(mean_P.var(ddof=1)) / len(mean_P), len(mean_P) - 1))
+    variance = sum(v for v, _ in terms)
+    spread = sum(v**2 / degrees for v, degrees in terms)
+    mean = float(mean_S.mean())
+    if spread == 0:  # nothing differs
+        return Estimate(value=mean, low=mean, high=mean, count=S)
+    degrees = int(variance**2 / spread + 1e-9)  # never below the smaller term's, so at least 1
+    half = t_quantile_95(degrees) * math.sqrt(variance)
+    return Estimate(value=mean, low=mean - half, high=mean + half, count=S)
+
+
+def wilson(hits: int, trials: int) -> Estimate:
+    """hits / trials with Wilson's 95 % interval (JASA 22, 1927), which is right for rates near 0 and 1 too.
+
+    NaN without a trial.
+    """
+    if not trials:
+        return Estimate(value=NAN, low=NAN, high=NAN, count=0)
+    z, p = _Z_95, hits / trials
+    middle = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    return Estimate(value=p, low=max(0.0, middle - half), high=min(1.0, middle + half), count=trials)
+
+
+_Z_95 = 1.959964
 _T_95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
@@ -175,7 +221,7 @@ def t_quantile_95(degrees: int) -> float:
     assert degrees >= 1
     if degrees <= len(_T_95):
         return _T_95[degrees - 1]
-    z = 1.959964
+    z = _Z_95
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384

@@ -25,8 +25,8 @@ from psgpo.inspect_page.model import (
 from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
 from psgpo.records import AssertTests, CallTests, Tests, Verdict
+from psgpo.report.commands import run_command
 from psgpo.report.programs import visible
-from psgpo.report.sections import run_command
 
 ORACLE = "a run asks the oracle about the labelled responses only"
 LONGEST, MOST_TESTS = 500, 100

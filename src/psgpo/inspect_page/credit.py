@@ -27,8 +27,8 @@ from psgpo.inspect_page.source import Entry, Source
 from psgpo.lines import code_lines
 from psgpo.models import initial_model, right_pad
 from psgpo.prm.record import FILE
+from psgpo.report.commands import run_command
 from psgpo.report.load import Run
-from psgpo.report.sections import run_command
 from psgpo.rl.advantages import gae
 from psgpo.rl.learner import FORWARD_TOKENS, values_before
 from psgpo.rl.ppo import HEAD_FILE, VALUE_MAPS
@@ -139,7 +139,7 @@ class _Payer:
             return None
         if not scores:
             stage = "responses" if arm.prm == "oracle" else f"prm-{arm.prm}"
-            command = f"{run_command(self.run)} --until {stage}"
+            command = run_command(self.run, until=stage)
             self.missing[f"arm {name}"] = Missing(reason=f"its line reward needs scores of {arm.prm}", command=command)
             return None
         lines = {number: rewarded_lines(self.rollouts[number], score, arm) for number, score in scores.items()}
@@ -201,7 +201,7 @@ class _Payer:
         if (head is None and math.isnan(scale)) or not folder.is_dir():
             lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
             stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
-            command = f"{run_command(self.run)} --until {stage}"
+            command = run_command(self.run, until=stage)
             self.missing[f"values {name}"] = Missing(reason=lacking, command=command)
             return None
         if head is not None:

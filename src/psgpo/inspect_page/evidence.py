@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from psgpo.errors import UserError
 from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing, PrmView
 from psgpo.inspect_page.source import Entry, Source
+from psgpo.report.commands import run_command
 from psgpo.report.load import Run
 from psgpo.report.programs import shown_prms
-from psgpo.report.sections import run_command
 
 Scores = list[Floats | None]
 """Per entry, one score per line."""
@@ -69,7 +69,7 @@ def unscored(
     if name in run.prm and run.prm[name].scores:
         missing[f"prm {name}"] = Missing(reason=f"its model was not opened; there are the {STORED}, and no others")
         return prm_view(name, target, 0.0, STORED), [entry.stored.get(name) for entry in entries]
-    missing[f"prm {name}"] = Missing(reason="not trained yet", command=f"{run_command(run)} --until prm-{name}")
+    missing[f"prm {name}"] = Missing(reason="not trained yet", command=run_command(run, until=f"prm-{name}"))
     return None
 
 

@@ -18,8 +18,8 @@ from psgpo.inspect_page.completions import Proofs, folder_completions, place_of,
 from psgpo.jsonl import read_jsonl
 from psgpo.problems import load_problems_jsonl
 from psgpo.records import LineLabels, Problem, Response
+from psgpo.report.commands import run_command
 from psgpo.report.load import Exact, Run, load_run, response_key
-from psgpo.report.sections import run_command
 from psgpo.seeds import is_held_out
 
 
@@ -117,7 +117,7 @@ def _of_run(run: Run, policies: Sequence[str], problem_ids: Sequence[str], limit
     if not shown and not more:
         wanted = " of these problems" if problem_ids else ""
         mutants = run.recipe.labels.source == "mutation"
-        advice = "" if mutants or not run.recipe.prm else f", or make labels with: {run_command(run)} --until labels"
+        advice = "" if mutants or not run.recipe.prm else f", or make labels with: {run_command(run, until='labels')}"
         raise UserError(
             f"{run.path}: no labelled response{wanted} and no such evaluation sample; choose samples with "
             f"--policy{advice}"
@@ -140,7 +140,8 @@ def _samples(run: Run, policy: str) -> list[Entry]:
     if policy not in run.policies:
         raise UserError(f"--policy {policy}: the run {run.path} has no such policy; it has: {', '.join(run.policies)}")
     if policy not in run.evaluations:
-        raise UserError(f"--policy {policy}: not evaluated yet; run: {run_command(run)} --until evaluate-{policy}")
+        command = run_command(run, until=f"evaluate-{policy}")
+        raise UserError(f"--policy {policy}: not evaluated yet; run: {command}")
 
     def parse(row: dict[str, Any]) -> Entry:
         known = {key: row[key] for key in Response.__dataclass_fields__ if key in row}

@@ -107,35 +107,34 @@ def measure_labels(
     rows = [_row(*pair) for pair in zip(labels, exact, operations, strict=True)]
     failed = [row for row in rows if not row.passed]
     known = sorted({row.operations for row in failed if row.operations is not None})
-    lines = [pair for row in failed for pair in row.lines]
-    labelled = [(found, good) for found, good in lines if found]
-    exact_positive = sum(good for _, good in lines)
-    whole = [row for row in failed if row.lines and all(found for found, _ in row.lines)]
-    proving = [row for row in failed if not row.guessed]
-    off_track = [found for row in proving for found, good in row.lines if not good]
-    beyond = sum(found > 0 for found in off_track)
+    lines = [good for row in failed for _, good in row.lines]
     return LabelQuality(
         responses=len(rows),
         failed_responses=len(failed),
         failed_lines=len(lines),
-        labelled=_share(len(labelled), len(lines)),
-        agreement=_agreement(failed),
-        agreement_all=_agreement(rows),
-        agreement_by_operations={n: _agreement([row for row in failed if row.operations == n]) for n in known},
-        majority=_share(max(exact_positive, len(lines) - exact_positive), len(lines)),
-        precision_positive=_mean(good for found, good in labelled if found > 0),
-        precision_negative=_mean(not good for found, good in labelled if found < 0),
-        relative_position=_mean(row.found / len(row.lines) for row in whole),
-        relative_position_exact=_mean(row.exact / len(row.lines) for row in whole),
-        nothing_salvageable=_mean(row.found <= row.header for row in whole),
-        nothing_salvageable_exact=_mean(row.exact <= row.header for row in whole),
-        proved_off_track_lines=_share(beyond, len(off_track)),
-        proved_off_track_share_of_lines=_share(beyond, sum(len(row.lines) for row in proving)),
-        proved_off_track_responses=_mean(any(found > 0 and not good for found, good in row.lines) for row in proving),
-        last_line_exact=_mean(row.found == row.exact for row in whole),
-        last_line_within_one=_mean(abs(row.found - row.exact) <= 1 for row in whole),
+        agreement_all=_share(*_agreeing(rows)),
+        agreement_by_operations={n: _share(*_agreeing([row for row in failed if row.operations == n])) for n in known},
+        majority=_share(max(sum(lines), len(lines) - sum(lines)), len(lines)),
         monotone=_mean(is_monotone(label) for label in labels if not label.response.verdict.passed),
+        **{name: _share(*counts) for name, counts in _shares(failed).items()},
     )
+
+
+def shares_by_problem(labels: Sequence[LineLabels], exact: Sequence[int]) -> dict[str, list[tuple[float, float]]]:
+    """Numerator and denominator of every share of `LabelQuality` that is over failed responses, per problem.
+
+    Whole problems can then be drawn again: lines of one response, and responses to one problem, are not independent.
+
+    Args:
+        labels: of N responses; those that pass are left out.
+        exact: per response, its last on-track line. Length N.
+    """
+    members: dict[str, list[_Row]] = {}
+    for label, last in zip(labels, exact, strict=True):
+        if not label.response.verdict.passed:
+            members.setdefault(label.response.problem_id, []).append(_row(label, last, None))
+    counted = [_shares(rows) for rows in members.values()]
+    return {name: [counts[name] for counts in counted] for name in (counted[0] if counted else ())}
 
 
 def is_monotone(label: LineLabels) -> bool:
@@ -187,9 +186,41 @@ def _row(label: LineLabels, exact: int, operations: int | None) -> _Row:
     )
 
 
-def _agreement(rows: Sequence[_Row]) -> float:
-    labelled = [(found, good) for row in rows for found, good in row.lines if found]
-    return _mean((found > 0) == good for found, good in labelled)
+def _shares(failed: Sequence[_Row]) -> dict[str, tuple[float, float]]:
+    """Numerator and denominator of the shares and means over failed responses, by their name in `LabelQuality`."""
+    labelled = [(found, good) for row in failed for found, good in row.lines if found]
+    whole = [row for row in failed if row.lines and all(found for found, _ in row.lines)]
+    proving = [row for row in failed if not row.guessed]
+    off_track = [found for row in proving for found, good in row.lines if not good]
+    beyond = sum(found > 0 for found in off_track)
+    return {
+        "labelled": (len(labelled), sum(len(row.lines) for row in failed)),
+        "agreement": _agreeing(failed),
+        "precision_positive": _counted(good for found, good in labelled if found > 0),
+        "precision_negative": _counted(not good for found, good in labelled if found < 0),
+        "relative_position": _counted(row.found / len(row.lines) for row in whole),
+        "relative_position_exact": _counted(row.exact / len(row.lines) for row in whole),
+        "nothing_salvageable": _counted(row.found <= row.header for row in whole),
+        "nothing_salvageable_exact": _counted(row.exact <= row.header for row in whole),
+        "proved_off_track_lines": (beyond, len(off_track)),
+        "proved_off_track_share_of_lines": (beyond, sum(len(row.lines) for row in proving)),
+        "proved_off_track_responses": _counted(
+            any(found > 0 and not good for found, good in row.lines) for row in proving
+        ),
+        "last_line_exact": _counted(row.found == row.exact for row in whole),
+        "last_line_within_one": _counted(abs(row.found - row.exact) <= 1 for row in whole),
+    }
+
+
+def _agreeing(rows: Sequence[_Row]) -> tuple[float, float]:
+    """Labelled lines with the sign of the exact label, and all labelled lines."""
+    return _counted((found > 0) == good for row in rows for found, good in row.lines if found)
+
+
+def _counted(values: Iterable[float]) -> tuple[float, float]:
+    """Sum and number."""
+    listed = list(values)
+    return sum(listed), len(listed)
 
 
 def _share(part: float, whole: float) -> float:
@@ -197,8 +228,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return _share(sum(listed), len(listed))
+    return _share(*_counted(values))
 
 
 def _json(value: Any) -> Any:

@@ -76,15 +76,16 @@ def measure(
         `processbench`: `accuracy_wrong` (first error exactly found), `accuracy_right` (no error reported), `f1` (their
             harmonic mean), `right` (count).
         `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true share.
-        `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `first_error_exact`.
+        `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `f1_good`, `f1_bad`,
+            `first_error_exact`, `first_error_within_one`, `processbench_f1`; `auroc_by_position` has one per fifth.
         `regression`: `mse`, `correlation` (Pearson) of R with the true share; null for `sign`.
     """
     decisions = [_decide(response, target) for response in responses]
     good_N = _concat([good for good, _, _ in decisions]).astype(bool)
     called_N = _concat([called for _, called, _ in decisions]).astype(bool)
     evidence_N = _concat([evidence for _, _, evidence in decisions])
-    position_N = _concat([_kept(np.arange(1, len(r.scores) + 1) / max(1, len(r.scores)), r) for r in responses])
-    fifth_N = np.clip(np.ceil(position_N * QUINTILES - 1e-9).astype(int) - 1, 0, QUINTILES - 1)
+    fifths = [_fifths(response) for response in responses]
+    fifth_N = _concat(fifths).astype(int)
     by_position = [
         {"from": q / QUINTILES, "to": (q + 1) / QUINTILES}
         | classification(good_N[fifth_N == q], called_N[fifth_N == q], evidence_N[fifth_N == q])
@@ -107,7 +108,7 @@ def measure(
         **first_errors([good for good, _, _ in decisions], [called for _, called, _ in decisions]),
         "calibration": calibrated,
         "regression": regression,
-        "intervals": _intervals(responses, decisions, resamples, seed),
+        "intervals": _intervals(responses, decisions, fifths, resamples, seed),
     }
     return finite(found)  # type: ignore[no-any-return]
 
@@ -207,24 +208,47 @@ def lines_left(scores: ArrayLike) -> Array:
     return left
 
 
+def _fifths(response: ScoredResponse) -> NDArray[np.int_]:
+    """Per line that is not neutral, the fifth of the program it ends in, from 0."""
+    position = _kept(np.arange(1, len(response.scores) + 1) / max(1, len(response.scores)), response)
+    fifths: NDArray[np.int_] = np.clip(np.ceil(position * QUINTILES - 1e-9).astype(int) - 1, 0, QUINTILES - 1)
+    return fifths
+
+
 def _intervals(
-    responses: Sequence[ScoredResponse], decisions: Sequence[tuple[Flags, Flags, Array]], resamples: int, seed: int
-) -> dict[str, list[float]]:
+    responses: Sequence[ScoredResponse],
+    decisions: Sequence[tuple[Flags, Flags, Array]],
+    fifths: Sequence[NDArray[np.int_]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
     """Whole problems are drawn: lines of one response, and responses to one problem, are not independent."""
     members: dict[str, list[int]] = {}
     for i, response in enumerate(responses):
         members.setdefault(response.problem_id, []).append(i)
     groups = list(members.values())
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[float]] = {"accuracy": [], "auroc": [], "first_error_exact": []}
+    names = ("accuracy", "auroc", "f1_good", "f1_bad", "first_error_exact", "first_error_within_one", "processbench_f1")
+    drawn: dict[str, list[float]] = {name: [] for name in names}
+    along: list[list[float]] = [[] for _ in range(QUINTILES)]
     for _ in range(resamples if groups else 0):
-        chosen = [decisions[i] for g in rng.integers(len(groups), size=len(groups)) for i in groups[g]]
+        indices = [i for g in rng.integers(len(groups), size=len(groups)) for i in groups[g]]
+        chosen = [decisions[i] for i in indices]
         good, called = [good for good, _, _ in chosen], [called for _, called, _ in chosen]
         good_N, called_N = _concat(good).astype(bool), _concat(called).astype(bool)
         drawn["accuracy"].append(_mean(good_N == called_N))
-        drawn["auroc"].append(auroc(_concat([evidence for _, _, evidence in chosen]), good_N))
-        drawn["first_error_exact"].append(first_errors(good, called)["first_error"]["exact"])
-    return {name: _percentiles(values) for name, values in drawn.items()}
+        evidence_N, fifth_N = _concat([evidence for _, _, evidence in chosen]), _concat([fifths[i] for i in indices])
+        drawn["auroc"].append(auroc(evidence_N, good_N))
+        for fifth, values in enumerate(along):
+            values.append(auroc(evidence_N[fifth_N == fifth], good_N[fifth_N == fifth]))
+        drawn["f1_good"].append(f1(good_N, called_N))
+        drawn["f1_bad"].append(f1(~good_N, ~called_N))
+        errors = first_errors(good, called)
+        drawn["first_error_exact"].append(errors["first_error"]["exact"])
+        drawn["first_error_within_one"].append(errors["first_error"]["within_one"])
+        drawn["processbench_f1"].append(errors["processbench"]["f1"])
+    intervals: dict[str, Any] = {name: _percentiles(values) for name, values in drawn.items()}
+    return intervals | {"auroc_by_position": [_percentiles(values) for values in along]}
 
 
 def _percentiles(values: Sequence[float]) -> list[float]:

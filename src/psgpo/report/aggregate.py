@@ -1,8 +1,8 @@
 """Numbers of one or several runs of the same recipe: per policy, per arm against the baseline, per seed. Pure.
 
 One run: intervals are 95 % bootstrap intervals over the test problems. They cover the choice of problems and the
-sampling of responses, not the training seed. Several runs: the mean over seeds, with a 95 % Student t interval over
-seeds (S − 1 degrees of freedom), which covers the training seed too. Within groups of problems always over problems.
+sampling of responses, not the training seed. Several runs: the mean over seeds with a 95 % interval over seeds and
+problems (`psgpo.evaluation.metrics.mean_over_seeds`), which covers the training seed too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from psgpo.config import HOW_KEYS
 from psgpo.errors import UserError
-from psgpo.evaluation.metrics import bootstrap_mean, paired_seed_difference, problem_pass_at_k
-from psgpo.evaluation.sets import Part, parts_of
+from psgpo.evaluation.metrics import bootstrap_mean, mean_over_seeds, problem_pass_at_k
+from psgpo.evaluation.sets import Part
 from psgpo.report.load import Evaluation, Run, number
 
 BASELINE = "baseline"
-FREE_KEYS = HOW_KEYS | {"name", "seed", "device"}
-"""Recipe keys in which seeds of one experiment may differ."""
 Keep = Callable[[Run, str], bool]
 """Whether a problem (by id) of a run takes part."""
 Bins = Sequence[tuple[str, Keep]]
@@ -42,7 +39,7 @@ class Estimate:
     low: float
     high: float
     n_problems: int
-    """Test problems behind it: of one run, or of all where problems of several runs are pooled (groups)."""
+    """Different test problems behind it."""
     per_seed: tuple[float, ...]
     """One value per run that has it."""
 
@@ -89,65 +86,6 @@ class Experiment:
         return self.runs if all(policy in run.evaluations for run in self.runs) else ()
 
 
-def experiment(runs: Sequence[Run]) -> Experiment:
-    """Put runs together as seeds of one experiment.
-
-    Raises:
-        UserError: no runs, different recipes or benchmarks, or the same seed twice.
-    """
-    if not runs:
-        raise UserError("no run directory given: name at least one, e.g. `psgpo report runs/demo`")
-    first = runs[0]
-    reference = first.recipe.model_dump(mode="json")
-    for run in runs[1:]:
-        other = run.recipe.model_dump(mode="json")
-        for key in reference:
-            if key not in FREE_KEYS and reference[key] != other[key]:
-                where = _difference(reference[key], other[key], key)
-                raise UserError(
-                    f"{run.path}: {where} than in {first.path}; a report compares seeds of one recipe; build two"
-                )
-    seeds = [run.recipe.seed for run in runs]
-    for index, seed in enumerate(seeds):
-        if seed in seeds[:index]:
-            raise UserError(
-                f"{runs[index].path}: seed {seed} is already there from {runs[seeds.index(seed)].path}; give each once"
-            )
-    order = sorted(range(len(runs)), key=lambda index: seeds[index])
-    ordered = tuple(runs[index] for index in order)
-    parts = tuple(
-        Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(first.tests)
-    )
-    # Of the first test set the problems that nothing was trained on, where there are any.
-    return dataclasses.replace(parts[0], parts=parts) if parts else Experiment(runs=ordered)
-
-
-def _cut(run: Run, part: Part) -> Run:
-    """The run as if it had been evaluated on these problems alone."""
-    ids = run.tests[part.test].part(part.which)
-    return dataclasses.replace(
-        run,
-        evaluations={
-            name: dataclasses.replace(
-                evaluation,
-                summary=evaluation.summary["tests"][part.test][part.which],
-                samples=tuple(sample for sample in evaluation.samples if sample.problem_id in ids),
-            )
-            for name, evaluation in run.evaluations.items()
-        },
-    )
-
-
-def _difference(left: Any, right: Any, key: str) -> str:
-    if isinstance(left, dict) and isinstance(right, dict):
-        for name in dict.fromkeys([*left, *right]):
-            if name not in left or name not in right:
-                return f"{key}.{name} is in one recipe only, so this recipe is another one"
-            if left[name] != right[name]:
-                return _difference(left[name], right[name], f"{key}.{name}")
-    return f"{key} is {right!r} instead of {left!r}, another recipe or benchmark"
-
-
 def pass_rates(evaluation: Evaluation) -> dict[str, float]:
     """pass@1 of every problem, in the order of their ids: the share of its sampled responses that passed."""
     outcomes = evaluation.outcomes()
@@ -157,14 +95,7 @@ def pass_rates(evaluation: Evaluation) -> dict[str, float]:
 def pass_at_1(data: Experiment, policy: str, keep: Keep | None = None) -> Estimate | None:
     """pass@1 over the test problems, or those that `keep` picks; None when a run has not evaluated the policy."""
     runs = data.with_evaluation(policy)
-    return _estimate(runs, [pass_rates(run.evaluations[policy]) for run in runs], keep)
-
-
-def pass_at_k(data: Experiment, policy: str, k: int) -> float:
-    """pass@k over the test problems, as a mean over seeds; NaN when a run has not evaluated the policy, or with k."""
-    runs = data.with_evaluation(policy)
-    found = [entry for run in runs for entry in run.evaluations[policy].summary["pass_at_k"] if entry["k"] == k]
-    return float(np.mean([number(entry["value"]) for entry in found])) if found else math.nan
+    return share(estimate(runs, _kept(runs, [pass_rates(run.evaluations[policy]) for run in runs], keep)))
 
 
 def shown_k(data: Experiment) -> tuple[int, ...]:
@@ -180,51 +111,114 @@ def difference(data: Experiment, policy: str, keep: Keep | None = None) -> Estim
         UserError: a run evaluated the two on different problems.
     """
     runs = data.with_evaluation(policy) if data.with_evaluation(BASELINE) else ()
+    return paired([(run, policy) for run in runs], [(run, BASELINE) for run in runs], keep)
+
+
+def paired(
+    ours: Sequence[tuple[Run, str]], theirs: Sequence[tuple[Run, str]], keep: Keep | None = None
+) -> Estimate | None:
+    """Mean pass@1 of `ours` minus that of `theirs`, pair by pair of (run, policy) on the same problems.
+
+    Raises:
+        UserError: the two of a pair were evaluated on different problems.
+    """
+    runs = [run for run, _ in ours]
     values: list[dict[str, float]] = []
-    for run in runs:
-        ours, theirs = (pass_rates(run.evaluations[name]) for name in (policy, BASELINE))
-        if set(ours) != set(theirs):
-            where = run.path / "evaluation"
+    for (run, policy), (other, against) in zip(ours, theirs, strict=True):
+        left, right = pass_rates(run.evaluations[policy]), pass_rates(other.evaluations[against])
+        if set(left) != set(right):
             raise UserError(
-                f"{where}: {policy} and {BASELINE} were not evaluated on the same problems; evaluate both again"
+                f"{run.path / 'evaluation'}: {policy} was not evaluated on the same problems as {against} in "
+                f"{other.path}; delete the evaluation that is out of date and run it again"
             )
-        values.append({name: ours[name] - theirs[name] for name in ours})
-    return _estimate(runs, values, keep)
+        values.append({name: left[name] - right[name] for name in left})
+    return estimate(runs, _kept(runs, values, keep))
 
 
-def _estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]], keep: Keep | None) -> Estimate | None:
-    if keep is None or not runs:
-        return estimate(runs, [list(of_run.values()) for of_run in values])
-    # Within a group the few problems are what is uncertain: all seeds' problems together, policies as they are.
-    kept = [{name: value for name, value in v.items() if keep(run, name)} for run, v in zip(runs, values, strict=True)]
-    by_problem: dict[tuple[str, int], list[float]] = {}
-    for run, of_run in zip(runs, kept, strict=True):
-        seen: Counter[str] = Counter()
-        for name, value in of_run.items():
-            prompt = run.prompts.get(name, name)  # ids of generated problems repeat from seed to seed
-            by_problem.setdefault((prompt, seen[prompt]), []).append(value)
-            seen[prompt] += 1
-    found = estimate(runs[:1], [[float(np.mean(of_problem)) for of_problem in by_problem.values()]])
-    per_seed = tuple(float(np.mean(list(of_run.values()))) for of_run in kept if of_run)
-    return None if found is None else dataclasses.replace(found, per_seed=per_seed)
+def _kept(
+    runs: Sequence[Run], values: Sequence[Mapping[str, float]], keep: Keep | None
+) -> Sequence[Mapping[str, float]]:
+    if keep is None:
+        return values
+    return [
+        {name: v for name, v in of_run.items() if keep(run, name)} for run, of_run in zip(runs, values, strict=True)
+    ]
 
 
-def estimate(runs: Sequence[Run], values: Sequence[Sequence[float]]) -> Estimate | None:
-    """Mean of per-problem values: over problems for one run, over seeds for several; None without any value.
+def pass_at_k(data: Experiment, policy: str, k: int) -> Estimate | None:
+    """pass@k over the test problems; None when a run has not evaluated the policy, or drew fewer than k responses."""
+    runs = data.with_evaluation(policy)
+    if len(runs) == 1:  # the evaluation has made the bootstrap already
+        rows = runs[0].evaluations[policy].summary["pass_at_k"]
+        known = [_bounds(row) for row in rows if row["k"] == k and row["value"] is not None]
+        return known[0] if known else None
+    values = [problem_pass_at_k(run.evaluations[policy].outcomes(), k) for run in runs]
+    if any(np.isnan(of_run).any() for of_run in values):
+        return None
+    named = [dict(zip(run.evaluations[policy].outcomes(), v, strict=True)) for run, v in zip(runs, values, strict=True)]
+    return share(estimate(runs, named))
+
+
+def of_responses(data: Experiment, policy: str, key: str) -> Estimate | None:
+    """A number of the evaluation's summary that has an interval over problems, or a mean of it over seeds."""
+    found = [run.evaluations[policy].summary[key] for run in data.with_evaluation(policy)]
+    return over_seeds([_bounds(record) for record in found]) if found and all(found) else None
+
+
+def over_seeds(found: Sequence[Estimate]) -> Estimate | None:
+    """The estimate of one run as it is; of several their mean, with a 95 % Student t interval over seeds."""
+    if len(found) < 2:
+        return found[0] if found else None
+    values = [each.mean for each in found]
+    mean = mean_over_seeds([{"": value} for value in values])
+    count = sum(each.n_problems for each in found)
+    return Estimate(mean=mean.value, low=mean.low, high=mean.high, n_problems=count, per_seed=tuple(values))
+
+
+def _bounds(record: Mapping[str, Any]) -> Estimate:
+    value, low, high = (number(record[key]) for key in ("value", "low", "high"))
+    return Estimate(mean=value, low=low, high=high, n_problems=int(record["count"]), per_seed=(value,))
+
+
+def estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]]) -> Estimate | None:
+    """Mean of per-problem values: over problems for one run, over seeds and problems for several; None without any.
 
     Args:
-        values: per run, one value per problem. A run without any takes no part.
+        values: per run, the value of each problem (by id). A run without any takes no part.
     """
     filled = [(run, of_run) for run, of_run in zip(runs, values, strict=True) if of_run]
     if not filled:
         return None
     run, first = filled[0]
-    per_seed = tuple(float(np.mean(of_run)) for _, of_run in filled)
     if len(filled) == 1:
-        found = bootstrap_mean(first, resamples=run.recipe.evaluation.bootstrap, seed=run.recipe.seed)
-    else:
-        found = paired_seed_difference(per_seed, [0.0] * len(per_seed))
-    return Estimate(mean=found.value, low=found.low, high=found.high, n_problems=len(first), per_seed=per_seed)
+        listed = list(first.values())
+        found = bootstrap_mean(listed, resamples=run.recipe.evaluation.bootstrap, seed=run.recipe.seed)
+        return Estimate(
+            mean=found.value, low=found.low, high=found.high, n_problems=len(first), per_seed=(found.value,)
+        )
+    named = [_by_prompt(run, of_run) for run, of_run in filled]
+    found = mean_over_seeds(named)
+    per_seed = tuple(float(np.mean(list(of_run.values()))) for _, of_run in filled)
+    count = len(set[Any]().union(*named))
+    return Estimate(mean=found.value, low=found.low, high=found.high, n_problems=count, per_seed=per_seed)
+
+
+def _by_prompt(run: Run, values: Mapping[str, float]) -> dict[tuple[str, int], float]:
+    """Values by prompt, equal ones counted: ids of generated problems repeat from seed to seed, problems do not."""
+    named: dict[tuple[str, int], float] = {}
+    seen: Counter[str] = Counter()
+    for name, value in values.items():
+        prompt = run.prompts.get(name, name)
+        named[prompt, seen[prompt]] = value
+        seen[prompt] += 1
+    return named
+
+
+def share(found: Estimate | None) -> Estimate | None:
+    """An interval of a share ends at 0 and 1."""
+    if found is None or math.isnan(found.low):
+        return found
+    return dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def length_bins(data: Experiment) -> Bins:

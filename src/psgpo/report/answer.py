@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 
 from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1
-from psgpo.report.stage_tables import dig
-from psgpo.report.tables import percent, plain, points
+from psgpo.report.cells import Show, between, percent, plain, points
+from psgpo.report.stage_tables import dig, label_intervals, prm_interval
 
 
 def answer(data: Experiment) -> list[str]:
@@ -18,7 +18,7 @@ def answer(data: Experiment) -> list[str]:
     sentences = [_start(data), *_arms(data)]
     missing = [policy for policy in data.policies if len(data.with_evaluation(policy)) < len(data.runs)]
     if missing:
-        sentences.append(f"Not evaluated yet: {_list(missing)}.")
+        sentences.append(f"Not evaluated yet: {join(missing)}.")
     if len(data.runs) == 1 and len(missing) < len(data.arms):
         sentences.append("Every arm was trained once: other training seeds may order them otherwise.")
     return sentences
@@ -57,21 +57,22 @@ def _arms(data: Experiment) -> list[str]:
     below = sorted((pair for pair in method if pair[1].sign < 0), key=lambda pair: pair[1].mean)
     same = [pair for pair in method if pair[1].sign == 0]
     if above:
-        sentences.append(f"Above the baseline on the same problems: {_named(above)}.")
+        sentences.append(f"Above the baseline on the same problems: {named(above)}.")
     if below:
-        sentences.append(f"Below it: {_named(below)}.")
+        sentences.append(f"Below it: {named(below)}.")
     if same:
-        sentences.append(f"Not distinguishable from the baseline here: {_named(same)}.")
+        sentences.append(f"Not distinguishable from the baseline here: {named(same)}.")
     oracle = [pair for pair in known if data.is_oracle(pair[0])]
     if oracle:
         sentences.append(
-            f"With exact labels in place of learned ones, an upper bound and not the method: {_named(oracle)}."
+            f"With exact labels in place of learned ones, an upper bound and not the method: {named(oracle)}."
         )
     return sentences
 
 
-def _named(pairs: Sequence[tuple[str, Estimate]]) -> str:
-    return _list([f"{arm} ({points(e.mean)} points{_interval(e)})" for arm, e in pairs])
+def named(pairs: Sequence[tuple[str, Estimate]]) -> str:
+    """Policies with their differences, as a list in words."""
+    return join([f"{arm} ({points(e.mean)} points{_interval(e)})" for arm, e in pairs])
 
 
 def _interval(found: Estimate) -> str:
@@ -87,7 +88,8 @@ def _labels(data: Experiment) -> list[str]:
     strategy = data.first.recipe.labels.strategy.replace("-", " ")
     sentence = f"Labels by {strategy} took {plain(completions)} completions per failed response"
     if not math.isnan(agreement):
-        sentence += f" and agree with exact labels on {percent(agreement, 0)} of its lines"
+        ends = _ends(label_intervals(data.first, data.first.labels).get("agreement"), lambda v: percent(v, 0))
+        sentence += f" and agree with exact labels on {percent(agreement, 0)}{ends} of its lines"
         sentence += f" (a constant label: {percent(majority, 0)})"
     return [sentence + "."]
 
@@ -105,12 +107,20 @@ def _prms(data: Experiment) -> list[str]:
             )
             source = data.first.recipe.labels.source
             against = "the verdicts on mutants" if (truth, source) == ("search", "mutation") else f"{truth} labels"
-            parts.append(f"“{name}” has AUROC {auroc:.2f} against {against}{found}")
+            ends = _ends(prm_interval((prm.measure or {}).get(truth), "auroc"), lambda v: f"{v:.2f}")
+            parts.append(f"“{name}” has AUROC {auroc:.2f}{ends} against {against}{found}")
     held_out = "mutants" if data.first.recipe.labels.source == "mutation" else "responses"
     return [f"On held-out {held_out} the PRM {'; '.join(parts)}."] if parts else []
 
 
-def _list(parts: Sequence[str]) -> str:
+def _ends(interval: tuple[float, float] | None, show: Show) -> str:
+    """A 95 % interval in brackets; empty where there is none."""
+    found = between(*interval, show) if interval is not None else ""
+    return f" ({found})" if found else ""
+
+
+def join(parts: Sequence[str]) -> str:
+    """Words as a list: a, b and c."""
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1] if parts else ""
 
 

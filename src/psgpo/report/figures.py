@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from psgpo.evaluation.metrics import best_of_k_curve
-from psgpo.report.aggregate import BASELINE, Bins, Estimate, Experiment, difference
+from psgpo.report.aggregate import BASELINE, Bins, Estimate, Experiment, difference, pass_at_k
+from psgpo.report.frames import Value
 from psgpo.report.load import Array
 from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
 
@@ -59,26 +59,74 @@ class Curve:
 
     metric: str
     title: str
+    caption: str
+    """What the number is."""
     percent: bool = False
     floor: float = -math.inf
     """The axis goes no lower: a critic that has learned nothing yet can be arbitrarily bad."""
 
 
 LEARNING = (
-    Curve(metric="pass_rate", title="Training pass rate", percent=True),
-    Curve(metric="kl", title="KL to the SFT policy, nats"),
-    Curve(metric="lines_per_response", title="Lines per response"),
+    Curve(
+        metric="pass_rate",
+        title="Training pass rate",
+        percent=True,
+        caption="Share of the step's responses that pass all tests of their training problem.",
+    ),
+    Curve(
+        metric="kl",
+        title="KL to the SFT policy, nats",
+        caption="How far the policy has moved, summed over a response.",
+    ),
+    Curve(metric="lines_per_response", title="Lines per response", caption="Code lines, comments among them."),
 )
 DIAGNOSTICS = (
-    Curve(metric="reward_unit_test", title="Reward from unit tests"),
-    Curve(metric="reward_lines", title="Reward from lines"),
-    Curve(metric="explained_variance", title="Explained variance of the critic", floor=-1.0),
-    Curve(metric="entropy", title="Entropy, nats per token"),
-    Curve(metric="clip_fraction", title="Clipped policy ratios", percent=True),
-    Curve(metric="all_fail_share", title="Prompts whose responses all fail", percent=True),
-    Curve(metric="truncated_share", title="Responses cut off", percent=True),
-    Curve(metric="comment_ratio", title="Comment and blank lines", percent=True),
-    Curve(metric="tokens_per_response", title="Tokens per response"),
+    Curve(
+        metric="reward_unit_test",
+        title="Reward from unit tests",
+        caption="Mean over responses; without line rewards this is all there is.",
+    ),
+    Curve(
+        metric="reward_lines",
+        title="Reward from lines",
+        caption="Sum over a response's lines, mean over responses. 0 for arms without line rewards.",
+    ),
+    Curve(
+        metric="explained_variance",
+        title="Explained variance of the critic",
+        floor=-1.0,
+        caption="1: the critic predicts every return; 0: no better than their mean. Cut off at −1.",
+    ),
+    Curve(
+        metric="entropy",
+        title="Entropy, nats per token",
+        caption="At 0 the policy always writes the same.",
+    ),
+    Curve(
+        metric="clip_fraction",
+        title="Clipped policy ratios",
+        percent=True,
+        caption="Share of tokens at which PPO's clip held the update back.",
+    ),
+    Curve(
+        metric="all_fail_share",
+        title="Prompts whose responses all fail",
+        percent=True,
+        caption="Unit tests alone teach nothing from these.",
+    ),
+    Curve(
+        metric="truncated_share",
+        title="Responses cut off",
+        percent=True,
+        caption="Share that reached the most tokens allowed without an end.",
+    ),
+    Curve(
+        metric="comment_ratio",
+        title="Comment and blank lines",
+        percent=True,
+        caption="Share of lines that do nothing; rises where a policy games line rewards.",
+    ),
+    Curve(metric="tokens_per_response", title="Tokens per response", caption="Sampled tokens, mean over responses."),
 )
 
 
@@ -87,6 +135,7 @@ def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve)
     """One metric over RL steps, a line per arm; with several seeds their mean and the range between them."""
     figure, axes = new_figure("third")
     names: list[str] = []
+    rows: list[tuple[Value, ...]] = []
     for arm in data.arms:
         columns = [run.rl[arm][curve.metric] for run in data.runs if curve.metric in run.rl[arm]]
         columns = [column for column in columns if np.isfinite(column).any()]
@@ -96,12 +145,13 @@ def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve)
         window = max(1, length // 10)
         values = np.stack([smooth(column[:length], window) for column in columns])
         style, steps = series[arm], np.arange(1, length + 1)
-        axes.plot(steps, values.mean(axis=0), color=style.colour, linestyle=style.dash)
+        mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+        axes.plot(steps, mean, color=style.colour, linestyle=style.dash)
         if len(values) > 1:
-            axes.fill_between(
-                steps, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.15, linewidth=0
-            )
+            axes.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
         names.append(arm)
+        drawn = (steps, mean, low, high) if len(values) > 1 else (steps, mean)
+        rows += [(arm, *map(float, row)) for row in zip(*drawn, strict=True)]
     if not names:
         return None
     axes.set_title(curve.title)
@@ -117,36 +167,67 @@ def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     alt = f"{curve.title} over RL steps for {', '.join(names)}."
-    return finish(figure, name=f"rl-{curve.metric.replace('_', '-')}", caption="", alt=alt, size="third")
+    return finish(
+        figure,
+        name=f"rl-{curve.metric.replace('_', '-')}",
+        caption=curve.caption,
+        alt=alt,
+        size="third",
+        columns=("arm", "step", curve.metric, *(("lowest seed", "highest seed") if len(data.runs) > 1 else ())),
+        rows=rows,
+    )
 
 
 @styled
-def forest(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
-    """Difference to the baseline of every arm with its interval, and each seed's value."""
-    found = [(arm, difference(data, arm)) for arm in ("sft", *data.arms) if arm != BASELINE]
-    rows = [(arm, estimate) for arm, estimate in found if estimate is not None]
+def forest(rows: Sequence[tuple[Series, Estimate]], *, name: str, title: str, xlabel: str, caption: str) -> Plot | None:
+    """Differences with their 95 % intervals, one under the other, and each seed's value."""
     if not rows:
         return None
     figure, axes = new_figure("half")
+    figure.set_figheight(max(figure.get_figheight(), 0.9 + 0.26 * len(rows)))
     axes.axvline(0, color=INK, linewidth=1)
-    for y, (arm, estimate) in enumerate(reversed(rows)):
-        style = series[arm]
+    for y, (style, estimate) in enumerate(reversed(rows)):
         axes.plot([estimate.low, estimate.high], [y, y], color=style.colour, linestyle=style.dash, linewidth=2)
         axes.plot([estimate.mean], [y], "o", color=style.colour, markersize=6)
         if len(estimate.per_seed) > 1:
             axes.plot(estimate.per_seed, [y - 0.22] * len(estimate.per_seed), "|", color=style.colour, markersize=6)
     clipped = _limit(axes, [estimate for _, estimate in rows])
-    axes.set_yticks(range(len(rows)), [series[arm].label for arm, _ in reversed(rows)])
+    axes.set_yticks(range(len(rows)), [style.label for style, _ in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(POINTS)
-    axes.set_xlabel("pass@1 minus the baseline's, percentage points")
-    axes.set_title("Difference to the RL baseline")
-    what = "95 % interval over seeds; ticks are the seeds" if len(data.runs) > 1 else "95 % interval over problems"
-    alt = "; ".join(f"{arm} {100 * e.mean:+.1f} points ({100 * e.low:+.1f} to {100 * e.high:+.1f})" for arm, e in rows)
-    caption = f"Paired on the same problems. Bars: {what}{'; bars that reach the edge go on' if clipped else ''}."
-    return finish(figure, name="difference-to-baseline", caption=caption, alt=alt, size="half")
+    axes.set_xlabel(xlabel)
+    axes.set_title(title)
+    seeds = max(len(estimate.per_seed) for _, estimate in rows)
+    what = "seeds and problems; ticks are the seeds" if seeds > 1 else "problems"
+    alt = "; ".join(
+        f"{s.label} {100 * e.mean:+.1f} points ({100 * e.low:+.1f} to {100 * e.high:+.1f})" for s, e in rows
+    )
+    edge = "; bars that reach the edge go on" if clipped else ""
+    return finish(
+        figure,
+        name=name,
+        caption=f"{caption} Bars: 95 % interval over {what}{edge}.",
+        alt=f"{title}. {alt}",
+        size="half",
+        columns=("policy", "difference", "low", "high", *(f"seed {number + 1}" for number in range(seeds))),
+        rows=[
+            (s.label, e.mean, e.low, e.high, *e.per_seed, *([math.nan] * (seeds - len(e.per_seed)))) for s, e in rows
+        ],
+    )
+
+
+def difference_to_baseline(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
+    """Every arm against the baseline of the same run."""
+    found = [(series[arm], difference(data, arm)) for arm in ("sft", *data.arms) if arm != BASELINE]
+    return forest(
+        [(style, estimate) for style, estimate in found if estimate is not None],
+        name="difference-to-baseline",
+        title="Difference to the RL baseline",
+        xlabel="pass@1 minus the baseline's, percentage points",
+        caption="Right of zero is better than RL with unit tests alone, on the same problems.",
+    )
 
 
 def _limit(axes: Axes, estimates: Sequence[Estimate]) -> bool:
@@ -167,21 +248,18 @@ def best_of_k(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
     """Paper, figure 3: share of problems with at least one passing response among K, over K."""
     figure, axes = new_figure("half")
     ends: list[tuple[float, float, Series]] = []
+    rows: list[tuple[Value, ...]] = []
     for policy in data.policies:
-        curves = [
-            [point.value for point in best_of_k_curve(run.evaluations[policy].outcomes(), resamples=1)]
-            for run in data.with_evaluation(policy)
-        ]
-        curves = [curve for curve in curves if curve]
-        if not curves:
+        most = data.first.recipe.evaluation.samples
+        found = [(k, e) for k in range(1, most + 1) if (e := pass_at_k(data, policy, k)) is not None]
+        if not found:
             continue
-        length = min(map(len, curves))
-        values = np.array([curve[:length] for curve in curves])
-        ks, style = np.arange(1, length + 1), series[policy]
-        axes.plot(ks, values.mean(axis=0), color=style.colour, linestyle=style.dash, marker="o", markersize=2.5)
-        if len(values) > 1:
-            axes.fill_between(ks, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.15, linewidth=0)
-        ends.append((float(ks[-1]), float(values.mean(axis=0)[-1]), style))
+        ks, style = [k for k, _ in found], series[policy]
+        mean, low, high = ([getattr(e, part) for _, e in found] for part in ("mean", "low", "high"))
+        axes.plot(ks, mean, color=style.colour, linestyle=style.dash, marker="o", markersize=2.5)
+        axes.fill_between(ks, low, high, color=style.colour, alpha=0.1, linewidth=0)
+        rows += [(policy, *map(float, row)) for row in zip(ks, mean, low, high, strict=True)]
+        ends.append((float(ks[-1]), mean[-1], style))
     if not ends:
         return None
     if ends[0][0] > 16:
@@ -194,9 +272,17 @@ def best_of_k(data: Experiment, series: Mapping[str, Series]) -> Plot | None:
     axes.set_xlabel("K responses drawn")
     axes.set_title("Problems with a passing response among K")
     end_labels(axes, ends)
-    caption = "Best-of-K with a perfect judge (PSGPO, figure 3): unbiased pass@K over the test problems."
-    alt = "Share of problems solved by the best of K responses, for " + ", ".join(s.label for *_, s in ends)
-    return finish(figure, name="best-of-k", caption=caption, alt=alt, size="half")
+    over = "seeds and problems" if len(data.runs) > 1 else "problems"
+    return finish(
+        figure,
+        name="best-of-k",
+        caption="Best-of-K with a perfect judge (PSGPO, figure 3): unbiased pass@K over the test problems. Bands: 95 % "
+        f"interval of each policy over {over}; they share the problems, so bands that overlap may still differ.",
+        alt="Share of problems solved by the best of K responses, for " + ", ".join(s.label for *_, s in ends),
+        size="half",
+        columns=("policy", "k", "pass@k", "low", "high"),
+        rows=rows,
+    )
 
 
 @styled
@@ -211,11 +297,14 @@ def difference_by(
     figure, axes = new_figure("half")
     axes.axhline(0, color=INK, linewidth=1)
     width = 0.7 / len(shown)
+    rows: list[tuple[Value, ...]] = []
     for index, (arm, row) in enumerate(shown.items()):
         colour = series[arm].colour
         points = [(x + (index - (len(shown) - 1) / 2) * width, e) for x, e in enumerate(row) if e is not None]
         axes.vlines([x for x, _ in points], [e.low for _, e in points], [e.high for _, e in points], color=colour)
         axes.plot([x for x, _ in points], [e.mean for _, e in points], "o", color=colour, markersize=4)
+        named = [(label, e) for (label, _), e in zip(bins, row, strict=True) if e is not None]
+        rows += [(arm, label, e.n_problems, e.mean, e.low, e.high) for label, e in named]
     counts = [max((e.n_problems for e in column if e), default=0) for column in zip(*shown.values(), strict=True)]
     axes.set_xticks(range(len(bins)), [f"{label}\n({n})" for (label, _), n in zip(bins, counts, strict=True)])
     axes.grid(visible=False, axis="x")
@@ -224,5 +313,12 @@ def difference_by(
     axes.set_title(title)
     axes.yaxis.set_major_formatter(POINTS)
     axes.set_ylabel("percentage points")
-    alt = f"{title}, for {', '.join(shown)}."
-    return finish(figure, name=name, caption=caption, alt=alt, size="half")
+    return finish(
+        figure,
+        name=name,
+        caption=caption,
+        alt=f"{title}, for {', '.join(shown)}.",
+        size="half",
+        columns=("arm", xlabel, "problems", "difference", "low", "high"),
+        rows=rows,
+    )

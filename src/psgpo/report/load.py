@@ -6,6 +6,7 @@ The layout is the one in docs/architecture.md, "Run directory".
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Stage:
     peak_memory_mb: float
     """NaN when the stage did not measure it."""
     taken_from: str = ""
-    """The run that computed it, which these seconds are of; empty: this one."""
+    """The run whose outputs were taken over; what it took was spent there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +116,8 @@ class Run:
     """Of every problem, by id."""
     difficulty: dict[str, int]
     """Of every problem that has one: for the embedded benchmark the number of operations."""
+    test_problems: dict[str, str]
+    """Digest of prompt and tests of every test problem, by id; empty while they are not made."""
     sft: dict[str, Array]
     """Metric columns over steps; empty when there are none, as in `rl`."""
     rl: dict[str, dict[str, Array]]
@@ -153,6 +156,9 @@ def load_run(path: Path | str) -> Run:
     recipe = parse_recipe(table, origin=str(path / "recipe.json"))
     stages = {p.stem: _stage(p) for p in sorted((path / "stages").glob("*.json"))}
     problems = _problems(path / "problems")
+    tests = load_sets(path / "problems")
+    test_ids = [name for test in tests.values() for name in test.problems]
+    test_ids = test_ids or [name for name, problem in problems.items() if problem.tests]
     policies = ("sft", *recipe.arms)
     evaluations = {name: _evaluation(path / "evaluation" / name, name) for name in policies}
     prms = {name: _prm(path / "prm" / name, name) for name in recipe.prm}
@@ -162,15 +168,16 @@ def load_run(path: Path | str) -> Run:
         manifest=_read_json(path / "manifest.json") or {},
         stages=stages,
         strength=_read_json(path / "problems" / "strength.json"),
-        prompts={name: prompt for name, (prompt, _) in problems.items()},
-        difficulty={name: level for name, (_, level) in problems.items() if level is not None},
+        prompts={name: problem.prompt for name, problem in problems.items()},
+        difficulty={name: problem.difficulty for name, problem in problems.items() if problem.difficulty is not None},
+        test_problems={name: problems[name].digest for name in test_ids if name in problems},
         sft=_columns(path / "sft" / "metrics.jsonl"),
         rl={arm: _columns(path / "rl" / arm / "metrics.jsonl") for arm in recipe.arms},
         labels=tuple(_read_lines(path / "labels" / "labels.jsonl", LineLabels.from_json)),
         exact=dict(_read_lines(path / "labels" / "exact.jsonl", _exact)),
         label_summary=_read_json(path / "labels" / "summary.json"),
         mutant_summary=_read_json(path / "mutants" / "summary.json"),
-        tests=load_sets(path / "problems"),
+        tests=tests,
         prm={name: prm for name, prm in prms.items() if prm is not None},
         evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation is not None},
     )
@@ -216,15 +223,33 @@ def _stage(path: Path) -> Stage:
         seconds=number(record.get("seconds")),
         cpu_seconds=number(record.get("cpu_seconds")),
         peak_memory_mb=number(record.get("peak_memory_mb")),
-        taken_from=str(record.get("taken_from", "")),
+        taken_from=str(record.get("taken_from") or ""),
     )
 
 
-def _problems(folder: Path) -> dict[str, tuple[str, int | None]]:
-    """Prompt and difficulty by id. Tests and references stay on disk: the report does not show them."""
-    found: dict[str, tuple[str, int | None]] = {}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Problem:
+    """Of a problem, what the report needs. Tests and references stay on disk."""
+
+    prompt: str
+    difficulty: int | None
+    digest: str
+    tests: bool
+    """Whether it is among the test problems of a run that has no test sets."""
+
+
+def _problems(folder: Path) -> dict[str, _Problem]:
+    found: dict[str, _Problem] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        found |= {r["id"]: (r["prompt"], r.get("difficulty")) for r in _read_lines(path, dict)}
+        for record in _read_lines(path, dict):
+            judged = json.dumps([record["prompt"], record["tests"]], sort_keys=True)
+            name = record["id"]
+            found[name] = _Problem(
+                prompt=record["prompt"],
+                difficulty=record.get("difficulty"),
+                digest=hashlib.sha256(judged.encode()).hexdigest()[:16],
+                tests=path.stem == "test" or (name in found and found[name].tests),
+            )
     return found
 
 

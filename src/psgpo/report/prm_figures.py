@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 
 from psgpo.report.figures import PERCENT
+from psgpo.report.frames import Value
 from psgpo.report.stage_figures import diagonal
-from psgpo.report.style import MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
+from psgpo.report.style import MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled, write_plot
 
 Json = Mapping[str, Any]
 
 
 def write_prm_figures(summary: Json, out: Path) -> list[Path]:
-    """reliability.png and by_position.png of a `summary.json` of `psgpo prm eval`; those that have data."""
-    written = []
-    for plot in (reliability(summary["scorers"]), by_position(summary["scorers"])):
-        if plot is not None:
-            written.append(out / f"{plot.name}.png")
-            written[-1].write_bytes(plot.png)
-    return written
+    """reliability.png and by_position.png with their CSV files, from a `summary.json` of `psgpo prm eval`."""
+    plots = (reliability(summary["scorers"]), by_position(summary["scorers"]))
+    return [write_plot(plot, out) for plot in plots if plot is not None]
 
 
 @styled
@@ -60,7 +57,9 @@ def reliability(scorers: Json) -> Plot | None:
     axes.legend(loc="upper left", markerscale=0.6)
     alt = "Reliability in ten bins of " + "; ".join(f"{name} (ECE {found['ece']:.3f})" for name, found in drawn)
     caption = "Ten bins, area by number of lines. On the diagonal scores mean what they say."
-    return finish(figure, name="reliability", caption=caption, alt=alt, size="half")
+    rows = [(name, b["predicted"], b["true"], b["lines"]) for name, found in drawn for b in found["bins"] if b["lines"]]
+    columns = ("scorer", "predicted", "true", "lines")
+    return finish(figure, name="reliability", caption=caption, alt=alt, size="half", columns=columns, rows=rows)
 
 
 @styled
@@ -68,6 +67,7 @@ def by_position(scorers: Json) -> Plot | None:
     """AUROC of every scorer per fifth of the program."""
     figure, axes = new_figure("half")
     ends: list[tuple[float, float, Series]] = []
+    rows: list[tuple[Value, ...]] = []
     for number, (name, scorer) in enumerate(scorers.items()):
         fifths = scorer["fitted"]["by_position"]
         values = np.array([np.nan if f["auroc"] is None else f["auroc"] for f in fifths])
@@ -76,6 +76,7 @@ def by_position(scorers: Json) -> Plot | None:
         colour, dash = PALETTE[number % len(PALETTE)], "-" if "own" in scorer else ":"
         axes.plot([(f["from"] + f["to"]) / 2 for f in fifths], values, color=colour, linestyle=dash, marker="o", ms=3.5)
         last = float(values[np.isfinite(values)][-1])
+        rows += [(name, f["from"], f["to"], float(value)) for f, value in zip(fifths, values, strict=True)]
         ends.append((1.0, last, Series(label=name, colour=colour, dash=dash, variable="")))
     if not ends:
         return None
@@ -87,4 +88,12 @@ def by_position(scorers: Json) -> Plot | None:
     axes.set_title("AUROC of lines along the program")
     end_labels(axes, ends)
     alt = "AUROC per fifth of the program, for " + ", ".join(series.label for *_, series in ends)
-    return finish(figure, name="by_position", caption="0.5 is chance; dotted: baselines.", alt=alt, size="half")
+    return finish(
+        figure,
+        name="by_position",
+        caption="0.5 is chance; dotted: baselines.",
+        alt=alt,
+        size="half",
+        columns=("scorer", "from", "to", "auroc"),
+        rows=rows,
+    )

@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from psgpo.report.figures import PERCENT
-from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
+from psgpo.report.load import number
+from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled, write_plot
 
 Json = Mapping[str, Any]
 FRAME = {
@@ -22,13 +23,12 @@ DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1, 1, 
 
 
 def write_rerank_figures(summary: Json, out: Path) -> list[Path]:
-    """`over-n.png` where the curves have n, and `over-tokens.png`."""
+    """`over-n.png` where the curves have n, and `over-tokens.png`; the curves as CSV beside them."""
     written = []
     has_n = "n" in summary["methods"]["random"]["curve"][0]
     for axis in ("n", "tokens") if has_n else ("tokens",):
         plot = curves(summary["methods"], axis)
-        written.append(out / f"{plot.name}.png")
-        written[-1].write_bytes(plot.png)
+        written.append(write_plot(plot, out))
     return written
 
 
@@ -63,7 +63,19 @@ def curves(methods: Json, axis: str) -> Plot:
     alt = f"pass@1 of the chosen program over {axis}, for " + ", ".join(
         f"{s.label} ({100 * y:.1f} %)" for _, y, s in ends
     )
-    return finish(figure, name=f"over-{axis}", caption=caption, alt=alt, size="half")
+    return finish(
+        figure,
+        name=f"over-{axis}",
+        caption=caption,
+        alt=alt,
+        size="half",
+        columns=("method", axis, "value", "low", "high"),
+        rows=[
+            (name, *(number(p.get(key)) for key in (axis, "value", "low", "high")))
+            for name in methods
+            for p in methods[name]["curve"]
+        ],
+    )
 
 
 def _series(name: str, number: int) -> Series:

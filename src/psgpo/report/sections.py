@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psgpo.report import figures, stage_figures, stage_tables, tables
 from psgpo.report.aggregate import BASELINE, Experiment, difficulty_bins, length_bins
 from psgpo.report.answer import seed_note
+from psgpo.report.cells import Table
+from psgpo.report.commands import report_command, run_command, seed_command, seed_folder
 from psgpo.report.load import Run
 from psgpo.report.programs import Program, choose_programs
 from psgpo.report.style import Plot, Series
-from psgpo.report.tables import Table
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,21 +51,13 @@ def build_sections(data: Experiment, series: dict[str, Series]) -> list[Section]
     return [builder(data, series) for builder in builders]
 
 
-def run_command(run: Run) -> str:
-    """The command that goes on with a run. Finished stages are not run again."""
-    command = str(run.manifest.get("command") or "")
-    if not command.startswith("psgpo run "):
-        return f"psgpo run recipes/{run.recipe.name}.toml --set out={run.recipe.out}"
-    return re.sub(r" --until[ =]\S+", "", command)
-
-
 def _missing(what: str, stages: Mapping[str, Sequence[Run]]) -> Block:
     """`stages`: per stage that makes it, the runs that lack it."""
     commands: list[str] = []
     for run in {run.path: run for lacking in stages.values() for run in lacking}.values():
         names = [stage for stage, lacking in stages.items() if run in lacking]
-        commands.append(run_command(run) + (f" --until {names[0]}" if len(names) == 1 else ""))
-    return Block(missing=f"{what}: not there yet", commands=tuple(commands))
+        commands.append(run_command(run, until=names[0] if len(names) == 1 else ""))
+    return Block(missing=what, commands=tuple(commands))
 
 
 def _lacking(data: Experiment, names: Sequence[str], have: Callable[[Run, str], object]) -> dict[str, list[Run]]:
@@ -80,7 +72,9 @@ def _results(data: Experiment, series: dict[str, Series]) -> Section:
     if missing:
         stages = {f"evaluate-{policy}": runs for policy, runs in missing.items()}
         blocks.append(_missing(f"Evaluation of {', '.join(missing)}", stages))
-    plots = tuple(plot for plot in (figures.forest(data, series), figures.best_of_k(data, series)) if plot)
+    plots = tuple(
+        plot for plot in (figures.difference_to_baseline(data, series), figures.best_of_k(data, series)) if plot
+    )
     if plots:
         blocks.append(Block(plots=plots))
     for part in data.parts:
@@ -93,7 +87,7 @@ def _results(data: Experiment, series: dict[str, Series]) -> Section:
         blocks.append(
             Block(title="What one seed can and cannot show", notes=tuple(seed_note(data)), commands=tuple(commands))
         )
-    interval = "over seeds (Student t)" if len(data.runs) > 1 else "over test problems (bootstrap)"
+    interval = "over seeds and problems" if len(data.runs) > 1 else "over test problems (bootstrap)"
     settings = data.first.recipe.evaluation
     lead = (
         f"{settings.samples} responses per problem at temperature {settings.temperature:g}. Intervals are 95 % "
@@ -105,11 +99,10 @@ def _results(data: Experiment, series: dict[str, Series]) -> Section:
 
 
 def _more_seeds(run: Run) -> list[str]:
-    recipe = run.recipe
-    outs = {seed: f"{recipe.out}-seed{seed}" for seed in (recipe.seed + 1, recipe.seed + 2)}
-    command = re.sub(r" --set[ =](seed|out)=\S+", "", run_command(run))
-    commands = [f"{command} --set seed={seed} --set out={out}" for seed, out in outs.items()]
-    return [*commands, f"psgpo report {recipe.out} {' '.join(outs.values())} --out {recipe.out}-seeds"]
+    seeds = (run.recipe.seed + 1, run.recipe.seed + 2)
+    folders = [seed_folder(run, seed) for seed in seeds]
+    together = report_command([run.path, *folders], run.path.with_name(f"{run.path.resolve().name}-seeds"))
+    return [*(seed_command(run, seed) for seed in seeds), together]
 
 
 def _learning(data: Experiment, series: dict[str, Series]) -> Section:
@@ -153,7 +146,8 @@ def _where(data: Experiment, series: dict[str, Series]) -> Section:
         name="difference-by-length",
         title="Difference by response length",
         xlabel="tokens per response of the baseline",
-        caption="As PSGPO's figure 4. Problems are grouped by the mean length of the baseline's responses to them.",
+        caption="As PSGPO's figure 4. Problems are grouped by the mean length of the baseline's responses to them. "
+        "Bars: 95 % intervals.",
     )
     by_level = figures.difference_by(
         data,
@@ -162,7 +156,7 @@ def _where(data: Experiment, series: dict[str, Series]) -> Section:
         name="difference-by-difficulty",
         title=f"Difference by {'number of operations' if unit == 'operations' else unit}",
         xlabel=unit,
-        caption="",
+        caption="Above zero an arm beats the baseline on problems of this size. Bars: 95 % intervals.",
     )
     drawn = tuple(plot for plot in (by_length, by_level) if plot)
     arms = tuple(arm for arm in data.arms if arm != BASELINE and data.with_evaluation(arm))
@@ -174,8 +168,8 @@ def _where(data: Experiment, series: dict[str, Series]) -> Section:
         blocks.append(
             _missing("Evaluations of the baseline and another arm", {"evaluate-*": data.runs, "*": data.runs})
         )
-    pooled = "" if len(data.runs) == 1 else " of all seeds"
-    lead = f"pass@1 within groups of problems. Groups are small: mind the 95 % intervals, over the problems{pooled}."
+    over = "problems" if len(data.runs) == 1 else "seeds and problems"
+    lead = f"pass@1 within groups of problems. Groups are small: mind the 95 % intervals, over {over}."
     return Section(id="where", title="Where the difference lies", lead=lead, blocks=tuple(blocks))
 
 
@@ -183,7 +177,7 @@ def _labels(data: Experiment, series: dict[str, Series]) -> Section:
     if data.first.recipe.labels.source == "mutation":
         return _mutants(data)
     settings = data.first.recipe.labels
-    cost, quality = stage_tables.label_table(data, "cost"), stage_tables.label_table(data, "quality")
+    cost, quality = stage_tables.cost_table(data), stage_tables.quality_table(data)
     scan = stage_tables.scan_table(data)
     left = (Block(title="Cost", table=cost), Block(title="The same failed responses, two ways", table=scan))
     right = (Block(title="Quality against exact labels", table=quality),)

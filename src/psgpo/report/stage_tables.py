@@ -1,37 +1,41 @@
 """Tables of single stages: training, labels, PRMs, the strength of the hidden tests. Pure.
 
-With several seeds a cell is the mean over seeds with the smallest and largest value under it, or missing as soon as one
-seed lacks it.
+With several seeds a cell is the mean over seeds, or missing as soon as one seed lacks it. Under an estimate stands its
+95 % interval: over problems with one seed, over seeds (Student t) with several; under a count the range of the seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from psgpo.report.aggregate import Experiment
-from psgpo.report.load import Run, number
-from psgpo.report.tables import MISSING, Cell, Column, Table, cell, percent, plain
+from psgpo.evaluation.metrics import bootstrap_ratio, wilson
+from psgpo.labeling.quality import shares_by_problem
+from psgpo.records import LineLabels
+from psgpo.report.aggregate import Estimate, Experiment, over_seeds, share
+from psgpo.report.cells import (
+    MISSING,
+    NAN,
+    Cell,
+    Column,
+    Show,
+    Table,
+    between,
+    cell,
+    estimate_cell,
+    percent,
+    plain,
+    three,
+    two,
+    whole,
+)
+from psgpo.report.load import Run, number, response_key
 
-Show = Callable[[float], str]
-
-
-def two(value: float) -> str:
-    """Two decimals."""
-    return plain(value, 2)
-
-
-def three(value: float) -> str:
-    """Three decimals."""
-    return plain(value, 3)
-
-
-def whole(value: float) -> str:
-    """No decimals."""
-    return plain(value, 0)
+Bounds = tuple[float, float]
+UNKNOWN: Bounds = (NAN, NAN)
 
 
 def dig(record: Mapping[str, Any] | None, path: str) -> float:
@@ -42,13 +46,24 @@ def dig(record: Mapping[str, Any] | None, path: str) -> float:
     return number(value)
 
 
-def over_seeds(values: Sequence[float], show: Show) -> Cell:
-    """One value per seed as one cell."""
+def counted(values: Sequence[float], show: Show) -> Cell:
+    """One count or cost per seed as one cell."""
     if not values or any(math.isnan(value) for value in values):
         return MISSING
-    low, high = show(min(values)).removesuffix(" %"), show(max(values)).removesuffix(" %")
-    note = f"{low} to {high}" if low != high else ""
-    return cell(float(np.mean(values)), show, note)
+    return cell(float(np.mean(values)), show, between(min(values), max(values), show))
+
+
+def estimated(values: Sequence[float], bounds: Sequence[Bounds], show: Show) -> Cell:
+    """One estimate per seed, each with its own interval, as one cell."""
+    if not values or any(math.isnan(value) for value in values):
+        return MISSING
+    each = [
+        Estimate(mean=value, low=low, high=high, n_problems=0, per_seed=(value,))
+        for value, (low, high) in zip(values, bounds, strict=True)
+    ]
+    found = share(over_seeds(each))  # every estimate here is a share or an AUROC
+    assert found is not None
+    return estimate_cell(found.mean, found.low, found.high, show)
 
 
 TRAINING: tuple[tuple[str, str, str, Show], ...] = (
@@ -74,10 +89,10 @@ def training_table(data: Experiment) -> Table | None:
     for arm in data.arms:
         cells = [Cell(text=arm, kind="head", series=arm)]
         for metric, _, _, show in TRAINING:
-            found = [_last_tenth(run, arm, metric) for run in data.runs]
-            cells.append(cell(float(np.mean(found)), show))
+            cells.append(counted([_last_tenth(run, arm, metric) for run in data.runs], show))
         rows.append(tuple(cells))
-    return Table(columns=columns, rows=tuple(rows))
+    caption = "What the training of every arm wrote, averaged over its last tenth."
+    return Table(name="training", caption=caption, columns=columns, rows=tuple(rows))
 
 
 def _last_tenth(run: Run, arm: str, metric: str) -> float:
@@ -115,18 +130,49 @@ QUALITY: tuple[tuple[str, str, Show], ...] = (
 )
 
 
-def label_table(data: Experiment, part: str) -> Table | None:
-    """`cost` or `quality` (the `part`) of the labels."""
-    records = [(run.label_summary or {}).get(part) for run in data.runs]
+def cost_table(data: Experiment) -> Table | None:
+    """What labels cost, as it was spent."""
+    records = [(run.label_summary or {}).get("cost") for run in data.runs]
     if not any(records):
         return None
-    strategy = data.first.recipe.labels.strategy.replace("-", " ").capitalize()
     rows = tuple(
-        (Cell(text=title, kind="label"), over_seeds([dig(record, key) for record in records], show))
-        for key, title, show in (COST if part == "cost" else QUALITY)
+        (Cell(text=title, kind="label"), counted([dig(record, key) for record in records], show))
+        for key, title, show in COST
     )
-    first = Column(title="" if part == "cost" else "On failed responses", numeric=False)
-    return Table(columns=(first, Column(title=strategy)), rows=rows)
+    columns = (Column(title="", numeric=False), Column(title=strategy_of(data)))
+    return Table(name="label-cost", caption="What the labels cost.", columns=columns, rows=rows)
+
+
+def quality_table(data: Experiment) -> Table | None:
+    """Labels against exact ones, with intervals over problems."""
+    records = [(run.label_summary or {}).get("quality") for run in data.runs]
+    if not any(records):
+        return None
+    bounds = [label_intervals(run, run.labels) for run in data.runs]
+    rows = tuple(
+        (
+            Cell(text=title, kind="label"),
+            estimated([dig(record, key) for record in records], [found.get(key, UNKNOWN) for found in bounds], show),
+        )
+        for key, title, show in QUALITY
+    )
+    columns = (Column(title="On failed responses", numeric=False), Column(title=strategy_of(data)))
+    caption = "Labels against the oracle's, on the lines of failed responses; 95 % intervals draw whole problems."
+    return Table(name="label-quality", caption=caption, columns=columns, rows=rows)
+
+
+def strategy_of(data: Experiment) -> str:
+    """The labels' strategy as a heading."""
+    return data.first.recipe.labels.strategy.replace("-", " ").capitalize()
+
+
+def label_intervals(run: Run, labels: Sequence[LineLabels]) -> dict[str, Bounds]:
+    """95 % bootstrap intervals over problems of the labels' shares; empty where exact labels are not there."""
+    known = [(label, run.exact[response_key(label)]) for label in labels if response_key(label) in run.exact]
+    shares = shares_by_problem([label for label, _ in known], [exact.last_on_track for _, exact in known])
+    options = {"resamples": run.recipe.evaluation.bootstrap, "seed": run.recipe.seed}
+    found = {name: bootstrap_ratio(*zip(*counts, strict=True), **options) for name, counts in shares.items()}
+    return {name: (interval.low, interval.high) for name, interval in found.items()}
 
 
 SCAN: tuple[tuple[str, str, str, Show], ...] = (
@@ -145,14 +191,14 @@ def scan_table(data: Experiment) -> Table | None:
     summaries = [run.label_summary for run in data.runs]
     if not any(summary and summary.get("linear_scan") for summary in summaries):
         return None
-    strategy = data.first.recipe.labels.strategy.replace("-", " ").capitalize()
     rows = []
     for ours, theirs, title, show in SCAN:
-        pair = [over_seeds([dig(summary, key) for summary in summaries], show) for key in (ours, theirs)]
+        pair = [counted([dig(summary, key) for summary in summaries], show) for key in (ours, theirs)]
         if pair != [MISSING, MISSING]:
             rows.append((Cell(text=title, kind="label"), *pair))
-    columns = (Column(title="", numeric=False), Column(title=strategy))
-    return Table(columns=(*columns, Column(title="Linear scan")), rows=tuple(rows))
+    columns = (Column(title="", numeric=False), Column(title=strategy_of(data)), Column(title="Linear scan"))
+    caption = "The same failed responses, labelled in two ways: a small, fixed part of all, so without intervals."
+    return Table(name="label-scan", caption=caption, columns=columns, rows=tuple(rows))
 
 
 MUTANTS: tuple[tuple[str, str], ...] = (
@@ -170,10 +216,13 @@ def mutant_table(data: Experiment) -> Table | None:
     if not all(summaries):
         return None
     rows = tuple(
-        (Cell(text=title, kind="label"), over_seeds([dig(summary, key) for summary in summaries], whole))
+        (Cell(text=title, kind="label"), counted([dig(summary, key) for summary in summaries], whole))
         for key, title in MUTANTS
     )
-    return Table(columns=(Column(title="", numeric=False), Column(title="Mutants")), rows=rows)
+    caption = "Mutants of reference solutions, counted."
+    return Table(
+        name="mutants", caption=caption, columns=(Column(title="", numeric=False), Column(title="Mutants")), rows=rows
+    )
 
 
 PRM: tuple[tuple[str, str, str, Show], ...] = (
@@ -187,6 +236,16 @@ PRM: tuple[tuple[str, str, str, Show], ...] = (
     ("processbench.f1", "F1", "ProcessBench", three),
     ("calibration.ece", "ECE", "10 bins", three),
 )
+INTERVALS = {
+    "lines.accuracy": "accuracy",
+    "lines.auroc": "auroc",
+    "lines.f1_good": "f1_good",
+    "lines.f1_bad": "f1_bad",
+    "first_error.exact": "first_error_exact",
+    "first_error.within_one": "first_error_within_one",
+    "processbench.f1": "processbench_f1",
+}
+"""Where the interval of a measure stands under `intervals`."""
 TRUTHS = ("search", "exact")
 
 
@@ -212,10 +271,23 @@ def prm_table(data: Experiment) -> Table | None:
             if truth == "exact" and not any(measures):
                 continue
             head = Cell(text=name, note=f"{what}, trained on {trained}", kind="head")
-            values = (over_seeds([dig(measure, key) for measure in measures], show) for key, _, _, show in PRM)
+            values = (_measured(measures, key, show) for key, _, _, show in PRM)
             first, against = (head, source) if truth == "search" else (Cell(text=""), truth)
             rows.append((first, Cell(text=against), *values))
-    return Table(columns=columns, rows=tuple(rows))
+    caption = "Every PRM on held-out responses; 95 % intervals draw whole problems."
+    return Table(name="prm", caption=caption, columns=columns, rows=tuple(rows))
+
+
+def _measured(measures: Sequence[Mapping[str, Any] | None], key: str, show: Show) -> Cell:
+    name = INTERVALS.get(key, "")
+    bounds = [prm_interval(measure, name) for measure in measures]
+    return estimated([dig(measure, key) for measure in measures], bounds, show)
+
+
+def prm_interval(measure: Mapping[str, Any] | None, name: str) -> Bounds:
+    """An interval of a PRM's measure; NaN where it has none."""
+    found = ((measure or {}).get("intervals") or {}).get(name)
+    return (number(found[0]), number(found[1])) if found else UNKNOWN
 
 
 FAMILIES = {
@@ -240,7 +312,9 @@ def strength_table(run: Run) -> Table | None:
     rows = []
     for name, counts in families.items():
         mutants, survivors = dig(counts, "mutants"), dig(counts, "survivors")
-        share = survivors / mutants if mutants > 0 else math.nan
+        found = wilson(int(survivors), int(mutants)) if mutants > 0 else None
         head = Cell(text=FAMILIES.get(name, name), kind="label")
-        rows.append((head, cell(mutants, whole), cell(survivors, whole), cell(share, lambda v: percent(v, 2))))
-    return Table(columns=columns, rows=tuple(rows))
+        shown = MISSING if found is None else estimate_cell(found.value, found.low, found.high, lambda v: percent(v, 2))
+        rows.append((head, cell(mutants, whole), cell(survivors, whole), shown))
+    caption = "Wrong programs that pass every hidden test, with Wilson's 95 % interval (programs taken as independent)."
+    return Table(name="test-strength", caption=caption, columns=columns, rows=tuple(rows))

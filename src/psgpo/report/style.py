@@ -12,11 +12,14 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from psgpo.report.frames import Frame, Value
 
 INK, MUTED, RULE = "#1d2129", "#667085", "#e3e6eb"
 PALETTE = ("#0072b2", "#d55e00", "#00875f", "#b4508c", "#8c6d00", "#3d8fd1", "#7a4fbf")
@@ -81,13 +84,15 @@ class Plot:
     """One finished figure."""
 
     name: str
-    """File name without `.png`."""
+    """File name without `.png` and `.csv`."""
     caption: str
     alt: str
     """What the figure shows, for those who cannot see it."""
     size: str
     svg: str
     png: bytes
+    frame: Frame
+    """What is drawn, as numbers."""
 
 
 P = ParamSpec("P")
@@ -111,13 +116,32 @@ def new_figure(size: str) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def finish(figure: Figure, *, name: str, caption: str, alt: str, size: str) -> Plot:
-    """Render to SVG for the page and PNG for the folder."""
+def finish(
+    figure: Figure,
+    *,
+    name: str,
+    caption: str,
+    alt: str,
+    size: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Value]],
+) -> Plot:
+    """Render to SVG for the page and PNG for the folder; `columns` and `rows` are what is drawn (see `Frame`)."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     figure.set_layout_engine("none")  # the places are found; finding them again would double the time
     figure.savefig(png, format="png", dpi=150, facecolor="white")
-    return Plot(name=name, caption=caption, alt=alt, size=size, svg=_inline(svg.getvalue(), alt), png=png.getvalue())
+    frame = Frame(name=name, columns=tuple(columns), rows=tuple(map(tuple, rows)))
+    inline = _inline(svg.getvalue(), alt)
+    return Plot(name=name, caption=caption, alt=alt, size=size, svg=inline, png=png.getvalue(), frame=frame)
+
+
+def write_plot(plot: Plot, folder: Path) -> Path:
+    """The PNG, and beside it what is drawn as CSV. Returns the path of the PNG."""
+    path = folder / f"{plot.name}.png"
+    path.write_bytes(plot.png)
+    path.with_suffix(".csv").write_text(plot.frame.csv(), encoding="utf-8")
+    return path
 
 
 def _inline(svg: str, alt: str) -> str:

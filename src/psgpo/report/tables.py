@@ -1,14 +1,9 @@
-"""The report's tables as plain cells, from numbers; no HTML. Pure.
-
-A value that is not there is a `Cell` of kind "missing", never a zero and never left out of a mean in silence.
-"""
+"""The tables of policies: pass@1, differences, groups of problems, seeds. Pure."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,68 +13,16 @@ from psgpo.report.aggregate import (
     Estimate,
     Experiment,
     difference,
+    of_responses,
     pass_at_1,
     pass_at_k,
     shown_k,
 )
-from psgpo.report.load import number
+from psgpo.report.cells import MISSING, Cell, Column, Show, Table, cell, estimate_cell, percent, plain, points
+from psgpo.report.frames import slug
 
 ORACLE_NOTE = "exact oracle (upper bound, not the method)"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Cell:
-    """One table cell."""
-
-    text: str
-    note: str = ""
-    """Second line, smaller: an interval, a spread."""
-    kind: str = ""
-    """Empty, or missing, up, down (an interval that excludes zero), head, quiet."""
-    series: str = ""
-    """Policy whose colour stands beside the text."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """A column's heading."""
-
-    title: str
-    help: str = ""
-    """One line under the title."""
-    numeric: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """A table ready to be rendered."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
-MISSING = Cell(text="—", kind="missing")
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A share as a percentage."""
-    return "—" if math.isnan(value) else f"{100 * value:.{digits}f} %"
-
-
-def points(value: float) -> str:
-    """A difference of shares in percentage points, signed, with a real minus."""
-    return "—" if math.isnan(value) else f"{100 * value:+.1f}".replace("-", "−")
-
-
-def plain(value: float, digits: int = 1) -> str:
-    """A number with a real minus and thin thousands."""
-    return "—" if math.isnan(value) else f"{value:,.{digits}f}".replace("-", "−").replace(",", "\u202f")
-
-
-def cell(value: float, show: Callable[[float], str] = plain, note: str = "") -> Cell:
-    """A number, or a missing cell for NaN."""
-    return MISSING if math.isnan(value) else Cell(text=show(value), note=note)
+INTERVAL = "95 % interval"
 
 
 def describe_arm(data: Experiment, policy: str) -> str:
@@ -119,21 +62,22 @@ def _kind_of(data: Experiment, prm: str) -> str:
 
 def part_table(data: Experiment) -> Table:
     """Policies × pass@1, difference to the baseline and pass@k, on one part of a test set."""
+    assert data.part is not None
     ks = shown_k(data)
     columns = (
         Column(title="Policy", numeric=False),
-        Column(title="pass@1", help="95 % interval" if len(data.runs) == 1 else "lowest to highest seed"),
+        Column(title="pass@1", help=INTERVAL),
         Column(title="− baseline", help="points, paired"),
-        *(Column(title=f"pass@{k}") for k in ks),
+        *(Column(title=f"pass@{k}", help=INTERVAL) for k in ks),
     )
     rows = []
     for policy in data.policies:
-        found = pass_at_1(data, policy)
-        against = Cell(text="reference", kind="quiet") if policy == BASELINE else signed_cell(difference(data, policy))
-        share = _seeds_cell(found) if len(data.runs) > 1 else _share_cell(found)
         head = Cell(text=policy, kind="head", series=policy)
-        rows.append((head, share, against, *(cell(pass_at_k(data, policy, k), percent) for k in ks)))
-    return Table(columns=columns, rows=tuple(rows))
+        at_k = (shown(pass_at_k(data, policy, k), percent) for k in ks)
+        rows.append((head, shown(pass_at_1(data, policy), percent), _against(data, policy), *at_k))
+    caption = f"{data.part.title}. Differences are paired: the same problems for both policies."
+    name = slug(f"part {data.part.test} {data.part.which}")
+    return Table(name=name, caption=caption, columns=columns, rows=tuple(rows))
 
 
 def main_table(data: Experiment) -> Table:
@@ -141,8 +85,8 @@ def main_table(data: Experiment) -> Table:
     k = data.first.recipe.evaluation.samples
     columns = (
         Column(title="Policy", numeric=False),
-        Column(title="pass@1", help="95 % interval" if len(data.runs) == 1 else "lowest to highest seed"),
-        Column(title="− baseline", help="points, paired" if len(data.runs) == 1 else "points, 95 % interval"),
+        Column(title="pass@1", help=INTERVAL),
+        Column(title="− baseline", help="points, paired"),
         Column(title=f"pass@{k}"),
         Column(title="Greedy", help="pass rate"),
         Column(title="Tokens", help="per response"),
@@ -150,7 +94,9 @@ def main_table(data: Experiment) -> Table:
         Column(title="Comments", help="share of lines"),
     )
     rows = tuple(_main_row(data, policy, k) for policy in data.policies)
-    return Table(columns=columns, rows=rows)
+    over = "seeds and problems" if len(data.runs) > 1 else "problems"
+    caption = f"Every policy on the test problems; under each number its 95 % interval over {over}."
+    return Table(name="results", caption=caption, columns=columns, rows=rows)
 
 
 def _main_row(data: Experiment, policy: str, k: int) -> tuple[Cell, ...]:
@@ -158,22 +104,22 @@ def _main_row(data: Experiment, policy: str, k: int) -> tuple[Cell, ...]:
     if data.is_oracle(policy):
         note = f"{ORACLE_NOTE}: {note}"
     head = Cell(text=policy, note=note, kind="head", series=policy)
-    runs = data.with_evaluation(policy)
-    if not runs:
+    if not data.with_evaluation(policy):
         return (head, *[MISSING] * 7)
-    against = Cell(text="reference", kind="quiet") if policy == BASELINE else signed_cell(difference(data, policy))
-    summaries = [run.evaluations[policy].summary for run in runs]
-    at_k = [next((number(e["value"]) for e in s["pass_at_k"] if e["k"] == k), math.nan) for s in summaries]
     return (
         head,
-        _seeds_cell(pass_at_1(data, policy)) if len(runs) > 1 else _share_cell(pass_at_1(data, policy)),
-        against,
-        cell(mean(at_k), percent),
-        cell(mean([_value(s["greedy"]) for s in summaries]), percent),
-        cell(mean([_value(s["mean_tokens"]) for s in summaries])),
-        cell(mean([_value(s["mean_lines"]) for s in summaries])),
-        cell(mean([_value(s["comment_ratio"]) for s in summaries]), percent),
+        shown(pass_at_1(data, policy), percent),
+        _against(data, policy),
+        shown(pass_at_k(data, policy, k), percent),
+        shown(of_responses(data, policy, "greedy"), percent),
+        shown(of_responses(data, policy, "mean_tokens"), plain),
+        shown(of_responses(data, policy, "mean_lines"), plain),
+        shown(of_responses(data, policy, "comment_ratio"), percent),
     )
+
+
+def _against(data: Experiment, policy: str) -> Cell:
+    return Cell(text="reference", kind="quiet") if policy == BASELINE else signed_cell(difference(data, policy))
 
 
 def group_table(data: Experiment, bins: Bins, title: str) -> Table | None:
@@ -187,8 +133,9 @@ def group_table(data: Experiment, bins: Bins, title: str) -> Table | None:
         Column(title="pass@1", numeric=False),
         *(Column(title=name, help=f"{size} problems") for name, size in zip(names, sizes, strict=True)),
     )
-    rows = [(Cell(text=p, kind="head", series=p), *(_share_cell(e) for e in row)) for p, row in found.items()]
-    return Table(columns=columns, rows=tuple(rows))
+    rows = [(Cell(text=p, kind="head", series=p), *(shown(e, percent) for e in row)) for p, row in found.items()]
+    caption = f"pass@1 of every policy by {title}, with 95 % intervals."
+    return Table(name=slug(f"pass-at-1 by {title}"), caption=caption, columns=columns, rows=tuple(rows))
 
 
 def seed_table(data: Experiment) -> Table:
@@ -209,23 +156,19 @@ def seed_table(data: Experiment) -> Table:
                 cells.append(MISSING)
                 continue
             values.append(own.mean)
-            note = "" if policy == BASELINE or against is None else f"{points(against.mean)}"
-            cells.append(Cell(text=percent(own.mean), note=note))
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-        rows.append((*cells, cell(100 * spread)))
-    return Table(columns=columns, rows=tuple(rows))
+            note = "" if policy == BASELINE or against is None else points(against.mean)
+            cells.append(dataclasses.replace(shown(own, percent), note=note))
+        spread = float(np.std(values, ddof=1)) if len(values) == len(data.runs) > 1 else math.nan
+        rows.append((*cells, cell(spread, lambda share: plain(100 * share))))
+    caption = (
+        "pass@1 of every policy in every seed, under it the difference to the baseline of the same seed in points."
+    )
+    return Table(name="seeds", caption=caption, columns=columns, rows=tuple(rows))
 
 
-def _seeds_cell(found: Estimate | None) -> Cell:
-    """A share over seeds: Student's t is of little use for a bounded value of two or three seeds, so the range."""
-    if found is None:
-        return MISSING
-    low, high = min(found.per_seed), max(found.per_seed)
-    return Cell(text=percent(found.mean), note=f"{percent_bare(low)} to {percent_bare(high)}")
-
-
-def _share_cell(found: Estimate | None) -> Cell:
-    return MISSING if found is None else Cell(text=percent(found.mean), note=_between(found, percent_bare))
+def shown(found: Estimate | None, show: Show) -> Cell:
+    """An estimate with its interval."""
+    return MISSING if found is None else estimate_cell(found.mean, found.low, found.high, show)
 
 
 def signed_cell(found: Estimate | None) -> Cell:
@@ -233,24 +176,4 @@ def signed_cell(found: Estimate | None) -> Cell:
     if found is None:
         return MISSING
     kind = {1: "up", 0: "", -1: "down"}[found.sign]
-    return Cell(text=points(found.mean), note=_between(found, points), kind=kind)
-
-
-def _between(found: Estimate, show: Callable[[float], str]) -> str:
-    if math.isnan(found.low) or found.low == found.high:  # one seed of several, or no problem differs from another
-        return ""
-    return f"{show(found.low)} to {show(found.high)}"
-
-
-def percent_bare(value: float) -> str:
-    """A share in percent without the sign, for intervals."""
-    return plain(100 * value)
-
-
-def mean(values: Sequence[float]) -> float:
-    """Mean over seeds; NaN when one is undefined: a missing seed is not averaged away."""
-    return float(np.mean(values)) if values else math.nan
-
-
-def _value(found: Mapping[str, Any] | None) -> float:
-    return math.nan if found is None else number(found["value"])
+    return estimate_cell(found.mean, found.low, found.high, points, kind)
