@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from psgpo.errors import UserError
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import StageError, run_stages
+from psgpo.runs.reuse import take_over
 from psgpo.runs.stages import stage_graph
 from study.cells import Study
 from study.collect import collect
@@ -117,8 +118,6 @@ def _take_from_base(study: Study, cell: str, seed: int, run: RunDirectory) -> No
             f"{source}: the run of base {base} is not on this machine, though its result is; make it again: delete "
             f"{study.result_path(base, seed)} and run --cells {base} --seeds {seed}"
         )
-    from psgpo.runs.reuse import take_over
-
     take_over(run, [source])
 
 

@@ -49,8 +49,8 @@ class Cell(Section):
     """Cell whose run of the same seed is made before and lends its stages; "" for none where the group has one."""
     arms: tuple[str, ...] | None = None
     """Arms that the tables show, each against its reference. Absent: all of the recipe but the baseline."""
-    against: dict[str, str] = {}  # noqa: RUF012 (pydantic copies it)
-    """Reference of an arm: an arm of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
+    against: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (pydantic copies it)
+    """References of an arm: arms of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
     curve_arms: tuple[str, ...] = ()
     """Policies whose checkpoints are evaluated too, for pass@1 against PPO steps."""
     best_of: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class Cell(Section):
     best_of_samples: Annotated[int, Field(gt=1)] = 30
     best_of_prm: str | None = None
     """PRM that chooses among them, beside the unbiased pass@k."""
-    at: dict[str, float | str] = {}  # noqa: RUF012
+    at: dict[str, int | float | str] = {}  # noqa: RUF012
     """Where the cell lies on the axes of its group's figure."""
 
 
@@ -139,11 +139,10 @@ class Study:
             return chosen
         return tuple(arm for arm in self.recipe(cell, self.seeds(cell)[0]).arms if arm != BASELINE)
 
-    def reference(self, cell: str, arm: str) -> tuple[str, str]:
-        """(cell, arm) that an arm is compared with."""
-        reference = self.cells[cell].against.get(arm, BASELINE)
-        other, slash, name = reference.partition("/")
-        return (other, name) if slash else (cell, reference)
+    def references(self, cell: str, arm: str) -> list[tuple[str, str]]:
+        """(cell, arm) of everything that an arm is compared with."""
+        parts = [reference.rpartition("/") for reference in self.cells[cell].against.get(arm, (BASELINE,))]
+        return [(other or cell, name) for other, _, name in parts]
 
     @staticmethod
     def command(cell: str, seeds: Iterable[int]) -> str:
@@ -191,8 +190,8 @@ def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], b
             raise refuse("base", f"{whole.base!r} is no cell above this one; a base stands first")
         if other := set(whole.seeds or ()) - set(before[whole.base].seeds or ()):
             raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
-    for arm, reference in whole.against.items():
-        cell_of, slash, _ = reference.partition("/")
-        if slash and cell_of not in before:
-            raise refuse(f"against.{arm}", f"{cell_of!r} is no cell above this one")
+    for arm, references in whole.against.items():
+        for other in (reference.rpartition("/")[0] for reference in references):
+            if other and other not in before:
+                raise refuse(f"against.{arm}", f"{other!r} is no cell above this one")
     return whole

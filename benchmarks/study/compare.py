@@ -113,7 +113,7 @@ def two_level_bootstrap(values: Sequence[Array], *, resamples: int = RESAMPLES, 
     mean_RS = np.empty((resamples, S))
     for s, value_P in enumerate(values):
         here = drawn_RS == s
-        problems = rng.integers(len(value_P), size=(int(here.sum()), len(value_P)))
+        problems = rng.integers(len(value_P), size=(int(here.sum()), len(value_P)), dtype=np.int32)
         mean_RS[here] = value_P[problems].mean(axis=1)
     low, high = np.percentile(mean_RS.mean(axis=1), [2.5, 97.5])
     return Estimate(value=value, low=float(low), high=float(high), count=S)

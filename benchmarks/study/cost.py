@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psgpo.config import OpChainSource, Recipe
+from psgpo.runs.inputs import inputs
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.stages import stage_graph
 from study.cells import Study
@@ -122,10 +123,18 @@ def cost_of(study: Study, rates: Measured, cell: str, seed: int, shared: frozens
 
 
 def lent(study: Study, cell: str, seed: int) -> frozenset[str]:
-    """Stages of (cell, seed) that are the same in its base."""
+    """Stages of (cell, seed) that its base has too: what `take_over` will find there when the base is done."""
     base = study.cells[cell].base
     if base is None:
         return frozenset()
-    from psgpo.runs.reuse import same_stages
-
-    return frozenset(same_stages(study.recipe(cell, seed), study.recipe(base, seed)))
+    here, there = study.recipe(cell, seed), study.recipe(base, seed)
+    theirs, found = stage_graph(there), set[str]()
+    for name, stage in stage_graph(here).items():
+        if name == "report" or name not in theirs:
+            continue
+        reads = (*stage.reads, *theirs[name].reads)
+        # Problems are made alike wherever the keys that a stage reads are.
+        same_needs = all(need in found or need == "problems" for need in stage.needs)
+        if same_needs and inputs(here, reads, {}) == inputs(there, reads, {}):
+            found.add(name)
+    return frozenset(found)

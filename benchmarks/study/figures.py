@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import Formatter
 
 from psgpo.evaluation.metrics import Estimate
 from psgpo.report.figures import PERCENT, POINTS, smooth
 from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
-from study.cells import Study
+from study.cells import BASELINE, Study
 from study.compare import Side, curve, pair, present, two_level_bootstrap
 from study.results import Results
-from study.rows import best_of_curves, sides
+from study.rows import best_of_curves, named_reference, sides
 
 CURVES = {
     "pass_rate": "Training pass rate",
@@ -23,7 +24,6 @@ CURVES = {
     "comment_ratio": "Comment and blank lines, share",
     "noop_share": "Lines that do nothing, share",
 }
-DASHES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1, 1, 1)), (0, (1, 1)))
 
 
 @styled
@@ -34,7 +34,7 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
         if side != reference:
             found = two_level_bootstrap(pair(study, results, side, reference).differences())
             if found.count:
-                rows.append((f"{study.cells[side.cell].title}: {side.arm}", found))
+                rows.append((f"{study.cells[side.cell].title}: {side.arm} − {named_reference(side, reference)}", found))
     if not rows:
         return None
     figure, axes = new_figure("full")
@@ -53,9 +53,15 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
 
 
 def _series(labels: Sequence[str]) -> dict[str, Series]:
-    styles = itertools.product(DASHES, enumerate(PALETTE))
+    """The baseline in ink, arms with exact labels dashed."""
+    styles = itertools.cycle(enumerate(PALETTE))
     found = {}
-    for label, (dash, (number, colour)) in zip(labels, styles, strict=False):
+    for label in labels:
+        if label == BASELINE:
+            found[label] = Series(label=label, colour=INK, dash="-", variable="var(--ink)")
+            continue
+        number, colour = next(styles)
+        dash = "--" if "oracle" in label else "-" if len(found) <= len(PALETTE) else (0, (4, 1, 1, 1))
         found[label] = Series(label=label, colour=colour, dash=dash, variable=f"var(--c{number})")
     return found
 
@@ -67,13 +73,14 @@ def lines_figure(
     name: str,
     title: str,
     xlabel: str,
-    percent: bool = False,
+    form: Formatter | None = None,
     log: bool = False,
 ) -> Plot | None:
     """A line per label: the mean over seeds, and the range between them.
 
     Args:
         data: per label, of every seed its x and y; seeds of one label have the same x.
+        form: of the numbers along y.
     """
     data = {label: seeds for label, seeds in data.items() if seeds}
     if not data:
@@ -90,9 +97,12 @@ def lines_figure(
         ends.append((float(xs[-1]), float(mean[-1]), series))
     if log:
         axes.set_xscale("log", base=2)
+        places = sorted({x for seeds in data.values() for x in seeds[0][0]})
+        axes.set_xticks(places if len(places) < 10 else [x for x in places if math.log2(x).is_integer()])
+        axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:g}")
-    if percent:
-        axes.yaxis.set_major_formatter(PERCENT)
+    if form is not None:
+        axes.yaxis.set_major_formatter(form)
     axes.set_title(title)
     axes.set_xlabel(xlabel)
     end_labels(axes, ends)
@@ -111,9 +121,9 @@ def training(study: Study, results: Results, cells: Sequence[str], prefix: str) 
             smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
             label = side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}"
             data[label] = [(of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)]
-        percent = metric not in ("reward_lines", "lines_per_response")
+        form = None if metric in ("reward_lines", "lines_per_response") else PERCENT
         name = f"{prefix}-{metric.replace('_', '-')}"
-        plot = lines_figure(data, name=name, title=title, xlabel="PPO step", percent=percent)
+        plot = lines_figure(data, name=name, title=title, xlabel="PPO step", form=form)
         found += [plot] if plot else []
     return found
 
@@ -134,7 +144,7 @@ def checkpoints(study: Study, results: Results, cells: Sequence[str], name: str)
             seeds = present(study, results, Side(cell=cell, arm=arm)).seeds
             points = [curve(results, cell, seed, arm) for seed in seeds]
             data[arm] = [([x for x, _ in of], [y for _, y in of]) for of in points if of is not None]
-    return lines_figure(data, name=name, title="pass@1, held-out problems", xlabel="PPO step", percent=True)
+    return lines_figure(data, name=name, title="pass@1, held-out problems", xlabel="PPO step", form=PERCENT)
 
 
 def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
@@ -148,7 +158,7 @@ def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> 
                     data[f"{policy}, {'pass@k' if method.startswith('any') else method}"] = [
                         (list(range(1, len(values) + 1)), values) for values in curves
                     ]
-    return lines_figure(data, name=name, title="Best of k responses", xlabel="k", percent=True, log=True)
+    return lines_figure(data, name=name, title="Best of k responses", xlabel="k", form=PERCENT, log=True)
 
 
 def along(study: Study, results: Results, cells: Sequence[str], axis: str, name: str) -> Plot | None:
@@ -157,19 +167,19 @@ def along(study: Study, results: Results, cells: Sequence[str], axis: str, name:
     data: dict[str, list[tuple[list[float], list[float]]]] = {}
     placed = sorted((cell for cell in cells if axis in study.cells[cell].at), key=lambda c: study.cells[c].at[axis])
     for arm in arms:
-        pairs = {
-            cell: pair(study, results, side, reference)
-            for cell in placed
-            for side, reference in sides(study, [cell])
-            if side.arm == arm
-        }
+        pairs = {}
+        for cell in (cell for cell in placed if arm in study.arms(cell)):
+            other, reference = study.references(cell, arm)[0]
+            pairs[cell] = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
         kept = {cell: of for cell, of in pairs.items() if of.seeds}
         common = sorted(set.intersection(*(set(of.seeds) for of in kept.values()))) if kept else []
         xs = [float(study.cells[cell].at[axis]) for cell in kept]
         data[arm] = [
             (xs, [float(of.differences()[of.seeds.index(seed)].mean()) for of in kept.values()]) for seed in common
         ]
-    return lines_figure(data, name=name, title="pass@1 minus the reference's", xlabel=axis, percent=True, log=True)
+    return lines_figure(
+        data, name=name, title="pass@1 minus the reference's, points", xlabel=axis, form=POINTS, log=True
+    )
 
 
 @styled
@@ -183,7 +193,7 @@ def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: s
     columns = list(dict.fromkeys(study.cells[cell].at[column_axis] for cell in placed))
     found: dict[tuple[int, int], tuple[Estimate, float]] = {}
     for cell in placed:
-        other, reference = study.reference(cell, arm)
+        other, reference = study.references(cell, arm)[0]
         pairs = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
         if pairs.seeds:
             place = rows.index(study.cells[cell].at[row_axis]), columns.index(study.cells[cell].at[column_axis])

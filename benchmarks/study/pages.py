@@ -69,6 +69,7 @@ def write_pages(study: Study, cells: Sequence[str], out: Path) -> list[Path]:
     for group in study.groups:
         if any(study.cells[cell].group == group for cell in cells):
             written += _page(study, results, group, out)
+    written.append(_index(study, results, out))
     return written
 
 
@@ -77,7 +78,10 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     about = study.groups[group]
     command = f"{COMMAND} table --group {group}"
     parts = [f"# {about.title}", "", about.question, "", f"    {COMMAND} run --group {group}", ""]
-    parts += [f"{_counted(study, results, cells)} Results: `benchmarks/study/results/`, made by the command above.", ""]
+    parts += [
+        f"{_counted(study, results, cells)} runs are there; their results lie in `benchmarks/study/results/`.",
+        "",
+    ]
     written = []
     for name, (title, note, make) in TABLES.items():
         found = make(study, results, cells)
@@ -98,10 +102,25 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     return [page, *written]
 
 
+def _index(study: Study, results: Results, out: Path) -> Path:
+    """The list of pages that are there."""
+    lines = ["# The study", "", f"    {COMMAND} plan", f"    {COMMAND} run", f"    {COMMAND} table", ""]
+    lines += ["| page | what it asks | runs |", "|---|---|---|"]
+    for name, group in study.groups.items():
+        if (out / f"{name}.md").is_file():
+            asks = " ".join(group.question.split())
+            lines.append(
+                f"| [{group.title}]({name}.md) | {asks} | {_counted(study, results, study.chosen(None, name))} |"
+            )
+    path = out / "README.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def _counted(study: Study, results: Results, cells: Sequence[str]) -> str:
     wanted = [(cell, seed) for cell in cells for seed in study.seeds(cell)]
     there = sum(pair in results for pair in wanted)
-    return f"{there} of {len(wanted)} runs of this group are there."
+    return f"{there} of {len(wanted)}"
 
 
 def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> list[Plot]:

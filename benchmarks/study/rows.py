@@ -21,10 +21,11 @@ QUARTERS = ("shortest", "short", "long", "longest")
 
 
 def sides(study: Study, cells: Iterable[str]) -> Iterator[tuple[Side, Side]]:
-    """Every arm that the tables show, and its reference."""
+    """Every arm that the tables show, with each of its references."""
     for cell in cells:
         for arm in study.arms(cell):
-            yield Side(cell=cell, arm=arm), Side(**dict(zip(("cell", "arm"), study.reference(cell, arm), strict=True)))
+            for other, reference in study.references(cell, arm):
+                yield Side(cell=cell, arm=arm), Side(cell=other, arm=reference)
 
 
 def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
@@ -39,7 +40,7 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             | {
                 "seeds": len(alone.seeds),
                 "pass@1": _mean(alone),
-                "against": _short(side, reference),
+                "against": named_reference(side, reference),
                 "pairs": len(pairs.seeds),
             }
             | {
@@ -64,7 +65,7 @@ def by_operations(study: Study, results: Results, cells: Sequence[str]) -> list[
         }
         rows.append(
             _named(study, side)
-            | {"against": _short(side, reference), "pairs": len(pairs.seeds)}
+            | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
             | parts
             | {"missing": missing(study, pairs)}
         )
@@ -90,7 +91,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
                 tokens[number].append(float(tokens_P[quarter].mean()))
         rows.append(
             _named(study, side)
-            | {"against": _short(side, reference), "pairs": len(pairs.seeds)}
+            | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
             | {
                 name if value == "difference" else f"{name}: tokens": found
                 for number, name in enumerate(QUARTERS)
@@ -145,14 +146,16 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
                     lack[seed] = (cell, OTHER_RECIPE)
                 else:
                     seeds.append(seed)
-            measures = [results[cell, seed].data["prm"][name].get("exact") for seed in seeds]
-            known = [measure for measure in measures if measure is not None]
-            auroc = over_seeds([np.array([measure["auroc"]]) for measure in known])
+            measures = [results[cell, seed].data["prm"][name] for seed in seeds]
+            truth = "search" if any("exact" not in measure for measure in measures) else "exact"
+            known = [measure[truth] for measure in measures]
+            auroc = over_seeds([np.array([NAN if of["auroc"] is None else of["auroc"]]) for of in known])
             rows.append(
                 {"cell": study.cells[cell].title, "PRM": name, "learns": f"{settings.target}, {settings.labels}"}
-                | {"seeds": len(seeds), "AUROC": auroc.value, "95 %": _range(auroc)}
+                | {"against": "exact" if truth == "exact" else "its own labels", "seeds": len(seeds)}
+                | {"AUROC": auroc.value, "95 %": _range(auroc)}
                 | {key: _average(known, key) for key in ("accuracy", "majority", "f1", "ece")}
-                | {"first error": _average([measure["first_error"] for measure in known], "exact")}
+                | {"first error": _average([of["first_error"] or {} for of in known], "exact")}
                 | {"missing": _said(study, lack)}
             )
     return rows
@@ -232,7 +235,7 @@ def _named(study: Study, side: Side) -> dict[str, Any]:
     return {"cell": study.cells[side.cell].title, "arm": side.arm}
 
 
-def _short(side: Side, reference: Side) -> str:
+def named_reference(side: Side, reference: Side) -> str:
     return reference.arm if side.cell == reference.cell else f"{reference.cell}/{reference.arm}"
 
 

@@ -61,7 +61,7 @@ title = "warmer"
 base = "main"
 overrides = ["sampling.temperature=1.2"]
 arms = ["dense"]
-against = {{dense = "main/dense"}}
+against = {{dense = ["main/dense"]}}
 """
 
 
@@ -98,7 +98,7 @@ def made_result(
         "training": {arm: {"step": [1, 2], "pass_rate": [0.1, 0.2]} for arm in recipe.arms},
         "curves": {"dense": [[30, 0.125], [60, 0.5]]},
         "best_of": {},
-        "prm": {name: {"search": None, "exact": prm_measure(0.9 + seed / 100)} for name in recipe.prm},
+        "prm": {name: {"exact": prm_measure(0.9 + seed / 100)} for name in recipe.prm},
         "labels": {
             "responses": 8,
             "failed_responses": 6,

@@ -12,7 +12,9 @@ import pytest
 from study_world import ROOT
 
 from psgpo.config import load_recipe
+from psgpo.runs.stages import stage_graph
 from study.cells import FOLDER, Study
+from study.cost import lent
 from study.results import Result, load_all, unfinished
 
 STUDY = Study.load()
@@ -31,14 +33,34 @@ def test_every_cell_is_a_recipe_with_the_arms_that_its_tables_show(cell: str) ->
     assert {*STUDY.arms(cell), *chosen.curve_arms, *chosen.best_of} <= policies
     assert chosen.best_of_prm is None or chosen.best_of_prm in recipe.prm
     for arm in STUDY.arms(cell):
-        other, reference = STUDY.reference(cell, arm)
-        assert reference in {"sft", *STUDY.recipe(other, STUDY.seeds(other)[0]).arms}
+        for other, reference in STUDY.references(cell, arm):
+            assert reference in {"sft", *STUDY.recipe(other, STUDY.seeds(other)[0]).arms}
+
+
+@pytest.mark.parametrize("cell", ["budget-3200", "map-long-middle", "labels-search"])
+def test_the_cell_that_changes_nothing_is_all_lent(cell: str) -> None:
+    """So the recipe behind it says of everything else what main.toml says."""
+    assert lent(STUDY, cell, 0) == set(stage_graph(STUDY.recipe(cell, 0))) - {"report"}
+
+
+SAME_PRM = ("shapes", "credit", "critic", "safeguards", "selection", "lambda-fail-0_5", "prm-kinds")
+
+
+@pytest.mark.parametrize("cell", SAME_PRM)
+def test_the_prm_is_mains(cell: str) -> None:
+    assert {"rl-baseline", "labels", "prm-sign", "evaluate-baseline"} <= lent(STUDY, cell, 0)
+
+
+@pytest.mark.parametrize("cell", [name for name, cell in STUDY.cells.items() if cell.base])
+def test_every_base_lends_something(cell: str) -> None:
+    assert lent(STUDY, cell, 0)
 
 
 @pytest.mark.slow
 def test_a_tiny_cell_for_real(tmp_path: Path, tiny_overrides: list[str]) -> None:
     (tmp_path / "recipes").symlink_to(FOLDER / "recipes")
-    overrides = [*tiny_overrides, "rl.value_fit_responses=16", "prm.exact.epochs=1", "device=cpu"]
+    kept = [override for override in tiny_overrides if not override.startswith("prm.progress")]
+    overrides = [*kept, "rl.value_fit_responses=16", "prm.exact.epochs=1", "device=cpu"]
     (tmp_path / "study.toml").write_text(
         f"""
 runs = "{tmp_path}/runs"
@@ -57,6 +79,13 @@ curve_arms = ["dense"]
 best_of = ["baseline"]
 best_of_prm = "sign"
 best_of_samples = 3
+[cells.bolder]
+group = "main"
+title = "bolder"
+base = "main"
+overrides = {json.dumps([*overrides, "arms.dense.lambda_fail=0.5"])}
+arms = ["dense"]
+against = {{dense = ["baseline", "main/dense"]}}
 """,
         encoding="utf-8",
     )
@@ -70,9 +99,13 @@ best_of_samples = 3
 
     said = study("run")
     assert "rl-dense: done" in said
-    assert "1 done, 0 failed, 0 left" in said
+    assert "2 done, 0 failed, 0 left" in said
+    assert said.count("rl-baseline: started") == 1
     loaded = Study.load(tmp_path / "study.toml")
-    assert unfinished(loaded, load_all(loaded), "main", 0) == []
+    for cell in ("main", "bolder"):
+        assert unfinished(loaded, load_all(loaded), cell, 0) == []
+    taken = {stage for stage, of in load_all(loaded)["bolder", 0].data["stages"].items() if "taken_from" in of}
+    assert taken == lent(loaded, "bolder", 0) >= {"sft", "labels", "prm-sign"}
     result = Result.load(loaded.result_path("main", 0))
     assert result is not None
     assert loaded.result_path("main", 0).stat().st_size < 60_000
@@ -84,4 +117,6 @@ best_of_samples = 3
     assert result.lengths("dense")[1].mean() == pytest.approx(summary["pass_at_1"]["value"])
     assert "0 runs to go" in study("run")
     study("table", "--out", str(tmp_path / "out"))
-    assert "| tiny | dense | 1 |" in (tmp_path / "out" / "main.md").read_text()
+    page = (tmp_path / "out" / "main.md").read_text()
+    assert "| tiny | dense | 1 |" in page
+    assert "| main/dense | 1 |" in page

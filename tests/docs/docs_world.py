@@ -202,8 +202,10 @@ def parse(arguments: list[str], *, whole: bool) -> str:
 
 
 def script_options(script: Path) -> set[str]:
-    """Options of a script, read from its `add_argument` calls."""
-    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", script.read_text(encoding="utf-8"))) | {"--help"}
+    """Options of a script, or of a folder that is run as one, read from the `add_argument` calls."""
+    files = [script] if script.is_file() else sorted(script.glob("*.py"))
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | {"--help"}
 
 
 def links(page: Path) -> Iterator[tuple[str, str]]:

@@ -101,7 +101,7 @@ def _script_fault(words: list[str]) -> str:
     if words[:1] in (["-m"], ["-c"]):
         return ""
     script = ROOT / words[0]
-    if not script.is_file():
+    if not (script.is_file() or (script / "__main__.py").is_file()):
         return f"no file {words[0]}"
     known = script_options(script)
     return next((f"no option {word}" for word in words if word.startswith("--") and word not in known), "")

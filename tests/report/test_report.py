@@ -105,7 +105,7 @@ def test_one_seed_gets_its_warning_and_the_commands_for_more(report: Path, run: 
 
 def test_summary_follows_its_schema(report: Path, run: Path) -> None:
     summary = json.loads((report.parent / "summary.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
-    tables = {"pass_at_1", "difference_to_baseline", "labels", "prm", "seconds_per_stage", "problems"}
+    tables = {"pass_at_1", "difference_to_baseline", "labels", "prm", "seconds_per_stage", "taken_from", "problems"}
     assert set(summary) == {"schema", "command", "recipe", "seeds", "best_of_k"} | tables
     assert summary["command"] == f"psgpo report {run} --out {report.parent}"
     assert (summary["schema"], summary["recipe"], summary["seeds"]) == (1, "synthetic", [0])
@@ -121,6 +121,7 @@ def test_summary_follows_its_schema(report: Path, run: Path) -> None:
     assert set(summary["labels"]) >= {"cost", "quality"}
     assert set(summary["prm"]) == {"sign", "progress"}
     assert summary["seconds_per_stage"]["sft"] > 0
+    assert summary["taken_from"] == {}
     assert summary["problems"] == {"kind": "opchain", "test": PROBLEMS, "surviving_mutants": 0.0}
 
 

@@ -16,7 +16,7 @@ from psgpo.report.aggregate import Experiment, difference, difficulty_bins, esti
 from psgpo.report.answer import answer
 from psgpo.report.cells import MISSING, percent, plain, points, two
 from psgpo.report.figures import series_of, smooth
-from psgpo.report.groups import experiment, flatten
+from psgpo.report.groups import experiment, flatten, groups_of
 from psgpo.report.load import load_run
 from psgpo.report.programs import choose_programs, visible
 from psgpo.report.stage_tables import counted, dig, estimated, prm_table, scan_table
@@ -100,6 +100,12 @@ def test_arms_are_described_and_oracle_arms_known(data: Experiment) -> None:
     assert describe_arm(data, "dense") == "unit tests + λ/T · line score, PRM “sign”, λ\u00a00.25\u00a0/\u00a00.025"
     assert describe_arm(data, "value-init") == "unit tests only, critic from PRM “sign”"
     assert len({(style.colour, str(style.dash)) for style in series_of(data).values()}) == len(ARMS) + 1
+
+
+def test_an_arm_with_ppo_settings_of_its_own_says_them(tmp_path: Path) -> None:
+    arms = {"baseline": {}, "loose": {"unit_test_reward": 2.0, "rl": {"kl_beta": 0.0, "clip": 0.3}}}
+    found = groups_of([load_run(make_run(tmp_path / "run", arms=arms))])[0].data
+    assert describe_arm(found, "loose") == "2 · unit tests only, clip 0.3, kl_beta 0.0"
 
 
 def test_main_table_has_a_row_per_policy(data: Experiment) -> None:

@@ -14,11 +14,11 @@ def own_problems(count: int) -> list[Problem]:
     return OpChain(OpChainSettings(seed=1)).problems("train", count, (1, 2))
 
 
-def own_recipe(folder: Path) -> dict:
-    """The recipe as nested dicts; its files lie in `folder`: four problems to train on, two to test, a policy."""
-    problems = own_problems(6)
-    save_problems_jsonl(folder / "train.jsonl", problems[:4])
-    save_problems_jsonl(folder / "test.jsonl", problems[4:])
+def own_recipe(folder: Path, *, trained: int = 4) -> dict:
+    """The recipe as nested dicts; its files lie in `folder`: problems to train on, two to test, a policy."""
+    problems = own_problems(trained + 2)
+    save_problems_jsonl(folder / "train.jsonl", problems[:trained])
+    save_problems_jsonl(folder / "test.jsonl", problems[trained:])
     tokenizer = train_tokenizer([problem.prompt for problem in problems])
     create_policy(tokenizer, hidden_size=16, intermediate_size=16, num_hidden_layers=1).save_pretrained(folder / "m")
     tokenizer.save_pretrained(folder / "m")

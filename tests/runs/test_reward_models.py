@@ -167,9 +167,9 @@ def test_arms_refuse_a_prm_of_other_tokens_as_critic_and_one_that_reads_too_litt
     TokenValueModel.from_policy(folder / "other").save_pretrained(model, load_tokenizer(folder / "other"))
     ScorerRecord(kind="causal", scope="line", target="sign", prompt_template="{prompt}\n", threshold=0.0).save(model)
     with pytest.raises(UserError, match=rf"arms\.starts\.value_init {model}: its tokenizer is not that of the policy"):
-        arm_networks(run, run.recipe.arms["starts"])
-    arm_networks(run, run.recipe.arms["pays"])
+        arm_networks(run, "starts")
+    arm_networks(run, "pays")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32}))
     with pytest.raises(UserError, match=r"prm\.twin .*: its context holds 32 tokens, the longest prompt has \d+ and"):
-        arm_networks(run, run.recipe.arms["pays"])
+        arm_networks(run, "pays")

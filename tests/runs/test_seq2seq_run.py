@@ -121,9 +121,9 @@ def test_every_arm_trains_and_its_critic_is_the_one_it_should_be(run: RunDirecto
     assert any(row["reward_lines"] for row in dense)
     prm = TokenValueModel.from_pretrained(run.path / "prm" / "sign" / "model")
     assert isinstance(prm.classifier, Seq2SeqForTokenClassification)
-    _, _, critic, _ = arm_networks(run, run.recipe.arms["baseline"])
+    _, _, critic, _ = arm_networks(run, "baseline")
     assert critic.head.in_features == 16  # the smaller model's
-    _, _, critic, _ = arm_networks(run, run.recipe.arms["both"])
+    _, _, critic, _ = arm_networks(run, "both")
     assert critic.head.in_features == 32  # the PRM's, which starts from the policy
 
 

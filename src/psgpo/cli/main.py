@@ -44,16 +44,20 @@ def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
     until: Annotated[list[str] | None, typer.Option(help="Only this stage and what it needs. Repeatable.")] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of another run: take over its stages that would be the same here. Repeatable."),
+    ] = None,
     dry: Annotated[bool, typer.Option("--dry-run", help="Check everything, list the stages, write nothing.")] = False,
 ) -> None:
     """Run a recipe: every stage that is not done yet. Running it again goes on where it stopped."""
     if dry:
         from psgpo.runs.dry import dry_run
 
-        said = dry_run(load_recipe(recipe, overrides))
+        said = dry_run(load_recipe(recipe, overrides), reuse or ())
         sys.stdout.write(said if speaks() else "")
         return
-    directory = open_run(recipe, overrides, until)
+    directory = open_run(recipe, overrides, until, reuse or ())
     run_stages(directory, until)
     report = directory.path / "report" / "index.html"
     if report.is_file() and speaks():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,23 +13,31 @@ from psgpo.errors import UserError
 from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.orchestrate import run_stages
+from psgpo.runs.reuse import refuse_no_runs, take_over
 from psgpo.runs.stages import refuse_unknown, stage_graph
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe (TOML).", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a key: rl.steps=40. Repeatable.")]
 
 
-def open_run(recipe: Path, overrides: list[str] | None, names: list[str] | None = None) -> RunDirectory:
+def open_run(
+    recipe: Path, overrides: list[str] | None, names: list[str] | None = None, reuse: Sequence[Path] = ()
+) -> RunDirectory:
     """The run of a recipe, made when it is not there; of several processes the main one makes it.
 
     Args:
         names: stages that are going to be run. A name that is none's is refused before a folder is bound to the recipe.
+        reuse: other runs, whose stages are taken over where they would be the same.
     """
 
     def create() -> RunDirectory:
         loaded = load_recipe(recipe, overrides)
         refuse_unknown(stage_graph(loaded), names or ())
-        return RunDirectory.create(loaded)
+        refuse_no_runs(loaded.out, reuse)
+        made = RunDirectory.create(loaded)
+        if reuse:
+            take_over(made, reuse, names)
+        return made
 
     if not launched():
         return create()

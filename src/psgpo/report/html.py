@@ -111,7 +111,9 @@ def _chapter(group: Group, prefix: str) -> Chapter:
         sections=build_sections(data, series),
         series=series,
         recipe=flatten(data.first.recipe.model_dump(mode="json")),
-        versions=[(key, str(value)) for key, value in data.first.manifest.items() if value is not None],
+        versions=[
+            (key, str(value)) for key, value in data.first.manifest.items() if value is not None and key != "taken"
+        ],
         made_by=[made_by(run) for run in data.runs],
         go_on=[run_command(run) for run in data.runs],
         paths=[str(run.path) for run in data.runs],

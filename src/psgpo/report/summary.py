@@ -7,7 +7,8 @@
      "best_of_k": {policy: [{"k", "mean", "low", "high"}]},                      pass@k for k = 1, 2, ...
      "labels": {"cost": {...}, "quality": {...}} or null,                         as in labels/summary.json
      "prm": {name: {"search": {...}, "exact": {...}}},                            as in prm/<name>/measure.json
-     "seconds_per_stage": {stage: seconds},
+     "seconds_per_stage": {stage: seconds},                                     of what this run computed itself
+     "taken_from": {stage: run},                                                what another run computed (--reuse)
      "problems": {"kind", "test", "surviving_mutants"}}
 
 Where there are several test sets, or some problems were trained on, the two tables above are of the part that "part"
@@ -16,7 +17,7 @@ names: the first set without what was trained on. Every part is in
      "tests": [{"part": {"test", "which": "all" or "clean", "problems", "trained_on"}, "pass_at_1": {...},
                 "difference_to_baseline": {...}, "pass_at_k": {policy: {k: mean over seeds}}}]
 
-With several seeds `labels`, `prm` and `seconds_per_stage` are lists over seeds, in the order of "seeds".
+With several seeds `labels`, `prm`, `seconds_per_stage` and `taken_from` are lists over seeds, in the order of "seeds".
 A policy that some run has not evaluated has null in both tables.
 
 Several recipes side by side:
@@ -88,11 +89,16 @@ def _group(data: Experiment) -> dict[str, Any]:
         "best_of_k": {policy: _curve(data, policy) for policy in data.policies},
         "labels": [run.label_summary for run in data.runs],
         "prm": [{name: prm.measure for name, prm in run.prm.items()} for run in data.runs],
-        "seconds_per_stage": [{name: stage.seconds for name, stage in run.stages.items()} for run in data.runs],
+        "seconds_per_stage": [
+            {name: stage.seconds for name, stage in run.stages.items() if not stage.taken_from} for run in data.runs
+        ],
+        "taken_from": [
+            {name: stage.taken_from for name, stage in run.stages.items() if stage.taken_from} for run in data.runs
+        ],
         "problems": _problems(data),
     }
     if len(data.runs) == 1:
-        summary |= {key: summary[key][0] for key in ("labels", "prm", "seconds_per_stage")}
+        summary |= {key: summary[key][0] for key in ("labels", "prm", "seconds_per_stage", "taken_from")}
     if data.parts:
         summary["part"] = _part(data)
         summary["tests"] = [{"part": _part(part), **_rates(part), "pass_at_k": _at_k(part)} for part in data.parts]

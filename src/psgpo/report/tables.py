@@ -53,6 +53,8 @@ def describe_arm(data: Experiment, policy: str) -> str:
         parts.append(f"critic from PRM “{settings.value_init}”")
     if settings.prm is not None and not settings.neutral_lines:
         parts.append("comments rewarded")
+    if settings.rl is not None:
+        parts += [f"{key} {value}" for key, value in settings.model_dump(mode="json")["rl"].items()]
     return ", ".join(parts)
 
 

@@ -13,11 +13,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psgpo
 from psgpo.config import HOW_KEYS, Recipe, parse_recipe
@@ -47,7 +47,7 @@ class RunDirectory:
         _make_folder(path)
         write_json(path / "recipe.json", cls.resolve(recipe))
         if not (path / "manifest.json").is_file():
-            write_json(path / "manifest.json", _manifest())
+            write_json(path / "manifest.json", manifest())
         return cls(path, recipe)
 
     @staticmethod
@@ -88,11 +88,21 @@ class RunDirectory:
         """True when the stage has run to its end."""
         return (self.path / "stages" / f"{stage}.json").is_file()
 
-    @contextmanager
-    def stage(self, stage: str) -> Iterator[None]:
-        """Hold the stage's lock and leave its receipt (seconds, CPU seconds, peak memory) when the body succeeds.
+    def receipt(self, stage: str) -> dict[str, Any]:
+        """What a finished stage left behind about itself; see `stage`.
 
-        Seconds add up over the attempts of an interrupted stage, but for those that were killed.
+        Raises:
+            UserError: the file is broken.
+        """
+        file = self.path / "stages" / f"{stage}.json"
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file}: no receipt of a stage ({error}); delete it and run the stage again") from None
+
+    @contextmanager
+    def locked(self, stage: str) -> Iterator[TextIO]:
+        """Hold the stage's lock, an open file.
 
         Raises:
             UserError: another process is at this stage.
@@ -104,6 +114,22 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(f"{self.path}: stage {stage} is being run by another process; wait for it") from None
+            yield lock
+        (folder / f"{stage}.lock").unlink(missing_ok=True)
+
+    @contextmanager
+    def stage(self, stage: str, *, files: Mapping[str, str] | None = None) -> Iterator[None]:
+        """Hold the stage's lock and leave its receipt (seconds, CPU seconds, peak memory) when the body succeeds.
+
+        Seconds add up over the attempts of an interrupted stage, but for those that were killed.
+
+        Args:
+            files: what lay where the recipe names files (`psgpo.runs.inputs.file_prints`), for the receipt.
+
+        Raises:
+            UserError: another process is at this stage.
+        """
+        with self.locked(stage) as lock:
             lock.seek(0)
             earlier = _spent_before(lock.read())
             started = time.perf_counter()
@@ -118,10 +144,8 @@ class RunDirectory:
                 lock.write(json.dumps(spent))
                 lock.flush()
             receipt = {"stage": stage, **spent, "peak_memory_mb": _peak_memory_mb()}
-            write_json(
-                folder / f"{stage}.json", receipt | {"finished_at": datetime.now(UTC).isoformat(timespec="seconds")}
-            )
-        (folder / f"{stage}.lock").unlink(missing_ok=True)
+            receipt["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            write_json(self.path / "stages" / f"{stage}.json", receipt | ({"files": dict(files)} if files else {}))
 
 
 def _make_folder(path: Path) -> None:
@@ -171,7 +195,8 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
-def _manifest() -> dict[str, Any]:
+def manifest() -> dict[str, Any]:
+    """What makes a run now: software, machine, command."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
     return {
         "psgpo": psgpo.__version__,

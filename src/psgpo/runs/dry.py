@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from psgpo.chats import recipe_template
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe
@@ -13,13 +15,17 @@ from psgpo.parallel.launch import launched
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.labelled import check_labelled, refuse_other_policy
+from psgpo.runs.reuse import Reusable, reusable
 from psgpo.runs.splits import Tasks, load_splits, load_tasks, refuse_without_references
 from psgpo.runs.stages import policy_folder, stage_graph
 from psgpo.runs.tracking import check_trackers
 
 
-def dry_run(recipe: Recipe) -> str:
+def dry_run(recipe: Recipe, reuse: Sequence[Path] = ()) -> str:
     """Check recipe, run directory, trackers, device, problem files and model folder; write nothing.
+
+    Args:
+        reuse: other runs, whose stages would be taken over.
 
     Returns:
         Stages with what each waits for, as text.
@@ -58,15 +64,22 @@ def dry_run(recipe: Recipe) -> str:
         raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
     _check_uses(recipe, train)
     _fits(recipe, chosen_device(recipe))
-    graph = stage_graph(recipe)
+    found = reusable(run, reuse)
+    return "\n".join([*said, *found.notes, *_stages(run, found)]) + "\n"
+
+
+def _stages(run: RunDirectory, found: Reusable) -> list[str]:
+    """A line for every stage: done, taken over, or what it waits for."""
+    graph = stage_graph(run.recipe)
     width = max(map(len, graph))
+    done = {name: "done" for name in graph if run.stage_done(name)}
+    done |= {name: f"taken from {source.path}" for name, source in found.taken.items()}
+    said = []
     for name, stage in graph.items():
-        if run.stage_done(name):
-            said.append(f"  {name:<{width}}  done")
-        else:
-            waits = [need for need in stage.needs if not run.stage_done(need)] if name != "report" else []
-            said.append(f"  {name:<{width}}  to do" + (f", after {', '.join(waits)}" if waits else ""))
-    return "\n".join(said) + "\n"
+        waits = [need for need in stage.needs if need not in done] if name != "report" else []
+        to_do = "to do" + (f", after {', '.join(waits)}" if waits else "")
+        said.append(f"  {name:<{width}}  {done.get(name, to_do)}")
+    return said
 
 
 def _fits(recipe: Recipe, device: str) -> None:

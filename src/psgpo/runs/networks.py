@@ -30,7 +30,7 @@ from psgpo.seeds import derive_seed
 
 
 def arm_networks(
-    run: RunDirectory, arm: ArmSettings
+    run: RunDirectory, name: str
 ) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel | None, PreTrainedTokenizerBase]:
     """Policy, its frozen reference, critic and tokenizer: the SFT policy, and the PRM where the arm has a ValueInit.
 
@@ -40,11 +40,11 @@ def arm_networks(
         UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
     """
     recipe = run.recipe
+    arm = recipe.arms[name]
     start = policy_folder(run.path, "sft")
     policy, tokenizer = load_policy(start)
     reference = None if recipe.model.lora else load_policy(start)[0]
     _check_line_reader(run, arm)
-    name = next(name for name, settings in recipe.arms.items() if settings == arm)
     critic = _first_critic(run, name, start) if recipe.rl_of(name).advantage == "gae" else None
     prepare_training(policy, recipe.model, seed=derive_seed(recipe.seed, "adapters", "policy"))
     if critic is not None:

@@ -26,7 +26,7 @@ from psgpo.parallel.launch import launched
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.labelled import check_labelled
 from psgpo.runs.progress import StageProgress, bars, read_progress
-from psgpo.runs.stages import Stage, refuse_unknown, run_stage, stage_graph, startable
+from psgpo.runs.stages import Stage, run_stage, stage_graph, startable, wanted_stages
 from psgpo.runs.tracking import check_trackers
 
 LEAST_FREE_BYTES = 1 << 20
@@ -107,8 +107,8 @@ def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stag
         UserError: a target is no stage, or responses of a policy that is not there are to be labelled.
     """
     graph = stage_graph(run.recipe)
-    todo = _wanted(graph, targets)
-    todo = {name: stage for name, stage in todo.items() if not run.stage_done(name)}
+    wanted = wanted_stages(graph, targets)
+    todo = {name: stage for name, stage in wanted.items() if not run.stage_done(name)}
     if any(name.split("-")[0] in ("responses", "labels") for name in todo):
         check_labelled(run.recipe)
     if todo and targets is None:
@@ -116,20 +116,6 @@ def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stag
         (run.path / "stages" / "report.json").unlink(missing_ok=True)
         todo["report"] = graph["report"]
     return todo
-
-
-def _wanted(graph: dict[str, Stage], targets: list[str] | None) -> dict[str, Stage]:
-    if targets is None:
-        return dict(graph)
-    refuse_unknown(graph, targets)
-    wanted: set[str] = set()
-    queue = list(targets)
-    while queue:
-        name = queue.pop()
-        if name not in wanted:
-            wanted.add(name)
-            queue += graph[name].needs
-    return {name: stage for name, stage in graph.items() if name in wanted}
 
 
 def _start(run: RunDirectory, stage: Stage) -> ForkServerProcess:

@@ -132,7 +132,7 @@ def arm_trainer(run: RunDirectory, arm: str) -> Iterator[tuple[PpoTrainer, list[
     """The trainer of an arm before its first step, and the (problem, prompt ids) it trains on."""
     recipe = run.recipe
     settings = recipe.arms[arm]
-    policy, reference, critic, tokenizer = arm_networks(run, settings)
+    policy, reference, critic, tokenizer = arm_networks(run, arm)
     problems = load_problems_jsonl(run.path / "problems" / "train.jsonl")
     with open_sandbox(run) as sandbox, _rollout_engine(run) as engine:
         trainer = PpoTrainer(
