@@ -49,7 +49,9 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
     axes.xaxis.set_major_formatter(POINTS)
     axes.set_xlabel("pass@1 minus the reference's, points")
     alt = "Difference of pass@1: " + ", ".join(f"{label} {100 * found.value:+.1f}" for label, found in rows)
-    return finish(figure, name=name, caption="", alt=alt, size="full")
+    numbers = [(label, found.value, found.low, found.high, found.count) for label, found in rows]
+    columns = ("arm", "difference", "low", "high", "seeds")
+    return finish(figure, name=name, caption="", alt=alt, size="full", columns=columns, rows=numbers)
 
 
 def _series(labels: Sequence[str]) -> dict[str, Series]:
@@ -87,6 +89,7 @@ def lines_figure(
         return None
     figure, axes = new_figure("half")
     ends = []
+    numbers: list[tuple[str, float, float, float, float, int]] = []
     for label, series in _series(list(data)).items():
         xs = np.array(data[label][0][0], dtype=float)
         ys = np.array([y for _, y in data[label]], dtype=float)
@@ -95,6 +98,8 @@ def lines_figure(
         if len(ys) > 1:
             axes.fill_between(xs, ys.min(axis=0), ys.max(axis=0), color=series.colour, alpha=0.12, linewidth=0)
         ends.append((float(xs[-1]), float(mean[-1]), series))
+        spread = zip(xs, mean, ys.min(axis=0), ys.max(axis=0), strict=True)
+        numbers += [(label, *map(float, point), len(ys)) for point in spread]
     if log:
         axes.set_xscale("log", base=2)
         places = sorted({x for seeds in data.values() for x in seeds[0][0]})
@@ -107,7 +112,8 @@ def lines_figure(
     axes.set_xlabel(xlabel)
     end_labels(axes, ends)
     alt = f"{title} over {xlabel}: " + ", ".join(f"{series.label} ends at {y:.3g}" for _, y, series in ends)
-    return finish(figure, name=name, caption="", alt=alt, size="half")
+    columns = ("line", xlabel, "mean", "least", "most", "seeds")
+    return finish(figure, name=name, caption="", alt=alt, size="half", columns=columns, rows=numbers)
 
 
 def training(study: Study, results: Results, cells: Sequence[str], prefix: str) -> list[Plot]:
@@ -220,4 +226,6 @@ def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: s
     alt = f"{arm} minus its reference: " + ", ".join(
         f"{row_axis} {rows[r]}, {column_axis} {columns[c]}: {100 * e.value:+.1f}" for (r, c), (e, _) in found.items()
     )
-    return finish(figure, name=name, caption="", alt=alt, size="half")
+    numbers = [(rows[r], columns[c], e.value, e.low, e.high, e.count, level) for (r, c), (e, level) in found.items()]
+    headings = (row_axis, column_axis, "difference", "low", "high", "seeds", "reference's pass@1")
+    return finish(figure, name=name, caption="", alt=alt, size="half", columns=headings, rows=numbers)

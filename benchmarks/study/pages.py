@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from psgpo.report.style import Plot
+from psgpo.report.style import Plot, write_plot
 from study import figures, rows
 from study.cells import COMMAND, Study
 from study.compare import RESAMPLES
@@ -93,10 +93,9 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     if plots:
         parts += ["## Figures", "", f"    {command}", ""]
     for plot in plots:
-        path = out / f"{plot.name}.png"
-        path.write_bytes(plot.png)
+        path = write_plot(plot, out)
         written.append(path)
-        parts += [f"![{plot.alt}]({path.name})", ""]
+        parts += [f"![{plot.alt}]({path.name})", "", f"Data: [{plot.name}.csv]({plot.name}.csv)", ""]
     page = out / f"{group}.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     return [page, *written]
@@ -127,7 +126,7 @@ def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> 
     found = [
         figures.forest(study, results, cells, f"{group}-differences"),
         figures.checkpoints(study, results, cells, f"{group}-checkpoints"),
-        figures.best_of(study, results, cells, f"{group}-best-of"),
+        figures.best_of(study, results, cells, f"{group}-best-of-k"),
     ]
     axes = list(dict.fromkeys(axis for cell in cells for axis in study.cells[cell].at))
     if len(axes) == 1:

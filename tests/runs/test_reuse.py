@@ -20,8 +20,9 @@ from psgpo.report.load import load_run
 from psgpo.runs import links
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.dry import dry_run
-from psgpo.runs.reuse import take_over
-from psgpo.runs.stages import run_stage
+from psgpo.runs.inputs import file_prints
+from psgpo.runs.reuse import reusable, take_over
+from psgpo.runs.stages import run_stage, stage_graph
 
 TABLES: dict[str, Any] = {
     "rl": {"steps": 1, "checkpoints": 1, "prompts_per_step": 2, "minibatches": 1},
@@ -217,3 +218,49 @@ def test_the_report_does_not_count_what_others_computed(first: RunDirectory, tmp
     assert summary["taken_from"] == dict.fromkeys(sorted(DONE), str(first.path))
     assert load_run(run.path).stages["sft"].taken_from == str(first.path)
     assert load_run(first.path).stages["sft"].taken_from == ""
+
+
+EVALUATED = {"evaluate-sft", "evaluate-baseline", "evaluate-both"}
+LABELS = {"labels-1", "labels-2", "labels-linear", "labels"}
+TRAINED = {"prm-sign", "rl-both", "evaluate-both"}
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value", "again"),
+    [
+        ("problems", "label", 99, {"problems", "responses"} | LABELS | TRAINED),
+        ("problems", "train", 99, {"problems", "rl-baseline", "responses", *LABELS, *TRAINED, "evaluate-baseline"}),
+        ("problems", "test_operations", [3, 4], {"problems"} | EVALUATED),
+        ("labels", "k", 99, LABELS | TRAINED),
+        ("labels", "holdout", 0.5, LABELS | TRAINED),
+        ("labels", "responses_per_problem", 3, {"responses"} | LABELS | TRAINED),
+        ("critic", "path", "some/where", {"rl-baseline", "evaluate-baseline", "responses"} | LABELS | TRAINED),
+        ("mutation", "generated", 200, set()),
+    ],
+)
+def test_what_a_key_costs_on_the_embedded_benchmark(
+    tmp_path: Path, table: str, key: str, value: Any, again: set[str]
+) -> None:
+    """With made-up results: which stages are run again when one key changes."""
+    base: dict[str, Any] = {
+        "name": "e",
+        "out": str(tmp_path / "first"),
+        "problems": {"kind": "opchain"},
+        "model": {"path": str(tmp_path / "m")},
+        "sft": {"optimizer": "adamw"},
+        "prm": {"sign": {"target": "sign"}},
+        "arms": {"baseline": {}, "both": {"line_reward": "sum", "prm": "sign", "value_init": "sign"}},
+    }
+    (tmp_path / "m").mkdir()
+    finished = RunDirectory.create(parse_recipe(base, origin="r"))
+    graph = stage_graph(finished.recipe)
+    for name, stage in graph.items():
+        for pattern in stage.writes:
+            write_json(finished.path / pattern.replace("*", "jsonl") / "model" / "model.safetensors", {})
+        with finished.stage(name, files=file_prints(finished.recipe, stage.reads)):
+            pass
+    other = base | {"out": str(tmp_path / "second"), table: base.get(table, {}) | {key: value}}
+    run = RunDirectory(tmp_path / "second", parse_recipe(other, origin="r"))
+    found = reusable(run, [finished.path])
+    assert set(graph) - set(found.taken) - {"report"} == again
+    assert found.notes == ()
