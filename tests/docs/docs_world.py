@@ -226,7 +226,7 @@ def anchors(page: Path) -> set[str]:
     return found
 
 
-def run(command: Sequence[str], cwd: Path, *, source: Path | None = None, timeout: float = 240) -> str:
+def run(command: Sequence[str], cwd: Path, *, source: Path | None = None, timeout: float = 1200) -> str:
     """What a command printed; an error with its last words where it failed.
 
     Args:

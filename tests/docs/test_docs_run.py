@@ -1,4 +1,4 @@
-"""The pages, followed: every shell block is run in order on a small desk, or says why not (`pytest -rs`)."""
+"""The pages, followed: every shell block is run in order on a small desk, or says why not (`pytest -rsP`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from model_server import fake_server
 from psgpo.cli.main import app
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 TOLD = [page for page in PAGES if any(block.language in SHELL for block in blocks(page))]
 
 
@@ -37,7 +37,6 @@ def server() -> Iterator[str]:
         yield state.url
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", TOLD, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_can_be_followed(
     page: Path,
@@ -68,12 +67,13 @@ def test_a_page_can_be_followed(
                 done += 1
     if not done:
         pytest.skip("; ".join(left))
+    sys.stdout.write("".join(f"not run: {one}\n" for one in left))
 
 
 def follow(arguments: Sequence[str], command: str) -> None:
     """Run psgpo in this process, which has PyTorch loaded; what has stages is a process of its own."""
     if arguments[0] in STAGED and "--dry-run" not in arguments:
-        run([*PSGPO, *arguments], Path.cwd(), timeout=600)
+        run([*PSGPO, *arguments], Path.cwd())
         return
     result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == 0, f"{command}\n{result.output[-2000:]}\n{result.exception!r}"

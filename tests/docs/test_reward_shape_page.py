@@ -48,6 +48,7 @@ def test_the_hand_worked_test_passes(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_the_arm_is_trained_measured_and_reported(
     source: Path, desk: Path, tmp_path: Path, tiny_overrides: list[str]
 ) -> None:

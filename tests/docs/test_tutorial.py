@@ -49,6 +49,7 @@ def test_the_committed_numbers_hang_together() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_it_tells_the_story_of_another_run(tmp_path: Path, desk: Path) -> None:
     shutil.copytree(desk / "runs", tmp_path / "runs")
     run([sys.executable, str(SCRIPT), "runs/demo", "--samples", "4", "--out", str(tmp_path)], tmp_path)
