@@ -10,7 +10,7 @@ VERL := .venv-verl
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling bench-ablation bench-grading bench-ppo clean
+.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling study bench-grading bench-ppo clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -72,8 +72,9 @@ format: $(INSTALLED)  ## Format the code
 bench-sampling: $(INSTALLED)  ## Sampler against transformers' generate, in one run
 	$(BIN)/python benchmarks/sampling.py
 
-bench-ablation: $(INSTALLED)  ## Three paired seeds of every arm (1 to 2 hours; resumable)
-	$(BIN)/python benchmarks/ablation.py
+study: $(INSTALLED)  ## What is missing of benchmarks/study (a day on two cores; resumable), and its tables
+	$(BIN)/python benchmarks/study run
+	$(BIN)/python benchmarks/study table
 
 $(PEERS)/.installed: benchmarks/grading-peers.txt
 	$(PYTHON) -m venv $(PEERS)
