@@ -56,6 +56,9 @@ class LabelSettings(Section):
     completer: Literal["own", "last", "mixture"] = "own"
     """Who completes prefixes: the checkpoint that wrote the response, the last one, or all in turn. Those that do are
     in memory together."""
+    timeout_seconds: PositiveFloat | None = None
+    """Limit of a completed or joined program; absent: `sandbox.timeout_seconds`. What is joined runs forever more often
+    than what a policy writes, and waiting for it can be most of the cost of a label."""
     in_flight: Positive = 256
     """Responses searched side by side, per shard."""
     unit: Positive = 512

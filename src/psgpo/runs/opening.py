@@ -15,11 +15,11 @@ from psgpo.parallel.team import Team, current_team
 from psgpo.runs.directory import RunDirectory
 
 
-def open_sandbox(run: RunDirectory) -> Sandbox:
-    """The sandbox with the recipe's limits and the run's cache of verdicts."""
+def open_sandbox(run: RunDirectory, *, timeout: float | None = None) -> Sandbox:
+    """The sandbox with the recipe's limits, or another one of time, and the run's cache of verdicts."""
     settings = run.recipe.sandbox
     return Sandbox(
-        timeout=settings.timeout_seconds,
+        timeout=timeout or settings.timeout_seconds,
         memory_mb=settings.memory_mb,
         cache=run.path / "verdicts.sqlite",
         allow_unconfined=settings.allow_unconfined,
