@@ -11,6 +11,8 @@ import pytest
 
 from psgpo.config import parse_recipe
 from psgpo.jsonl import write_jsonl
+from psgpo.problems import save_problems_jsonl
+from psgpo.problems.opchain import OpChain
 from psgpo.runs import opening
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.work import labels
@@ -40,8 +42,8 @@ def test_labels_are_judged_under_their_own_limit(
 ) -> None:
     table = TABLE | {"out": str(tmp_path / "run"), "labels": TABLE["labels"] | {"timeout_seconds": own}}
     run = RunDirectory.create(parse_recipe(table, origin="r"))
-    for file in ("problems/label.jsonl", "labels/responses.jsonl"):
-        write_jsonl(run.path / file, [])
+    save_problems_jsonl(run.path / "problems" / "label.jsonl", OpChain().problems("train", 1))
+    write_jsonl(run.path / "labels" / "responses.jsonl", [])
     limits: list[float] = []
 
     def told(*, timeout: float, **_: Any) -> None:
