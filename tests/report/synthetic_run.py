@@ -269,4 +269,7 @@ def _prm(
         folder / "metrics.jsonl",
         [{"epoch": e, "train_loss": 1 / (e + 1), "held_out_loss": 1.1 / (e + 1)} for e in range(4)],
     )
-    write_json(folder / "measure.json", {"search": measure(search, name), "exact": measure(truth, name)})
+    write_json(
+        folder / "measure.json",
+        {"search": measure(search, name, resamples=20), "exact": measure(truth, name, resamples=20)},
+    )
