@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium, find_chromium
 from inspect_world import ADDED, BAD, HELD, SEEN
 
+from chromium import Chromium, find_chromium
 from psgpo.inspect_page.build import build_page
 
 BINARY = find_chromium()

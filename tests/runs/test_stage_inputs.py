@@ -180,6 +180,12 @@ def test_an_arm_is_known_by_its_name_and_its_checkpoints(tmp_path: Path) -> None
             (checkpoint / "model.safetensors").write_bytes(b"weights")
         return fingerprint(tmp_path / folder)
 
-    found = [arm("a/rl/both", 5), arm("b/rl/both", 5), arm("c/rl/both", 6), arm("d/rl/other", 5), arm("e/rl/both", 5, 6)]
+    found = [
+        arm("a/rl/both", 5),
+        arm("b/rl/both", 5),
+        arm("c/rl/both", 6),
+        arm("d/rl/other", 5),
+        arm("e/rl/both", 5, 6),
+    ]
     assert found[0] == found[1]
     assert len(set(found)) == 4
