@@ -143,9 +143,13 @@ def test_a_reward_form_needs_the_prm_it_was_made_for() -> None:
         parse_recipe(table, origin="r")
 
 
-def test_partial_credit_alone_is_something_to_learn_from() -> None:
-    table = changed(lambda t: t["arms"].update(a={"partial_credit": 0.5, "unit_test_reward": 0}))
-    assert parse_recipe(table, origin="r").arms["a"].prm is None
+def test_failing_never_pays_more_than_passing() -> None:
+    table = changed(lambda t: t["arms"].update(a={"partial_credit": 0.5, "unit_test_reward": 0.5}))
+    assert parse_recipe(table, origin="r").arms["a"].partial_credit == 0.5
+    for full in (0, 0.25):
+        table["arms"]["a"]["unit_test_reward"] = full
+        with pytest.raises(UserError, match=rf"partial_credit = 0\.5 is more than unit_test_reward = {full:g}: "):
+            parse_recipe(table, origin="r")
 
 
 def soft(**tables: Any) -> Table:

@@ -268,7 +268,7 @@ def test_a_fitted_head_is_the_one_that_the_arm_left(small_run: Path, tmp_path: P
     found = read_evidence(source, arms=["fitted", "control"])
     number = place(source, HELD, BAD)
     response = source.entries[number].response
-    critic.replace_head(weight_D, 0.25)
+    critic.replace_head(weight_D.unsqueeze(0), 0.25)
     with torch.no_grad():
         value_T = critic(torch.tensor([[*response.prompt_ids, *response.token_ids]]))[0]
     first = len(response.prompt_ids) - 1
@@ -276,3 +276,31 @@ def test_a_fitted_head_is_the_one_that_the_arm_left(small_run: Path, tmp_path: P
     assert next(arm.critic for arm in found.arms if arm.name == "fitted") == "PRM sign, its head fitted to returns"
     assert "has not fitted its values" in found.missing["values control"].reason
     assert next(arm.critic for arm in found.arms if arm.name == "control") == "the SFT policy, not known here"
+
+
+def test_a_critic_of_its_own_is_read_where_arms_start_from_it(small_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    own = run / "prm" / "sign" / "model"  # a value model, with a head that says something
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe |= {"critic": {"path": str(own)}, "model": recipe["model"] | {"path": str(run / "sft" / "model")}}
+    recipe |= {"sft": recipe["sft"] | {"examples": 0}}
+    recipe["arms"] = {"baseline": {}, "partial": {"partial_credit": 0.5}, "fitted": {"value_map": "head"}}
+    write_json(run / "recipe.json", recipe)
+    critic = TokenValueModel.from_pretrained(own)
+    weight_D = torch.linspace(-1.0, 1.0, critic.head.in_features)
+    write_json(run / "rl" / "fitted" / HEAD_FILE, {"weight": weight_D.tolist(), "bias": 0.25})
+    source = read_source(run, limit=100)
+    found = read_evidence(source)
+    number = place(source, HELD, BAD)
+    response = source.entries[number].response
+    ids, first = torch.tensor([[*response.prompt_ids, *response.token_ids]]), len(response.prompt_ids) - 1
+    for arm in ("partial", "fitted"):
+        if arm == "fitted":
+            critic.replace_head(weight_D.unsqueeze(0), 0.25)
+        with torch.no_grad():
+            wanted = critic(ids)[0, first:-1].tolist()
+        assert found.credit[number][arm].values == pytest.approx(wanted, abs=1e-5)
+        assert any(wanted)
+    said = {arm.name: arm.critic for arm in found.arms}
+    assert said == {"partial": str(own), "fitted": f"{own}, its head fitted to returns"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labeling_world import FakeSampler, label, response
@@ -72,3 +73,17 @@ def test_the_strategy_uses_statements_for_such_problems(sandbox: Sandbox, tmp_pa
     assert passing.labels == (1.0,) * 5
     again = label([PROBLEM], responses, tmp_path / "j", {"one": FakeSampler(0.0)}, strategy="splice", sandbox=sandbox)
     assert again.labels == made.labels, "from the journal"
+
+
+def test_the_strategy_labels_nothing_that_is_not_proved(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Without a passing program nothing is known of a body that can still be mended; that is no proof against it."""
+    early = "def total(values):\n    return 1\n    s = 0\n"
+    responses = [response(PROBLEM, WRONG, index=0), response(PROBLEM, early, index=1)]
+    options: dict[str, Any] = {"strategy": "splice", "hunt": 0, "crossover": 0, "sandbox": sandbox}
+    made = label([PROBLEM], responses, tmp_path / "j", {"one": FakeSampler(0.0)}, **options).labels
+    programs = [FailedProgram(problem=PROBLEM, code=code, pool=[]) for code in (WRONG, early)]
+    assert [one.labels for one in made] == [found.labels for found in prove_lines(programs, sandbox)]
+    assert made[0].labels[:4] == (0.0,) * 4
+    assert made[1].labels == (0.0, -1.0, -1.0)
+    again = label([PROBLEM], responses, tmp_path / "j", {"one": FakeSampler(0.0)}, **options).labels
+    assert again == made, "from the journal"

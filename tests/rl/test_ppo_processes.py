@@ -37,7 +37,15 @@ class KilledError(Exception):
     pass
 
 
-def train(out: Path, sharded: bool, lora: bool, until: int | None = None, responses: int = 7) -> None:
+def train(
+    out: Path,
+    sharded: bool,
+    lora: bool,
+    until: int | None = None,
+    responses: int = 7,
+    arm: ArmSettings = DENSE,
+    advantage: str = "gae",
+) -> None:
     """Train in this process, and those it is one of, until after step `until`."""
     problems = OpChain().problems("train", 6, (1, 2))
     tokenizer = train_tokenizer([f"# {p.prompt}\n{p.reference_solution}" for p in problems], 300)
@@ -49,6 +57,8 @@ def train(out: Path, sharded: bool, lora: bool, until: int | None = None, respon
     policy, critic = fresh(), TokenValueModel.from_policy(fresh(), head_init="normal", seed=1)
     prepare_training(policy, compute, seed=1)
     prepare_training(critic, compute, seed=2)
+    group = 1 if advantage == "gae" else 2
+    changes = {"prompts_per_step": responses, "responses_per_prompt": group, "advantage": advantage}
 
     def stop(done: int, _total: int) -> None:
         if done == until:
@@ -58,11 +68,11 @@ def train(out: Path, sharded: bool, lora: bool, until: int | None = None, respon
         trainer = PpoTrainer(
             policy=policy,
             reference=None if lora else fresh(),
-            critic=critic,
+            critic=critic if advantage == "gae" else None,
             tokenizer=tokenizer,
             sandbox=sandbox,
-            arm=DENSE,
-            rl=RL.model_copy(update={"prompts_per_step": responses}),
+            arm=arm,
+            rl=RL.model_copy(update=changes),
             sampling=SamplingSettings(max_new_tokens=24, batch_size=4),
             out=out,
             seed=3,
@@ -104,3 +114,21 @@ def test_a_process_may_have_no_response_of_a_step(tmp_path: Path) -> None:
     want = [pytest.approx(row, rel=2e-4, abs=1e-6, nan_ok=True) for row in without_times(tmp_path / "one")]
     assert without_times(tmp_path / "shards") == want
     assert without_times(tmp_path / "two") == want
+
+
+@pytest.mark.parametrize(
+    ("arm", "advantage"),
+    [(DENSE.model_copy(update={"value_map": "head"}), "gae"), (DENSE.model_copy(update={"value_init": None}), "grpo")],
+    ids=["fitted head", "no critic"],
+)
+def test_other_starts_and_other_credit_are_shared_too(arm: ArmSettings, advantage: str, tmp_path: Path) -> None:
+    rest = (False, None, 3, arm, advantage)
+    train(tmp_path / "one", False, *rest)
+    want = load_policy(tmp_path / "one" / "model")[0].state_dict()
+    rows = [pytest.approx(row, rel=2e-4, abs=1e-6, nan_ok=True) for row in without_times(tmp_path / "one")]
+    for sharded in (True, False):
+        out = tmp_path / f"sharded {sharded}"
+        together(train, 2, tmp_path / f"of {sharded}", out, sharded, *rest)
+        assert without_times(out) == rows
+        got = load_policy(out / "model")[0].state_dict()
+        assert all(float((got[key] - value).abs().max()) < 2e-6 for key, value in want.items())

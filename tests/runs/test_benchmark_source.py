@@ -156,6 +156,7 @@ def test_mutants_take_the_place_of_the_search(mbpp: Path) -> None:
     ("changes", "words"),
     [
         ({"prm": {"p": {"target": "progress"}}} | MUTATION, "mutants have labels of lines and nothing else"),
+        ({"prm": {"p": {"target": "sign", "responses": 9}}} | MUTATION, "leave labels, select, responses"),
         ({"prm": {"p": {"target": "sign", "kind": "encoder"}}}, "needs init"),
         ({"prm": {"p": {"target": "sign", "kind": "ngrams", "init": "x"}}}, "starts from nothing"),
         ({"prm": {"p": {"target": "progress", "kind": "ngrams"}}}, "target = 'progress' needs a PRM of lines"),

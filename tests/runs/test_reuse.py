@@ -152,6 +152,25 @@ def test_results_that_were_removed_or_are_begun_here_are_not_taken(first: RunDir
     assert set(take_over(run, [source])) == {"problems", "sft", "rl-baseline"}
 
 
+def test_what_counts_is_what_the_problems_were_made_of(first: RunDirectory, tmp_path: Path) -> None:
+    """A problem file that is edited while a run goes on is not what its later stages were computed from."""
+    train = tmp_path / "train.jsonl"
+    lines = (first.path.parent / "train.jsonl").read_text().splitlines(keepends=True)
+    train.write_text("".join(lines))
+    edited = another(first, tmp_path / "edited", problems={"train": str(train)})
+    run_stage(edited, "problems", lambda done, total: None)
+    train.write_text("".join(lines[:-1]))
+    for stage in ("sft", "rl-baseline"):  # on the problems as they were
+        run_stage(edited, stage, lambda done, total: None)
+    new = another(first, tmp_path / "new", problems={"train": str(train)})
+    assert not {"problems", "sft", "rl-baseline"} & reusable(new, [edited.path]).taken.keys()
+    # The other way round: what this run has copied, not what lies there now.
+    late = another(first, tmp_path / "late", problems={"train": str(train)})
+    run_stage(late, "problems", lambda done, total: None)
+    train.write_text("".join(lines))
+    assert not {"sft", "rl-baseline"} & reusable(late, [edited.path]).taken.keys()
+
+
 def test_what_cannot_be_reused_is_said_in_one_line(
     first: RunDirectory, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,6 +180,17 @@ def test_what_cannot_be_reused_is_said_in_one_line(
     empty = another(first, tmp_path / "empty")
     take_over(run, [empty.path])
     assert "nothing of it is reused: it has finished no stage that is to do here\n" in capfd.readouterr().err
+    own = another(first, tmp_path / "own")
+    for stage in ("problems", "sft"):
+        run_stage(own, stage, lambda done, total: None)
+    assert take_over(own, [first.path], ["rl-baseline"]) == {}
+    assert "nothing of it is reused: rl-baseline: it rests on another sft than this run's\n" in capfd.readouterr().err
+    source = tmp_path / "source"
+    shutil.copytree(first.path, source)
+    (source / "sft" / "model" / "model.safetensors").unlink()
+    (source / "stages" / "problems.json").unlink()
+    assert take_over(another(first, tmp_path / "bare"), [source], ["sft"]) == {}
+    assert "nothing of it is reused: sft: its results are no longer all there\n" in capfd.readouterr().err
     with pytest.raises(UserError, match=r"--reuse .*photos: no run directory"):
         take_over(run, [tmp_path / "photos"])
     with pytest.raises(UserError, match="that is this run"):

@@ -13,7 +13,7 @@ from own_recipe import own_recipe
 
 from psgpo.config import HOW_KEYS, Recipe, Section, load_recipe, parse_recipe
 from psgpo.runs.directory import RunDirectory
-from psgpo.runs.inputs import file_prints, first_difference, inputs
+from psgpo.runs.inputs import file_prints, fingerprint, first_difference, inputs
 from psgpo.runs.links import outputs
 from psgpo.runs.stages import SPLITS, stage_graph
 
@@ -168,3 +168,24 @@ def test_files_count_by_their_content(tmp_path: Path) -> None:
     assert str(changed).startswith("model.path: ")
     old = first_difference(inputs(recipe, reads, before), inputs(recipe, reads, {}))
     assert 'problems.train: "a file that left no fingerprint" there' in str(old)
+
+
+def test_an_arm_is_known_by_its_name_and_its_checkpoints(tmp_path: Path) -> None:
+    """Labels name the writer of a response `<arm>/step-N`: under other names the same weights are another writer."""
+
+    def arm(folder: str, *steps: int) -> str:
+        for step in steps:
+            checkpoint = tmp_path / folder / "checkpoints" / f"step-{step}"
+            checkpoint.mkdir(parents=True)
+            (checkpoint / "model.safetensors").write_bytes(b"weights")
+        return fingerprint(tmp_path / folder)
+
+    found = [
+        arm("a/rl/both", 5),
+        arm("b/rl/both", 5),
+        arm("c/rl/both", 6),
+        arm("d/rl/other", 5),
+        arm("e/rl/both", 5, 6),
+    ]
+    assert found[0] == found[1]
+    assert len(set(found)) == 4

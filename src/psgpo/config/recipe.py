@@ -219,11 +219,11 @@ class Recipe(Section):
             raise ValueError("the table mutation makes mutants; set labels.source = 'mutation', or remove it")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
-                found = (prm.target, prm.labels, prm.select, prm.neutral_labels, prm.noise)
-                if found != ("sign", "search", "full", True, 0.0):
+                found = (prm.target, prm.labels, prm.select, prm.responses, prm.neutral_labels, prm.noise)
+                if found != ("sign", "search", "full", None, True, 0.0):
                     raise ValueError(
-                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select, noise and "
-                        "neutral_labels out, with target = 'sign'"
+                        f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select, responses, "
+                        "noise and neutral_labels out, with target = 'sign'"
                     )
         elif self.labels.strategy != "soft":
             for name, prm in self.prm.items():

@@ -246,8 +246,8 @@ class ArmSettings(Section):
     unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
     partial_credit: Annotated[float, Field(ge=0)] = 0.0
-    """Times the share of test cases that hold: reward at the last token of a response that fails. The control for line
-    rewards, which needs no PRM (VeRPO)."""
+    """Times the share of test cases that hold: reward at the last token of a response that fails. At most
+    `unit_test_reward`. The control for line rewards, which needs no PRM (VeRPO)."""
     value_init: str | None = None
     """Name of the PRM whose weights start the critic (PSGPO's ValueInit); absent: SFT trunk and a fresh head."""
     value_map: Literal["fit", "head", "probability", "identity"] = "fit"
@@ -273,10 +273,15 @@ class ArmSettings(Section):
                 "docs/reward-shapes.md) or neither"
             )
         pays_lines = self.line_reward != "none" and self.lambda_fail + self.lambda_pass
-        if not self.unit_test_reward and not self.partial_credit and not pays_lines:
+        if self.partial_credit > self.unit_test_reward:
             raise ValueError(
-                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, and without "
-                "partial_credit leaves nothing to learn from"
+                f"partial_credit = {self.partial_credit:g} is more than unit_test_reward = {self.unit_test_reward:g}: "
+                "a response that nearly passes would earn more than one that passes; make them equal, or lower it"
+            )
+        if not self.unit_test_reward and not pays_lines:
+            raise ValueError(
+                "unit_test_reward = 0 without a line_reward, or with lambda_fail = lambda_pass = 0, leaves nothing to "
+                "learn from"
             )
         if self.line_reward == "program" and not (self.length_norm and self.neutral_lines):
             raise ValueError("length_norm and neutral_lines are about lines: line_reward 'program' has one score")

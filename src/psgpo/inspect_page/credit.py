@@ -88,7 +88,8 @@ def credit_of_arms(
 def _paying_arms(run: Run) -> list[str]:
     """Those that differ from the baseline; first those with both a line reward and a ValueInit."""
     pays = {name: arm.line_reward != "none" or arm.partial_credit for name, arm in run.recipe.arms.items()}
-    paying = [name for name, arm in run.recipe.arms.items() if pays[name] or arm.value_init]
+    starts = {name: arm.value_init or arm.value_map == "head" for name, arm in run.recipe.arms.items()}
+    paying = [name for name in run.recipe.arms if pays[name] or starts[name]]
     arms = run.recipe.arms
     return sorted(paying, key=lambda name: arms[name].line_reward == "none" or not arms[name].value_init)
 
@@ -127,7 +128,7 @@ class _Payer:
         self.run, self.entries, self.rollouts = run, entries, rollouts
         self.tokenizer, self.missing, self.device = tokenizer, missing, device
         self._scores: dict[tuple[str, str], ByEntry] = {}
-        self._before: dict[str, ByEntry] = {}
+        self._before: dict[Path, ByEntry] = {}
 
     def pay(self, name: str) -> dict[int, Credit] | None:
         """The credit of an arm by entry; None, and why, where its line reward has nothing to read."""
@@ -193,23 +194,25 @@ class _Payer:
             reason = f"arm {name} has no critic; its advantages compare the responses of a step with each other"
             self.missing[f"values {name}"] = Missing(reason=reason)
             return None
-        if arm.value_map != "head" and arm.value_init is None:
+        own = self.run.recipe.critic.path
+        if arm.value_map != "head" and arm.value_init is None and own is None:
             return {number: np.zeros(len(rollout.token_ids)) for number, rollout in self.rollouts.items()}
-        folder = self.run.path / "sft" / "model" if arm.value_init is None else self._folder(arm.value_init)
+        folder = self._folder(arm.value_init) if arm.value_init else own or self.run.path / "sft" / "model"
+        if not folder.is_dir():
+            command = run_command(self.run, until=f"prm-{arm.value_init}") if arm.value_init else ""
+            self.missing[f"values {name}"] = Missing(reason=f"{folder} is not there", command=command)
+            return None
         head = self._fitted_head(name) if arm.value_map == "head" else None
-        scale, shift = self._value_map(name, arm)
-        if (head is None and math.isnan(scale)) or not folder.is_dir():
-            lacking = f"arm {name} has not fitted its values" if folder.is_dir() else f"{folder} is not there"
-            stage = f"rl-{name}" if folder.is_dir() else f"prm-{arm.value_init}"
-            command = run_command(self.run, until=stage)
-            self.missing[f"values {name}"] = Missing(reason=lacking, command=command)
+        scale, shift = self._value_map(name, arm) if arm.value_init else (1.0, 0.0)
+        if math.isnan(scale) if arm.value_map != "head" else head is None:
+            command = run_command(self.run, until=f"rl-{name}")
+            self.missing[f"values {name}"] = Missing(reason=f"arm {name} has not fitted its values", command=command)
             return None
         if head is not None:
             return self._scores_before(folder, head)
-        if arm.value_init not in self._before:
-            self._before[str(arm.value_init)] = self._scores_before(folder)
-        before = self._before[str(arm.value_init)]
-        return {number: scale * score_T + shift for number, score_T in before.items()}
+        if folder not in self._before:
+            self._before[folder] = self._scores_before(folder)
+        return {number: scale * score_T + shift for number, score_T in self._before[folder].items()}
 
     @torch.no_grad()
     def _scores_before(self, folder: Path, head: tuple[torch.Tensor, float] | None = None) -> ByEntry:
@@ -231,13 +234,14 @@ class _Payer:
         """How it starts, for people."""
         if not self._has_critic(name):
             return "none"
-        trunk = "the SFT policy" if arm.value_init is None else f"PRM {arm.value_init}"
+        own = self.run.recipe.critic.path
+        trunk = f"PRM {arm.value_init}" if arm.value_init else str(own or "the SFT policy")
         if f"values {name}" in self.missing:
             return f"{trunk}, not known here"
         if arm.value_map == "head":
             return f"{trunk}, its head fitted to returns"
         if arm.value_init is None:
-            return "a fresh head, V = 0 everywhere"
+            return "a fresh head, V = 0 everywhere" if own is None else trunk
         scale, shift = self._value_map(name, arm)
         slope, sign = f"{scale:.3g}".replace("-", "−"), "−" if shift < 0 else "+"
         return f"{trunk}, V = {slope} R {sign} {abs(shift):.3g}"
@@ -258,7 +262,7 @@ class _Payer:
         if not file.is_file():
             return None
         found = json.loads(file.read_text(encoding="utf-8"))
-        return torch.tensor(found["weight"]), float(found["bias"])
+        return torch.tensor([found["weight"]]), float(found["bias"])
 
     def _folder(self, prm: str) -> Path:
         return self.run.path / "prm" / prm / "model"

@@ -221,6 +221,7 @@ class _Run:
             completions=paid.completions if paid else 0,
             tokens=paid.tokens if paid else 0,
             executions=1 + judged + (paid.executions if paid else 0),
+            labels=proved.labels if proved else None,
             refused=paid.refused if paid else 0,
             done=self._done(number, spliced, pool) if spliced else None,
         )

@@ -71,10 +71,10 @@ class TokenValueModel(nn.Module):
         head.bias.mul_(scale).add_(shift)
 
     @torch.no_grad()
-    def replace_head(self, weight_D: Tensor, bias: float) -> None:
-        """Make every value `weight · state + bias` from now on. `weight_D`: (D,)."""
+    def replace_head(self, weight: Tensor, bias: float) -> None:
+        """Make every value `weight · state + bias` from now on. `weight`: (1, D), sharded as the head's own is."""
         head = self._head_with_bias()
-        head.weight.copy_(weight_D.unsqueeze(0))
+        head.weight.copy_(weight)
         head.bias.fill_(bias)
 
     def _head_with_bias(self) -> nn.Linear:

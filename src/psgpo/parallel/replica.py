@@ -111,7 +111,7 @@ class Replica(Generic[Network]):
             return
         for name, mine in [*self.network.named_parameters(), *self.network.named_buffers()]:
             if name in state:
-                mine.copy_(_placed(state[name], mine))
+                mine.copy_(placed(state[name], mine))
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
@@ -141,7 +141,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
     """Take up a copy of an `optimizer_state`, which may be mapped from a file."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     placed = {
-        index: {key: _placed(value, parameters[index]) for key, value in moments.items()}
+        index: {key: placed(value, parameters[index]) for key, value in moments.items()}
         for index, moments in state["state"].items()
     }
     optimizer.load_state_dict({**state, "state": placed})
@@ -213,7 +213,7 @@ def _gathered(tensor: Any) -> Tensor:
     return whole
 
 
-def _placed(whole: Any, like: Tensor) -> Any:
+def placed(whole: Any, like: Tensor) -> Any:
     """A copy of a whole tensor as the part of it that `like` is; of one of another shape, where it is."""
     if not isinstance(whole, Tensor):
         return whole

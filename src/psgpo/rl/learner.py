@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from psgpo.config import RlSettings
 from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_loss
-from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state
+from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state, placed
 from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.head_fit import Moments
 from psgpo.rl.losses import policy_loss, value_loss
@@ -139,6 +139,12 @@ class Learner:
             listening.remove()
         sums = {name: self.team.sum(getattr(found, name).to(self.device)).cpu() for name in ("gram", "cross", "square")}
         return Moments(**sums)
+
+    def replace_head(self, weight_D: Tensor, bias: float) -> None:
+        """Give the critic this head, see `TokenValueModel.replace_head`; `weight_D` is whole in every process."""
+        assert self.critic is not None
+        own = self.critic.head.weight
+        self.critic.replace_head(placed(weight_D.unsqueeze(0).to(own.dtype), own), bias)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
         """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""

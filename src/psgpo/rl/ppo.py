@@ -277,7 +277,7 @@ class PpoTrainer:
         for batch, returns in self._first_returns(prompts):
             moments += self.learner.head_moments(batch, returns)
         weight_D, bias = moments.solve()
-        self._valued.replace_head(weight_D, bias)
+        self.learner.replace_head(weight_D, bias)
         if self.team.is_main:
             write_json(self.out / HEAD_FILE, {"weight": weight_D.tolist(), "bias": bias})
         return {"value_fit_explained": moments.explained(weight_D, bias)}

@@ -33,17 +33,18 @@ def file_prints(recipe: Recipe, reads: Iterable[str]) -> dict[str, str]:
 
 def fingerprint(path: Path) -> str:
     """What lies there now, as text: of a file SHA-256, of a model folder `folder_fingerprint` and its chat template, of
-    an RL arm's folder those of its checkpoints. The Hub's `owner/name` is its name, whatever version the Hub gives."""
+    an RL arm's folder its name and those of its checkpoints: labels say whose response they are of by these names. The
+    Hub's `owner/name` is its name, whatever version the Hub gives."""
     if path.is_file():
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     if not path.is_dir():
         return f"name {path.as_posix()}"
-    folders = sorted(path.glob("checkpoints/step-*")) or [path]
-    digest = hashlib.sha256()
-    for folder in folders:
+    checkpoints = sorted(path.glob("checkpoints/step-*"))
+    digest = hashlib.sha256(f"{path.resolve().name}\n".encode() if checkpoints else b"")
+    for folder in checkpoints or [path]:
         template = folder / "chat_template.jinja"
-        digest.update(f"{folder.name if len(folders) > 1 else ''} {folder_fingerprint(folder)}\n".encode())
+        digest.update(f"{folder.name if checkpoints else ''} {folder_fingerprint(folder)}\n".encode())
         digest.update(template.read_bytes() if template.is_file() else b"")
     return digest.hexdigest()
 

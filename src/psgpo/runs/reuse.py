@@ -79,29 +79,28 @@ def reusable(run: RunDirectory, sources: Sequence[Path], targets: Iterable[str] 
     ]
     graphs = [graph, *(stage_graph(source.recipe) for source in opened)]
     reads = {key for stage in todo for one in graphs if stage.name in one for key in one[stage.name].reads}
-    prints = file_prints(run.recipe, reads)
+    prints = file_prints(run.recipe, reads) | _copied(run)
     taken: dict[str, RunDirectory] = {}
-    differences: dict[Path, str | None] = {}
-    shares: set[Path] = set()
+    obstacles: dict[Path, str] = {}
+    useful: set[Path] = set()
     for stage in todo:
         for source in opened:
             if not source.stage_done(stage.name):
                 continue
-            difference = _difference(run.recipe, source, stage, prints)
-            if difference is not None:
-                differences.setdefault(source.path, difference)
+            obstacle = _difference(run.recipe, source, stage, prints) or _other_need(source, stage, known)
+            if obstacle is None and not _whole(source, stage):
+                obstacle = f"{stage.name}: its results are no longer all there"
+            if obstacle is not None:
+                obstacles.setdefault(source.path, obstacle)
                 continue
-            shares.add(source.path)
-            if stage.name not in taken and _same_needs(source, stage, known) and _whole(source, stage):
+            useful.add(source.path)
+            if stage.name not in taken:
                 taken[stage.name] = source
                 known[stage.name] = _identity(source, stage.name)
-    alien = [source for source in opened if todo and source.path not in shares]
-    notes = [f"{source.path}: nothing of it is reused: {_why(differences.get(source.path))}" for source in alien]
+    idle = [source.path for source in opened if todo and source.path not in useful]
+    nothing = "it has finished no stage that is to do here"
+    notes = [f"{path}: nothing of it is reused: {obstacles.get(path, nothing)}" for path in idle]
     return Reusable(taken=taken, notes=(*notes, *_versions({source.path: source for source in taken.values()})))
-
-
-def _why(difference: str | None) -> str:
-    return difference or "it has finished no stage that is to do here"
 
 
 def refuse_no_runs(out: Path, sources: Iterable[Path]) -> None:
@@ -127,15 +126,28 @@ def _difference(recipe: Recipe, source: RunDirectory, stage: Stage, prints: dict
     if theirs is None:
         return f"{stage.name}: in none of its recipe's stages"
     reads = dict.fromkeys([*stage.reads, *theirs.reads])
-    recorded = source.receipt(stage.name).get("files", {})
+    recorded = source.receipt(stage.name).get("files", {}) | _copied(source)
     return first_difference(inputs(recipe, reads, prints), inputs(source.recipe, reads, recorded))
 
 
-def _same_needs(source: RunDirectory, stage: Stage, known: dict[str, dict[str, Any]]) -> bool:
-    """Problems are compared by the keys that they are made of, except where those do not tell (`stages.split_keys`)."""
+def _copied(run: RunDirectory) -> dict[str, str]:
+    """Fingerprints of the problem files that a run has made its problems of: later stages read these alone, whatever
+    lies in the files by then. Empty before that."""
+    files = run.receipt("problems").get("files", {}) if run.stage_done("problems") else {}
+    return {key: value for key, value in files.items() if key.startswith("problems.")}
+
+
+def _other_need(source: RunDirectory, stage: Stage, known: dict[str, dict[str, Any]]) -> str | None:
+    """A stage that this one rests on and that is not the very one of the source.
+
+    Problems are compared by the keys that they are made of, except where those do not tell (`stages.split_keys`).
+    """
     told = not isinstance(source.recipe.problems, BenchmarkSource)
-    needs = [need for need in stage.needs if not (told and need == "problems")]
-    return all(need in known and source.stage_done(need) and known[need] == _identity(source, need) for need in needs)
+    for need in stage.needs:
+        same = need in known and source.stage_done(need) and known[need] == _identity(source, need)
+        if not same and not (told and need == "problems"):
+            return f"{stage.name}: it rests on another {need} than this run's"
+    return None
 
 
 def _identity(run: RunDirectory, stage: str) -> dict[str, Any]:
