@@ -100,6 +100,15 @@ def test_a_reference_solution_labels_what_nobody_solved(tmp_path: Path) -> None:
     without = label([of, wrong], failed, tmp_path / "b", {"one": sampler}, **options).labels
     assert not any(without[0].labels)
     assert without[0].done is None
+    assert [with_it[1].executions, without[1].executions] == [2, 1], "a reference that is judged is booked"
+
+
+def test_references_of_solved_problems_are_not_judged(tmp_path: Path) -> None:
+    of = replace(problem("p", 3), reference_solution="def\napple\nbirch\n# the reference\n")
+    grader = FakeGrader()
+    options: dict[str, Any] = {"strategy": "splice", "references": True, "sandbox": grader}
+    label([of], [response(of, "def\napple\nbirch\n")], tmp_path / "j", {"one": FakeSampler(0.0)}, **options)
+    assert not grader.programs
 
 
 def test_references_are_for_splicing() -> None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ from psgpo.labeling.request import check_request, journal_header
 from psgpo.labeling.search import last_solvable_line, line_labels
 from psgpo.labeling.splice_pool import Attempt, PoolSearch
 from psgpo.labeling.splice_statements import FailedProgram, ProvedLines, prove_lines
-from psgpo.labeling.suffixes import Reader, Spliced, suffix_search
+from psgpo.labeling.suffixes import Reader, Spliced, done_share, same_start, suffix_search
 from psgpo.lines import Tokenizer, TokenText, code_lines, extract_code
 from psgpo.records import LineLabels, Problem, Response
 
@@ -154,9 +154,8 @@ class _Run:
 
     def work(self, group: Sequence[str]) -> list[Found]:
         pools = {name: self._passing(name) for name in group}
-        if self._settings.references:
-            self._add_references(pools)
         failed = {name: [n for n in self._members[name] if not self._cuts[n].response.verdict.passed] for name in group}
+        referred = self._add_references({name: pools[name] for name in group if failed[name]})
         search = PoolSearch(
             self._cuts,
             self._problems,
@@ -177,11 +176,13 @@ class _Run:
         spliced |= self._splice([n for name in drawn for n in failed[name]], drawn, search.proved)
         pools |= drawn
         proofs = self._prove([n for name in group for n in failed[name]], pools)
-        return [
-            self._found(number, place, attempts.get(name), spliced.get(number), proofs.get(number), pools[name])
-            for name in group
-            for place, number in enumerate(failed[name])
-        ]
+        found = []
+        for name in group:
+            for place, number in enumerate(failed[name]):
+                paid = attempts.get(name) if place == 0 else None
+                one = self._found(number, paid, spliced.get(number), proofs.get(number), pools[name])
+                found.append(replace(one, executions=one.executions + (place == 0 and name in referred)))
+        return found
 
     def _prove(self, numbers: Sequence[int], pools: Mapping[str, list[str]]) -> dict[int, ProvedLines]:
         """Proofs of the responses whose programs are spliced by statements."""
@@ -204,14 +205,12 @@ class _Run:
     def _found(
         self,
         number: int,
-        place: int,
-        attempt: Attempt | None,
+        paid: Attempt | None,
         spliced: Spliced | None,
         proved: ProvedLines | None,
         pool: Sequence[str],
     ) -> Found:
-        """What a search cost is booked on the first response that needed it."""
-        paid = attempt if place == 0 else None
+        """What a search cost (`paid`) is booked on the first response that needed it."""
         line, judged = (spliced.last, spliced.judged) if spliced else (None, 0)
         if proved:
             line, judged = proved.last, proved.executions
@@ -223,22 +222,8 @@ class _Run:
             executions=1 + judged + (paid.executions if paid else 0),
             labels=proved.labels if proved else None,
             refused=paid.refused if paid else 0,
-            done=self._done(number, spliced, pool) if spliced else None,
+            done=done_share([line.text for line in self._cuts[number].lines], spliced, pool) if spliced else None,
         )
-
-    def _done(self, number: int, spliced: Spliced, pool: Sequence[str]) -> float:
-        """`LineLabels.done` of a response whose m* was found by lines."""
-        kept = spliced.last
-        endings = [] if spliced.program is None else [code_lines(spliced.program)[kept:]]
-        if spliced.program is None:  # a start that it shares with programs of the pool
-            lines = [line.text for line in self._cuts[number].lines]
-            donors = [code_lines(program) for program in pool]
-            endings = [donor[kept:] for donor in donors if _same_start(lines, [line.text for line in donor]) >= kept]
-        if not endings:
-            return 0.0
-        left = min(sum(not line.neutral for line in ending) for ending in endings)
-        whole = min(sum(not line.neutral for line in code_lines(program)) for program in pool)
-        return max(0.0, 1 - left / whole)
 
     def _chances(self, last: Mapping[int, int], unsolved: Sequence[Attempt]) -> dict[int, list[float]]:
         """P(first wrong code line) of the responses to unsolved problems, from what is known in their group."""
@@ -278,13 +263,16 @@ class _Run:
         ]
         return list(dict.fromkeys(programs))
 
-    def _add_references(self, pools: Mapping[str, list[str]]) -> None:
-        """Put every problem's reference solution that passes its tests into the pool."""
+    def _add_references(self, pools: Mapping[str, list[str]]) -> set[str]:
+        """Put every problem's reference solution that passes its tests into the pool; the problems whose was judged."""
+        if not self._settings.references:
+            return set()
         solutions = {name: self._problems[name].reference_solution for name in pools}
         known = [(text, name) for name, text in solutions.items() if text]
         for (text, name), right in zip(known, self._grade(known), strict=True):
             if right and text not in pools[name]:
                 pools[name].append(text)
+        return {name for _, name in known}
 
     def _splice(
         self, numbers: Sequence[int], pools: Mapping[str, list[str]], proved: Mapping[int, int] | None
@@ -312,7 +300,7 @@ class _Run:
             pool = donors[cut.response.problem_id]
             lines = [line.text for line in cut.lines]
             if proved is None:
-                above = max((_same_start(lines, donor) for donor in pool), default=0)
+                above = max((same_start(lines, donor) for donor in pool), default=0)
             else:
                 above = proved.get(number, 0)
             reader = readers[cut.response.problem_id]
@@ -380,15 +368,6 @@ class _Run:
             guessed=item is not None and item.last is None,
             done=1.0 if item is None else item.done,
         )
-
-
-def _same_start(left: Sequence[str], right: Sequence[str]) -> int:
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one.rstrip() != other.rstrip():
-            break
-        count += 1
-    return count
 
 
 def _usage(found: Sequence[Found], settings: LabelSettings, groups: int, seconds: Sequence[float]) -> LabelUsage:

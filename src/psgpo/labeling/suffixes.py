@@ -11,6 +11,7 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from psgpo.lines import code_lines
 from psgpo.problems.programs import entry_name, judged_program
 from psgpo.records import Problem, Status, Verdict
 from psgpo.syntax import parse, reductions, unused_lines
@@ -167,3 +168,34 @@ def suffix_search(
                 break
             size = BATCH
     return Spliced(above, judged, None)
+
+
+def done_share(lines: Sequence[str], found: Spliced, pool: Sequence[str]) -> float:
+    """`LineLabels.done` of a failed program.
+
+    Args:
+        lines: of the program.
+        found: what `suffix_search` says of it.
+        pool: the passing programs, at least one.
+    """
+    kept = found.last
+    if found.program is not None:
+        endings = [code_lines(found.program)[kept:]]
+    else:  # a start that it shares with programs of the pool
+        donors = [code_lines(program) for program in pool]
+        endings = [donor[kept:] for donor in donors if same_start(lines, [line.text for line in donor]) >= kept]
+    if not endings:
+        return 0.0
+    left = min(sum(not line.neutral for line in ending) for ending in endings)
+    whole = min(sum(not line.neutral for line in code_lines(program)) for program in pool)
+    return max(0.0, 1 - left / whole)
+
+
+def same_start(left: Sequence[str], right: Sequence[str]) -> int:
+    """How many first lines two programs share, but for spaces at their ends."""
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one.rstrip() != other.rstrip():
+            break
+        count += 1
+    return count

@@ -140,11 +140,11 @@ def optimizer_state(optimizer: torch.optim.Optimizer, team: Team) -> dict[str, A
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take up a copy of an `optimizer_state`, which may be mapped from a file."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    placed = {
+    parts = {
         index: {key: placed(value, parameters[index]) for key, value in moments.items()}
         for index, moments in state["state"].items()
     }
-    optimizer.load_state_dict({**state, "state": placed})
+    optimizer.load_state_dict({**state, "state": parts})
 
 
 def _root(network: nn.Module) -> Any:
