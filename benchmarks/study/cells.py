@@ -149,6 +149,12 @@ class Study:
         """What makes a cell's results of these seeds."""
         return f"{COMMAND} run --cells {cell} --seeds {' '.join(map(str, seeds))}"
 
+    def command_anew(self, cell: str, seeds: Sequence[int]) -> str:
+        """The same where a run and a result of another recipe, or of another machine, stand in the way."""
+        paths = [path for seed in seeds for path in (self.run_path(cell, seed), self.result_path(cell, seed))]
+        here = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in paths]
+        return f"rm -rf {' '.join(map(str, here))} && {self.command(cell, seeds)}"
+
     def chosen(self, cells: Sequence[str] | None, group: str | None) -> list[str]:
         """The named cells, those of a group, or all, in the file's order.
 

@@ -5,8 +5,10 @@ SFT policy. Any other seed is named with the reason; nothing is filled in.
 
 The interval is a percentile bootstrap on two levels: seeds are drawn with replacement, then, within each drawn seed,
 problems. So it covers the training seed and the choice of problems. It draws the noise of problems twice (the seeds'
-means have it already), which widens it a little; with five seeds the percentiles alone would be somewhat narrow. The
-Student t interval over the seeds' means stands beside it.
+means have it already), which widens it a little. Percentiles of few seeds are too narrow, so they are taken further
+out, at Phi(-sqrt(S / (S - 1)) t) (Hesterberg, The American Statistician 69, 2015, the expanded percentile interval).
+Fewer than `MIN_SEEDS` have no interval: drawing seeds with replacement cannot go beyond the extreme ones. The Student
+t interval over the seeds' means stands beside it.
 """
 
 # S seeds, P problems, R resamples
@@ -14,18 +16,20 @@ Student t interval over the seeds' means stands beside it.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from psgpo.evaluation.metrics import NAN, Estimate, paired_seed_difference
+from psgpo.evaluation.metrics import NAN, Estimate, paired_seed_difference, t_quantile_95
 from study.cells import Study
 from study.results import Results, why_missing
 
 Array = NDArray[np.float64]
-RESAMPLES = 2000
+RESAMPLES = 4000
+MIN_SEEDS = 5
 OTHER_PROBLEMS = "other evaluation problems"
 OTHER_SFT = "another SFT policy (other processor?)"
 
@@ -107,15 +111,16 @@ def two_level_bootstrap(values: Sequence[Array], *, resamples: int = RESAMPLES, 
         return Estimate(value=NAN, low=NAN, high=NAN, count=0)
     rng = np.random.default_rng(seed)
     value = float(np.mean([value_P.mean() for value_P in values]))
-    if S == 1:  # one seed says nothing about others
-        return Estimate(value=value, low=NAN, high=NAN, count=1)
+    if S < MIN_SEEDS:
+        return Estimate(value=value, low=NAN, high=NAN, count=S)
     drawn_RS = rng.integers(S, size=(resamples, S))
     mean_RS = np.empty((resamples, S))
     for s, value_P in enumerate(values):
         here = drawn_RS == s
         problems = rng.integers(len(value_P), size=(int(here.sum()), len(value_P)), dtype=np.int32)
         mean_RS[here] = value_P[problems].mean(axis=1)
-    low, high = np.percentile(mean_RS.mean(axis=1), [2.5, 97.5])
+    tail = 100 * statistics.NormalDist().cdf(-math.sqrt(S / (S - 1)) * t_quantile_95(S - 1))
+    low, high = np.percentile(mean_RS.mean(axis=1), [tail, 100 - tail])
     return Estimate(value=value, low=float(low), high=float(high), count=S)
 
 
@@ -142,9 +147,14 @@ def steps_to_reach(points: Sequence[tuple[float, float]], goal: float) -> float:
 
 
 def curve(results: Results, cell: str, seed: int, policy: str) -> list[tuple[float, float]] | None:
-    """(step, pass@1) of a policy's checkpoints, the SFT policy at step 0; None where they were not evaluated."""
+    """(step, pass@1) of a policy's checkpoints, the SFT policy at step 0; None where they were not evaluated.
+
+    The last one is the policy itself, not the rounded number of the file: a baseline must reach its own pass@1.
+    """
     result = results[cell, seed]
     points = result.data.get("curves", {}).get(policy)
     if points is None:
         return None
-    return [(0.0, float(result.pass_rates("sft").mean())), *((float(step), float(value)) for step, value in points)]
+    *before, (last, _) = [(float(step), float(value)) for step, value in points]
+    first, end = (float(result.pass_rates(name).mean()) for name in ("sft", policy))
+    return [(0.0, first), *before, (last, end)]

@@ -8,14 +8,15 @@ from pathlib import Path
 from psgpo.report.style import Plot, write_plot
 from study import figures, rows
 from study.cells import COMMAND, Study
-from study.compare import RESAMPLES
-from study.results import Results, load_all
+from study.compare import MIN_SEEDS, RESAMPLES
+from study.results import Results, load_all, unfinished
 from study.tables import Row, Table
 
 Rows = Callable[[Study, Results, Sequence[str]], list[Row]]
 INTERVALS = (
     f"Differences are paired by seed and problem. Intervals are 95 %: a bootstrap of {RESAMPLES:,} draws of seeds and, "
-    "within them, of problems. Bold: clear of zero. A seed that lacks one side takes no part and is named."
+    f"within them, of problems, from {MIN_SEEDS} seeds on. Bold: clear of zero. A seed that lacks one side takes no "
+    "part and is named."
 )
 TABLES: dict[str, tuple[str, str, Rows]] = {
     "arms": (
@@ -92,6 +93,10 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     plots = _plots(study, results, cells, group)
     if plots:
         parts += ["## Figures", "", f"    {command}", ""]
+        parts += [
+            "Lines are means over seeds, bands the range from seed to seed; arms with exact labels are dashed.",
+            "",
+        ]
     for plot in plots:
         path = write_plot(plot, out)
         written.append(path)
@@ -118,7 +123,7 @@ def _index(study: Study, results: Results, out: Path) -> Path:
 
 def _counted(study: Study, results: Results, cells: Sequence[str]) -> str:
     wanted = [(cell, seed) for cell in cells for seed in study.seeds(cell)]
-    there = sum(pair in results for pair in wanted)
+    there = sum(not unfinished(study, results, *pair) for pair in wanted)
     return f"{there} of {len(wanted)}"
 
 

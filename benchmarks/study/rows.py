@@ -11,12 +11,25 @@ import numpy as np
 
 from psgpo.evaluation.metrics import NAN, Estimate, pass_at_k
 from study.cells import BASELINE, Study
-from study.compare import Pairs, Side, curve, over_seeds, pair, present, steps_to_reach, two_level_bootstrap
+from study.compare import (
+    OTHER_PROBLEMS,
+    OTHER_SFT,
+    Pairs,
+    Side,
+    curve,
+    over_seeds,
+    pair,
+    present,
+    steps_to_reach,
+    two_level_bootstrap,
+)
 from study.results import OTHER_RECIPE, Results
 from study.tables import Row
 
 OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
 """Groups of problems by length, in operations."""
+STANDS_IN_THE_WAY = (OTHER_RECIPE, OTHER_PROBLEMS, OTHER_SFT)
+"""Reasons for which `run` alone would refuse the run directory, or take the result for done."""
 QUARTERS = ("shortest", "short", "long", "longest")
 
 
@@ -173,10 +186,13 @@ def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
         seeds = [s for s in recipes if (cell, s) in results and not results[cell, s].outdated(recipes[s], prm=prm)]
         found = [results[cell, seed].data["labels"] for seed in seeds]
         each = [one["per_failed_response"] for one in found]
-        lack = {seed: (cell, f"not run, or {OTHER_RECIPE}") for seed in recipes if seed not in seeds}
+        lack = {s: (cell, OTHER_RECIPE if (cell, s) in results else "not run") for s in recipes if s not in seeds}
         rows.append(
             {"cell": study.cells[cell].title, "strategy": first.labels.strategy, "seeds": len(seeds)}
-            | {"responses": _round(_average(found, "responses")), "failed": _round(_average(found, "failed_responses"))}
+            | {
+                "responses": _round(_average(found, "responses"), 0),
+                "failed": _round(_average(found, "failed_responses"), 0),
+            }
             | {f"{key} per failed response": _round(_average(each, key)) for key in ("completions", "executions")}
             | {key: _average(found, key) for key in ("agreement", "majority", "labelled", "precision_negative")}
             | {"missing": _said(study, lack)}
@@ -192,6 +208,8 @@ def best_of(
     for cell in cells:
         for policy in study.cells[cell].best_of:
             alone = present(study, results, Side(cell=cell, arm=policy))
+            without = [seed for seed in alone.seeds if policy not in results[cell, seed].data.get("best_of", {})]
+            alone.missing.update(dict.fromkeys(without, (cell, "best of n not measured")))
             for method, curves in best_of_curves(results, cell, policy, alone.seeds).items():
                 means = np.mean(curves, axis=0)
                 values = {f"n = {n}": float(means[n - 1]) for n in points if n <= len(means)}
@@ -225,10 +243,11 @@ def _said(study: Study, lack: dict[int, tuple[str, str]]) -> str:
     groups: dict[tuple[str, str], list[int]] = {}
     for seed, reason in lack.items():
         groups.setdefault(reason, []).append(seed)
-    return "; ".join(
-        f"missing seeds {' '.join(map(str, seeds))}: {why} (run: `{study.command(cell, seeds)}`)"
-        for (cell, why), seeds in groups.items()
-    )
+    said = []
+    for (cell, why), seeds in groups.items():
+        command = study.command_anew(cell, seeds) if why in STANDS_IN_THE_WAY else study.command(cell, seeds)
+        said.append(f"missing seeds {' '.join(map(str, seeds))}: {why} (run: `{command}`)")
+    return "; ".join(said)
 
 
 def _named(study: Study, side: Side) -> dict[str, Any]:
@@ -248,12 +267,13 @@ def _average(found: Sequence[Any], key: str) -> float:
     return statistics.fmean(values) if values else NAN
 
 
-def _round(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:,.1f}"
+def _round(value: float, digits: int = 1) -> str:
+    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def _range(estimate: Estimate) -> str:
-    return "–" if math.isnan(estimate.low) else f"{estimate.low:.3f} … {estimate.high:.3f}"
+    """An interval of a share ends at 0 and 1."""
+    return "–" if math.isnan(estimate.low) else f"{max(0.0, estimate.low):.3f} … {min(1.0, estimate.high):.3f}"
 
 
 def _steps(value: float) -> str:
