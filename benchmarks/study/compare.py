@@ -62,6 +62,18 @@ class Pairs:
         ]
         return [difference_P for difference_P in chosen if len(difference_P)]
 
+    def factor(self, fewest: int, most: int) -> float:
+        """Mean pass@1 of the first over that of the second, of the problems with so many operations, over seeds; NaN
+        where the second passes none of them."""
+        means = []
+        for side in (self.first, self.second):
+            chosen = [
+                passed_P[(operations >= fewest) & (operations <= most)]
+                for passed_P, operations in zip(side, self.operations, strict=True)
+            ]
+            means.append(float(np.mean([part.mean() for part in chosen if len(part)] or [NAN])))
+        return means[0] / means[1] if means[1] else NAN
+
 
 def pair(study: Study, results: Results, side: Side, reference: Side) -> Pairs:
     """Everything that can be paired of two policies, over the seeds that the first one's cell wants."""

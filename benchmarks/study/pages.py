@@ -26,7 +26,7 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
     ),
     "operations": (
         "By length of the problem",
-        f"The same differences by number of operations. {INTERVALS}",
+        f"The same differences by number of operations, and the factor by which pass@1 changes. {INTERVALS}",
         rows.by_operations,
     ),
     "length": (

@@ -66,16 +66,17 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
 
 
 def by_operations(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
-    """The same differences within groups of problems by length."""
+    """The same differences within groups of problems by length, behind the factor by which pass@1 changes."""
     rows: list[Row] = []
     for side, reference in sides(study, cells):
         if side == reference:
             continue
         pairs = pair(study, results, side, reference)
-        parts = {
-            f"{fewest}–{most} operations": two_level_bootstrap(pairs.differences(fewest, most))
-            for fewest, most in OPERATIONS
-        }
+        parts: Row = {}
+        for fewest, most in OPERATIONS:
+            name = f"{fewest}–{most} operations"
+            parts[name] = two_level_bootstrap(pairs.differences(fewest, most))
+            parts[f"{name}: factor"] = pairs.factor(fewest, most)
         rows.append(
             _named(study, side)
             | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}

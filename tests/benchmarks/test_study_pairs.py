@@ -37,6 +37,8 @@ def test_a_group_of_problems_is_cut_out_by_operations(tmp_path: Path) -> None:
     assert [difference_P.tolist() for difference_P in pairs.differences(1, 2)] == [[0.25] * 4]
     assert [difference_P.tolist() for difference_P in pairs.differences(3, 8)] == [[0.0] * 12]
     assert pairs.differences(9, 10) == []
+    assert [pairs.factor(1, 2), pairs.factor(3, 8)] == [2.0, 1.0]
+    assert math.isnan(pairs.factor(9, 10))
 
 
 def test_missing_seeds_are_named_with_their_command_and_not_averaged_over(tmp_path: Path) -> None:
