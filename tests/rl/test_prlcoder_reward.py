@@ -100,9 +100,9 @@ def stepped(
     rewards: list[torch.Tensor] = []
     targets = trainer._targets
 
-    def spy(batch: Batch, reward_BS: torch.Tensor) -> Any:
+    def spy(rollouts: Sequence[Rollout], batch: Batch, reward_BS: torch.Tensor) -> Any:
         rewards.append(reward_BS)
-        return targets(batch, reward_BS)
+        return targets(rollouts, batch, reward_BS)
 
     monkeypatch.setattr(trainer.learner, "ref_logprobs", reference_logprobs)
     monkeypatch.setattr(trainer, "_targets", spy)

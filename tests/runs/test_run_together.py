@@ -49,7 +49,7 @@ def fake_stages(out: Path) -> dict[str, Stage]:
         return note
 
     return {
-        name: Stage(name=name, needs=tuple(needs), work=work(name), together=name == "train")
+        name: Stage(name=name, needs=tuple(needs), reads=(), writes=(), work=work(name), together=name == "train")
         for name, needs in NEEDS.items()
     }
 
@@ -87,8 +87,8 @@ def run_raced(recipe: Recipe, out: Path) -> list[str]:
     untouched = RunDirectory.stage
 
     @contextmanager
-    def stage(run: RunDirectory, name: str) -> Iterator[None]:
-        with untouched(run, name):
+    def stage(run: RunDirectory, name: str, **options: Any) -> Iterator[None]:
+        with untouched(run, name, **options):
             if name == "train":
                 (run.path / "stages" / "train.json").write_text("{}")
             yield
