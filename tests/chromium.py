@@ -10,6 +10,8 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,22 @@ class Chromium:
         self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])
+
+    @contextmanager
+    def alone_with(self, page: Path, *, allowed: str | None = None) -> Iterator[None]:
+        """A page, freshly opened; at the end it must have reported no error and asked for nothing but itself.
+
+        Args:
+            allowed: beginning of addresses that it may ask for too.
+        """
+        self.look()
+        self.open(page)
+        yield
+        faults = [event for event in self.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
+        assert not faults
+        asked = {e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"}
+        others = {url for url in asked if allowed is None or not url.startswith(allowed)}
+        assert {url.partition("#")[0] for url in others} <= {page.resolve().as_uri()}
 
     def screenshot(self, out: Path, *, whole: bool = False) -> None:
         """A PNG of the window, or of the whole page."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from chromium import Chromium, find_chromium
 from psgpo.config import Recipe, load_recipe
 
 # Tests run side by side, one worker for each core; PyTorch reads this when it is loaded.
@@ -40,6 +42,15 @@ TINY = [
     "evaluation.samples=2",
     "evaluation.bootstrap=50",
 ]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """One for the tests of a file, which skip themselves where there is no Chromium."""
+    binary = find_chromium()
+    assert binary is not None
+    with Chromium(binary, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

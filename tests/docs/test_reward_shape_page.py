@@ -16,7 +16,7 @@ ANCHORS = {
     "LINE_REWARDS": r"LINE_REWARDS: [^\n]*\{\n",
     "LineRewardName": r"LineRewardName = Literal\[",
     "READABLE": r"READABLE[^\n]*= \{\n",
-    "describe_arm": r"    reward = \{\n",
+    "REWARD_WORDS": r"REWARD_WORDS = \{\n",
 }
 """Where an entry of the page's table goes: behind the opening of what it names."""
 

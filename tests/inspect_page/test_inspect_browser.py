@@ -24,23 +24,11 @@ def page_file(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    assert BINARY is not None
-    with Chromium(BINARY, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
 @pytest.fixture
 def page(browser: Chromium, page_file: Path) -> Iterator[Chromium]:
     """The page, fresh; a test fails when the page reports an error or asks for anything but itself."""
-    browser.look()
-    browser.open(page_file)
-    yield browser
-    faults = [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
-    assert not faults
-    asked = {e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"}
-    assert {url.partition("#")[0] for url in asked} <= {page_file.resolve().as_uri()}
+    with browser.alone_with(page_file):
+        yield browser
 
 
 def chosen(page: Chromium, key: str) -> str:

@@ -39,22 +39,11 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_report(runs, folder / "report")
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    assert BINARY is not None
-    with Chromium(BINARY, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
 @pytest.fixture
 def page(browser: Chromium, page_file: Path) -> Iterator[Chromium]:
-    """The page, fresh; a test fails when it reports an error or asks for anything but itself."""
-    browser.look()
-    browser.open(page_file)
-    yield browser
-    assert not [event for event in browser.events if event["method"] in ("Runtime.exceptionThrown", "Log.entryAdded")]
-    asked = {e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"}
-    assert {url.partition("#")[0] for url in asked if not url.startswith("data:text/csv")} <= {page_file.as_uri()}
+    """The page, fresh; a test fails when it reports an error or asks for anything but itself and its own CSV."""
+    with browser.alone_with(page_file, allowed="data:text/csv"):
+        yield browser
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from psgpo.config import ArmSettings
 from psgpo.config.rewards import READABLE, LineRewardName
+from psgpo.report.tables import REWARD_WORDS
 from psgpo.rl.rewards import LINE_REWARDS, line_rewards
 
 SIGNS = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
@@ -32,7 +33,7 @@ def paid(form: str, scores: list[float], neutral: list[bool] | None = None, *, p
 
 
 def test_config_and_registry_name_the_same_forms() -> None:
-    assert set(get_args(LineRewardName)) == set(LINE_REWARDS) == {"none", *READABLE}
+    assert set(get_args(LineRewardName)) == set(LINE_REWARDS) == {"none", *READABLE} == set(REWARD_WORDS)
 
 
 def test_difference_by_hand() -> None:

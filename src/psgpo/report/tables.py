@@ -25,21 +25,25 @@ ORACLE_NOTE = "exact oracle (upper bound, not the method)"
 INTERVAL = "95 % interval"
 
 
+REWARD_WORDS = {
+    "none": "",
+    "sum": "λ/T · line score",
+    "progress": "λ · progress of the line score",
+    "difference": "λ · difference of line scores",
+    "redistribute": "−λ where the line score falls",
+    "min-form": "λ · least line score",
+    "first-error": "±λ/T up to the first error",
+    "program": "λ · score of the whole program",
+}
+"""What each form of line reward pays; without `length_norm` there is no /T."""
+
+
 def describe_arm(data: Experiment, policy: str) -> str:
     """What a policy is, from its recipe settings, in a few words."""
     if policy == "sft":
         return "supervised fine-tuning, where every arm starts"
     settings = data.first.recipe.arms[policy]
-    reward = {
-        "none": "",
-        "sum": f"λ{'/T' if settings.length_norm else ''} · line score",
-        "progress": "λ · progress of the line score",
-        "difference": "λ · difference of line scores",
-        "redistribute": "−λ where the line score falls",
-        "min-form": "λ · least line score",
-        "first-error": f"±λ{'/T' if settings.length_norm else ''} up to the first error",
-        "program": "λ · score of the whole program",
-    }[settings.line_reward]
+    reward = REWARD_WORDS[settings.line_reward].replace("/T", "/T" if settings.length_norm else "")
     tests = {0.0: "", 1.0: "unit tests"}.get(settings.unit_test_reward, f"{settings.unit_test_reward:g} · unit tests")
     partial = f"{settings.partial_credit:g} · share of tests passed" if settings.partial_credit else ""
     terms = [term for term in (tests, partial, reward) if term]
@@ -51,6 +55,8 @@ def describe_arm(data: Experiment, policy: str) -> str:
         parts.append(lambdas)
     if settings.value_init is not None:
         parts.append(f"critic from PRM “{settings.value_init}”")
+    if settings.value_map == "head":
+        parts.append("its head fitted to returns" if settings.value_init else "critic's head fitted to returns")
     if settings.prm is not None and not settings.neutral_lines:
         parts.append("comments rewarded")
     if settings.rl is not None:

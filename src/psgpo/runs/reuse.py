@@ -183,7 +183,11 @@ def _manifest_of(run: RunDirectory) -> dict[str, Any]:
 
 
 def _take(run: RunDirectory, source: RunDirectory, stage: Stage) -> None:
-    """Link or copy a stage's results; in place at once, so that a kill leaves the stage either not begun or done."""
+    """Link or copy a stage's results: gathered aside, then renamed into place, then the receipt.
+
+    A kill before the first rename leaves the stage not begun. One between renames and receipt leaves it begun: it is
+    not taken again, and runs here.
+    """
     with run.locked(stage.name):
         if run.stage_done(stage.name):  # by another command meanwhile
             return
