@@ -33,6 +33,8 @@ class Group(Section):
     """As `Cell.base`."""
     curves: bool = False
     """Draw metrics of training over PPO steps."""
+    heat: bool = False
+    """Draw differences on a map: the cells' place on the first axis of `at`, and length of the problem."""
 
 
 class Cell(Section):
@@ -51,6 +53,8 @@ class Cell(Section):
     """Arms that the tables show, each against its reference. Absent: all of the recipe but the baseline."""
     against: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (pydantic copies it)
     """References of an arm: arms of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
+    gain_of: str | None = None
+    """Arm whose gain over the baseline is the whole that the other arms' gains are shares of."""
     curve_arms: tuple[str, ...] = ()
     """Policies whose checkpoints are evaluated too, for pass@1 against PPO steps."""
     best_of: tuple[str, ...] = ()
@@ -196,6 +200,8 @@ def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], b
             raise refuse("base", f"{whole.base!r} is no cell above this one; a base stands first")
         if other := set(whole.seeds or ()) - set(before[whole.base].seeds or ()):
             raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
+    if whole.gain_of is not None and whole.arms is not None and whole.gain_of not in whole.arms:
+        raise refuse("gain_of", f"{whole.gain_of!r} is none of its arms")
     for arm, references in whole.against.items():
         for other in (reference.rpartition("/")[0] for reference in references):
             if other and other not in before:

@@ -65,14 +65,19 @@ class Pairs:
     def factor(self, fewest: int, most: int) -> float:
         """Mean pass@1 of the first over that of the second, of the problems with so many operations, over seeds; NaN
         where the second passes none of them."""
-        means = []
-        for side in (self.first, self.second):
-            chosen = [
-                passed_P[(operations >= fewest) & (operations <= most)]
-                for passed_P, operations in zip(side, self.operations, strict=True)
-            ]
-            means.append(float(np.mean([part.mean() for part in chosen if len(part)] or [NAN])))
-        return means[0] / means[1] if means[1] else NAN
+        first, second = (self._mean(side, fewest, most) for side in (self.first, self.second))
+        return first / second if second else NAN
+
+    def level(self, fewest: int, most: int) -> float:
+        """Mean pass@1 of the second of the problems with so many operations, over seeds."""
+        return self._mean(self.second, fewest, most)
+
+    def _mean(self, side: Sequence[Array], fewest: int, most: int) -> float:
+        chosen = [
+            passed_P[(operations >= fewest) & (operations <= most)]
+            for passed_P, operations in zip(side, self.operations, strict=True)
+        ]
+        return float(np.mean([part.mean() for part in chosen if len(part)] or [NAN]))
 
 
 def pair(study: Study, results: Results, side: Side, reference: Side) -> Pairs:
@@ -121,18 +126,49 @@ def two_level_bootstrap(values: Sequence[Array], *, resamples: int = RESAMPLES, 
     S = len(values)
     if S == 0:
         return Estimate(value=NAN, low=NAN, high=NAN, count=0)
-    rng = np.random.default_rng(seed)
     value = float(np.mean([value_P.mean() for value_P in values]))
     if S < MIN_SEEDS:
         return Estimate(value=value, low=NAN, high=NAN, count=S)
-    drawn_RS = rng.integers(S, size=(resamples, S))
+    mean_R = two_level_draws(values, resamples=resamples, seed=seed)
+    low, high = np.percentile(mean_R, [_tail(S), 100 - _tail(S)])
+    return Estimate(value=value, low=float(low), high=float(high), count=S)
+
+
+def two_level_draws(values: Sequence[Array], *, resamples: int, seed: int) -> Array:
+    """Means of resampled seeds and problems (R,), see `two_level_bootstrap`; alike for values of one shape."""
+    S = len(values)
+    rng = np.random.default_rng(seed)
+    drawn_RS = rng.integers(S, size=(resamples, S)) if S else np.empty((resamples, 0))
     mean_RS = np.empty((resamples, S))
     for s, value_P in enumerate(values):
         here = drawn_RS == s
         problems = rng.integers(len(value_P), size=(int(here.sum()), len(value_P)), dtype=np.int32)
         mean_RS[here] = value_P[problems].mean(axis=1)
-    tail = 100 * statistics.NormalDist().cdf(-math.sqrt(S / (S - 1)) * t_quantile_95(S - 1))
-    low, high = np.percentile(mean_RS.mean(axis=1), [tail, 100 - tail])
+    return mean_RS.mean(axis=1)
+
+
+def _tail(S: int) -> float:
+    """Percentile of the lower end."""
+    return 100 * statistics.NormalDist().cdf(-math.sqrt(S / (S - 1)) * t_quantile_95(S - 1))
+
+
+def share_of_gain(
+    part: Sequence[Array], whole: Sequence[Array], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Estimate:
+    """Mean of `part` over mean of `whole`, two gains over one baseline on the same seeds and problems.
+
+    The interval is that of `two_level_bootstrap`, both means being taken from the same draws. It has no end where the
+    whole is not clear of zero: NaN.
+
+    Args:
+        part, whole: per seed, one value per problem. Shapes: (P,).
+    """
+    means = [two_level_draws(values, resamples=resamples, seed=seed) for values in (part, whole)]
+    value = float(np.mean([v.mean() for v in part]) / np.mean([v.mean() for v in whole])) if part else NAN
+    S = len(part)
+    if S < MIN_SEEDS or np.percentile(means[1], _tail(S)) <= 0:
+        return Estimate(value=value, low=NAN, high=NAN, count=S)
+    low, high = np.percentile(means[0] / means[1], [_tail(S), 100 - _tail(S)])
     return Estimate(value=value, low=float(low), high=float(high), count=S)
 
 

@@ -15,7 +15,7 @@ from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, fi
 from study.cells import BASELINE, Study
 from study.compare import Side, curve, pair, present, two_level_bootstrap
 from study.results import Results
-from study.rows import best_of_curves, named_reference, sides
+from study.rows import OPERATIONS, best_of_curves, named_reference, sides
 
 CURVES = {
     "pass_rate": "Training pass rate",
@@ -190,21 +190,19 @@ def along(study: Study, results: Results, cells: Sequence[str], axis: str, name:
 
 @styled
 def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: str) -> Plot | None:
-    """The difference of one arm on two axes: rows and columns are the two keys of the cells' `at`."""
-    placed = [cell for cell in cells if len(study.cells[cell].at) == 2 and arm in study.arms(cell)]
+    """The difference of one arm: rows are the cells' places on their axis, columns the operations of the problem."""
+    placed = [cell for cell in cells if study.cells[cell].at and arm in study.arms(cell)]
     if not placed:
         return None
-    row_axis, column_axis = study.cells[placed[0]].at
-    rows = list(dict.fromkeys(study.cells[cell].at[row_axis] for cell in placed))
-    columns = list(dict.fromkeys(study.cells[cell].at[column_axis] for cell in placed))
+    row_axis, column_axis = next(iter(study.cells[placed[0]].at)), "operations of the problem"
+    rows = [study.cells[cell].at[row_axis] for cell in placed]
+    columns = [f"{fewest}–{most}" for fewest, most in OPERATIONS]
     found: dict[tuple[int, int], tuple[Estimate, float]] = {}
-    for cell in placed:
+    for row, cell in enumerate(placed):
         other, reference = study.references(cell, arm)[0]
         pairs = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
-        if pairs.seeds:
-            place = rows.index(study.cells[cell].at[row_axis]), columns.index(study.cells[cell].at[column_axis])
-            level = float(np.mean([rate_P.mean() for rate_P in pairs.second]))
-            found[place] = two_level_bootstrap(pairs.differences()), level
+        for column, (fewest, most) in enumerate(OPERATIONS if pairs.seeds else ()):
+            found[row, column] = two_level_bootstrap(pairs.differences(fewest, most)), pairs.level(fewest, most)
     if not found:
         return None
     figure, axes = new_figure("half")

@@ -24,6 +24,11 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         f"Mean pass@1 over seeds. {INTERVALS} Beside it Student's t over seeds.",
         rows.arms,
     ),
+    "shares": (
+        "Share of the gain that an upper bound has",
+        f"Gains are over the baseline. The share's interval takes both gains from the same draws. {INTERVALS}",
+        rows.shares,
+    ),
     "operations": (
         "By length of the problem",
         f"The same differences by number of operations, and the factor by which pass@1 changes. {INTERVALS}",
@@ -134,11 +139,11 @@ def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> 
         figures.best_of(study, results, cells, f"{group}-best-of-k"),
     ]
     axes = list(dict.fromkeys(axis for cell in cells for axis in study.cells[cell].at))
-    if len(axes) == 1:
-        found.append(figures.along(study, results, cells, axes[0], f"{group}-along"))
-    if len(axes) == 2:
+    if axes and study.groups[group].heat:
         arms = dict.fromkeys(arm for cell in cells for arm in study.arms(cell))
         found += [figures.heat(study, results, cells, arm, f"{group}-{arm}") for arm in arms]
+    elif axes:
+        found.append(figures.along(study, results, cells, axes[0], f"{group}-along"))
     if study.groups[group].curves:
         found += figures.training(study, results, cells, group)
     return [plot for plot in found if plot is not None]

@@ -20,6 +20,7 @@ from study.compare import (
     over_seeds,
     pair,
     present,
+    share_of_gain,
     steps_to_reach,
     two_level_bootstrap,
 )
@@ -62,6 +63,37 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
                 "missing": missing(study, pairs),
             }
         )
+    return rows
+
+
+def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """Every arm's gain over the baseline as a share of the gain of the arm that bounds it."""
+    rows: list[Row] = []
+    for cell in cells:
+        whole = study.cells[cell].gain_of
+        if whole is None:
+            continue
+        baseline = Side(cell=cell, arm=BASELINE)
+        bound = pair(study, results, Side(cell=cell, arm=whole), baseline)
+        for arm in study.arms(cell):
+            side = Side(cell=cell, arm=arm)
+            pairs = pair(study, results, side, baseline)
+            if arm in (whole, "sft", BASELINE) or not pairs.seeds:
+                continue
+            common = [seed for seed in pairs.seeds if seed in bound.seeds]
+            gains = [[of.differences()[of.seeds.index(seed)] for seed in common] for of in (pairs, bound)]
+            share = share_of_gain(*gains)
+            rows.append(
+                _named(study, side)
+                | {
+                    "gain": two_level_bootstrap(gains[0]),
+                    "of the gain of": whole,
+                    "which is": two_level_bootstrap(gains[1]),
+                }
+                | {"seeds": len(common), "share": share.value}
+                | {"share, 95 %": "–" if math.isnan(share.low) else f"{share.low:.2f} … {share.high:.2f}"}
+                | {"missing": missing(study, pairs)}
+            )
     return rows
 
 

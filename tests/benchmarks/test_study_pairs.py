@@ -11,7 +11,7 @@ from study_world import SAMPLES, STUDY, P, made_result, prm_measure, small_study
 
 from psgpo.errors import UserError
 from study import rows
-from study.compare import Side, pair, steps_to_reach, two_level_bootstrap
+from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
 from study.results import load_all, pack_lengths, unfinished, unpack_lengths
 
 DENSE, BASELINE = Side(cell="main", arm="dense"), Side(cell="main", arm="baseline")
@@ -38,6 +38,7 @@ def test_a_group_of_problems_is_cut_out_by_operations(tmp_path: Path) -> None:
     assert [difference_P.tolist() for difference_P in pairs.differences(3, 8)] == [[0.0] * 12]
     assert pairs.differences(9, 10) == []
     assert [pairs.factor(1, 2), pairs.factor(3, 8)] == [2.0, 1.0]
+    assert [pairs.level(1, 2), pairs.level(3, 8)] == [0.25, 0.25]
     assert math.isnan(pairs.factor(9, 10))
 
 
@@ -139,6 +140,30 @@ def test_the_interval_shrinks_with_seeds_and_holds_the_mean() -> None:
     assert narrow.high - narrow.low < 0.6 * (wide.high - wide.low)
     assert narrow.value == pytest.approx(np.mean([value_P.mean() for value_P in many]))
     assert math.isnan(two_level_bootstrap([]).value)
+
+
+def test_a_share_of_a_gain_varies_less_than_both_gains_where_they_vary_together() -> None:
+    rng = np.random.default_rng(2)
+    whole = [rng.normal(0.2 + 0.05 * seed, 0.1, size=64) for seed in range(6)]
+    share = share_of_gain([0.8 * value_P for value_P in whole], whole)
+    assert (share.value, share.low, share.high) == pytest.approx((0.8, 0.8, 0.8))
+    loose = share_of_gain([0.8 * value_P + rng.normal(0, 0.1, size=64) for value_P in whole], whole)
+    assert loose.low < 0.8 < loose.high
+
+
+def test_there_is_no_sure_share_of_a_gain_that_may_be_none() -> None:
+    rng = np.random.default_rng(3)
+    whole = [rng.normal(value, 0.1, size=64) for value in (-0.2, 0.3, -0.1, 0.2, 0.1)]
+    assert math.isnan(share_of_gain(whole, whole).low)
+
+
+def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
+    study = small_study(tmp_path, STUDY.replace('curve_arms = ["dense"]', 'gain_of = "value"'))
+    for seed in range(2):
+        made_result(study, "main", seed, {"baseline": [1] * P, "dense": [2] * P, "value": [5] * P})
+    (row,) = rows.shares(study, load_all(study), ["main"])
+    assert (row["arm"], row["of the gain of"], row["seeds"], row["share"]) == ("dense", "value", 2, 0.25)
+    assert row["missing"].startswith("missing seeds 2: not run")
 
 
 def test_steps_to_the_baseline_are_interpolated() -> None:

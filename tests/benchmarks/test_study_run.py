@@ -37,7 +37,7 @@ def test_every_cell_is_a_recipe_with_the_arms_that_its_tables_show(cell: str) ->
             assert reference in {"sft", *STUDY.recipe(other, STUDY.seeds(other)[0]).arms}
 
 
-@pytest.mark.parametrize("cell", ["budget-3200", "map-long-middle", "labels-search"])
+@pytest.mark.parametrize("cell", ["budget-3200", "map-middle", "labels-search"])
 def test_the_cell_that_changes_nothing_is_all_lent(cell: str) -> None:
     """So the recipe behind it says of everything else what main.toml says."""
     assert lent(STUDY, cell, 0) == set(stage_graph(STUDY.recipe(cell, 0))) - {"report"}
