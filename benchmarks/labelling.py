@@ -52,6 +52,14 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "splice + 8 draws + prior": {"strategy": "splice", "hunt": 8, "crossover": 0, "prior": True},
     "splice + crossover + 8 draws + prior": {"strategy": "splice", "hunt": 8, "crossover": 400, "prior": True},
     "splice + crossover + 48 draws + prior": {"strategy": "splice", "hunt": 48, "crossover": 400, "prior": True},
+    "splice + references": {"strategy": "splice", "hunt": 0, "crossover": 0, "references": True},
+    "splice + references, halving": {
+        "strategy": "splice",
+        "hunt": 0,
+        "crossover": 0,
+        "references": True,
+        "halving": True,
+    },
 }
 LATER: dict[str, dict[str, Any]] = {
     "binary search, K = 8, by the later checkpoint": {"strategy": "binary-search", "k": 8, "completer": "last"},

@@ -14,12 +14,17 @@ DONOR = ["def solve(x):", "    x = sorted(x)", "    x = [v + 1 for v in x]", "  
 
 
 def search(
-    lines: list[str], passing: set[str], *, problem: Problem = PROBLEM, status: Status = Status.WRONG_ANSWER
+    lines: list[str],
+    passing: set[str],
+    *,
+    problem: Problem = PROBLEM,
+    status: Status = Status.WRONG_ANSWER,
+    halving: bool = False,
 ) -> tuple[int, int, list[str]]:
     """(m*, programs judged as counted, programs judged)."""
     asked: list[str] = []
     reader = Reader.of(problem, ["".join(f"{line}\n" for line in DONOR)])
-    steps = suffix_search(lines, [False] * len(lines), [DONOR], reader, above=1)
+    steps = suffix_search(lines, [False] * len(lines), [DONOR], reader, above=1, halving=halving)
     answer = None
     while True:
         try:
@@ -91,3 +96,39 @@ def test_joined_before_is_not_joined_again() -> None:
     assert before
     assert len(later) < len(before | later)
     assert before | later == set(crossed_programs(programs))
+
+
+LONG = ["def solve(x):", *[f"    x = x + [{n}]" for n in range(12)], "    return x"]
+BLOCK = [
+    "def solve(x):",
+    "    out = []",
+    "    for v in x:",
+    "        out.append(v)",
+    "        out.append(0)",
+    "    return out",
+]
+
+
+def completed(lines: list[str], kept: list[int]) -> set[str]:
+    """Joins that pass where just these prefixes can be completed."""
+    return {joined(*lines[:m], *DONOR[1:]) for m in kept}
+
+
+@pytest.mark.parametrize("last", range(1, 14))
+def test_halving_finds_the_same_line_with_fewer_programs(last: int) -> None:
+    passing = completed(LONG, list(range(2, last + 1)))
+    every, halved = (search(LONG, passing, halving=halving) for halving in (False, True))
+    assert halved[0] == every[0] == last
+    if last < 8:
+        assert halved[1] < every[1]
+
+
+@pytest.mark.parametrize("last", range(1, 6))
+def test_halving_looks_into_the_statement_behind_the_last_completable_one(last: int) -> None:
+    passing = completed(BLOCK, list(range(2, last + 1)))
+    assert search(BLOCK, passing, halving=True)[0] == search(BLOCK, passing)[0]
+
+
+def test_halving_steps_over_one_statement_that_a_later_one_mends() -> None:
+    passing = completed(LONG, [2, 3, 4, 6])
+    assert search(LONG, passing, halving=True)[0] == search(LONG, passing)[0] == 6

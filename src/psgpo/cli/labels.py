@@ -98,6 +98,9 @@ References = Annotated[
     bool,
     typer.Option("--references", help="splice: reference solutions are joined too.", rich_help_panel=_SEARCH),
 ]
+Halving = Annotated[
+    bool, typer.Option("--halving", help="splice: half as many joins, embedded benchmark.", rich_help_panel=_SEARCH)
+]
 Completer = Annotated[str, typer.Option(help="Who completes: own, last or mixture.", rich_help_panel=_SEARCH)]
 Timeout = Annotated[float | None, typer.Option(help="Seconds for all tests; default: the benchmark's.")]
 TestTimeout = Annotated[float | None, typer.Option(help="Seconds for one test; default: the benchmark's.")]
@@ -123,6 +126,7 @@ def make(
     hunt: Hunt = 8,
     crossover: Crossover = 400,
     references: References = False,
+    halving: Halving = False,
     completer: Completer = "own",
     prompt: Prompt = None,
     temperature: Temperature = 1.0,
@@ -156,6 +160,7 @@ def make(
 
     named = {"strategy": strategy, "k": k, "completer": completer, "responses_per_problem": responses_per_problem}
     named |= {"budget": budget, "hunt": hunt, "crossover": crossover, "references": references}
+    named |= {"halving": halving}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
     usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}

@@ -42,6 +42,10 @@ class LabelSettings(Section):
     references: bool = False
     """splice: a problem's reference solution is one of the passing programs, where it passes. Every problem that has
     one is labelled then, whatever the policy can do; PRLCoder learns from reference solutions too."""
+    halving: bool = False
+    """splice: search a program's last completable statement by halving, not from the last line up: about half as many
+    programs are judged, and the labels are nearly the same, see docs/labels.md. For the embedded benchmark, whose
+    programs are joined by lines."""
     k: Positive = 20
     """Completions per probe, at most; a probe stops at the first that passes."""
     draw: Positive = 5
@@ -77,9 +81,11 @@ class LabelSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _references_are_spliced(self) -> Self:
+    def _only_splicing_has_them(self) -> Self:
         if self.references and (self.strategy != "splice" or self.source != "search"):
             raise ValueError("references are what splicing joins: set strategy = 'splice', or leave them out")
+        if self.halving and (self.strategy != "splice" or self.source != "search"):
+            raise ValueError("halving is how splicing searches: set strategy = 'splice', or leave it out")
         return self
 
 

@@ -97,6 +97,7 @@ def splice_responses(
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
     header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover}
     header |= {"labels.references": settings.references, "prior": surprise is not None}
+    header |= {"labels.halving": settings.halving}
     found: list[Found] = []
     seconds = [0.0, 0.0]
     groups = list(run.groups())
@@ -304,7 +305,8 @@ class _Run:
             else:
                 above = proved.get(number, 0)
             reader = readers[cut.response.problem_id]
-            advance(number, suffix_search(lines, cut.neutral, pool, reader, above=above), None)
+            halving = self._settings.halving
+            advance(number, suffix_search(lines, cut.neutral, pool, reader, above=above, halving=halving), None)
         while waiting:
             asked, ready = list(waiting.items()), dict(waiting)
             waiting.clear()
