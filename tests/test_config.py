@@ -73,7 +73,7 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
     [
         (
             {"prm": {"n": NGRAMS | {"optimizer": "muon"}}},
-            "prm.n: optimizer = 'muon' and microbatch_tokens are for kind",
+            "prm.n: optimizer = 'muon', microbatch_tokens and layers are for kind",
         ),
         ({"prm": {"e": NGRAMS | {"kind": "encoder", "init": "x", "microbatch_tokens": 8}}}, "not 'encoder'"),
         (

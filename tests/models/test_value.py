@@ -70,6 +70,36 @@ def test_saved_values_load_again(name: str, tokenizer: PreTrainedTokenizerFast, 
     torch.testing.assert_close(loaded(IDS, MASK), model(IDS, MASK), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_first_layers_are_a_model_that_loads_again(
+    name: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    whole = TokenValueModel.from_policy(tiny_policy(name, tokenizer), head_init="normal")
+    part = TokenValueModel.from_policy(tiny_policy(name, tokenizer), head_init="normal")
+    part.keep_layers(1)
+    seen: list[torch.Tensor] = []
+    for model in (whole, part):
+        layers = next(
+            child for child in model.classifier.base_model.children() if isinstance(child, torch.nn.ModuleList)
+        )
+        layers[0].register_forward_hook(lambda _, __, out: seen.append(out if torch.is_tensor(out) else out[0]))
+        assert len(layers) == (2 if model is whole else 1)
+    with torch.no_grad():
+        whole(IDS, MASK)
+        values = part(IDS, MASK)
+    assert torch.equal(*seen)
+    part.save_pretrained(tmp_path, tokenizer)
+    loaded = TokenValueModel.from_pretrained(tmp_path)
+    assert sum(p.numel() for p in loaded.parameters()) < sum(p.numel() for p in whole.parameters())
+    torch.testing.assert_close(loaded(IDS, MASK), values, rtol=0, atol=1e-5)
+
+
+def test_more_layers_than_there_are_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = TokenValueModel.from_policy(tiny_policy("llama", tokenizer))
+    with pytest.raises(UserError, match="layers = 3: the model to start from has 2; give no more"):
+        model.keep_layers(3)
+
+
 def test_a_policy_folder_gives_the_same_trunk(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     policy = tiny_policy("qwen2", tokenizer)
     model = TokenValueModel.from_policy(save(policy, tokenizer, tmp_path))

@@ -60,6 +60,13 @@ def test_the_folder_is_a_plain_token_classifier_with_the_same_scores(trained, to
     np.testing.assert_allclose(ours, logits[ends].numpy(), atol=1e-5)
 
 
+def test_a_prm_of_the_first_layers(policy_dir, tokenizer, tmp_path):
+    train, held_out = split_by_problem(examples(tokenizer, 24), 0.2)
+    settings = SETTINGS.model_copy(update={"layers": 1, "epochs": 1})
+    train_prm(policy_dir, train, held_out, settings, tmp_path, seed=1)
+    assert TokenValueModel.from_pretrained(tmp_path / "model").classifier.config.num_hidden_layers == 1
+
+
 class KilledError(Exception):
     pass
 

@@ -91,6 +91,15 @@ def test_work_by_hand() -> None:
     assert work["rl-both"].passes == (5 * 8 + 20) * 260 * 3 + 5 * 8 * 260 * 6
 
 
+def test_a_smaller_prm_is_planned_smaller() -> None:
+    prm = {"sign": {"target": "sign"}, "small": {"target": "sign", "layers": 1}}
+    planner = planner_of(recipe(prm=prm), 100)
+    whole, small = (planner.reader(name) for name in ("sign", "small"))
+    assert whole is not None
+    assert small is not None
+    assert small.parameters < whole.parameters
+
+
 def test_config_json_is_all_it_needs_and_weights_are_float32(tmp_path: Path) -> None:
     folder = llama(tmp_path / "m")
     made = make_plan(recipe(model={"path": str(folder)}, sft={"optimizer": "adamw"}), Wanted(device="rtx4090"))

@@ -139,6 +139,8 @@ class PrmSettings(Section):
     """Folder of the model to start from, or its name on the Hugging Face Hub. Absent: the SFT policy. An encoder needs
     one; n-grams start from nothing. What does not share the policy's tokenizer scores text, and cannot start a
     critic."""
+    layers: Positive | None = None
+    """causal: so many of the first layers of the model to start from; absent: all. A smaller PRM scores faster."""
     target: Literal["sign", "progress", "soft"]
     """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
     labels. progress: on min(m, m*)/T, the fraction done. soft: on the share of completions that passed, 0 to 1, as
@@ -204,8 +206,10 @@ class PrmSettings(Section):
             raise ValueError("kind 'ngrams' starts from nothing; leave init out")
         if self.from_policy:
             return self
-        if self.kind != "causal" and (self.optimizer, self.microbatch_tokens) != ("adamw", None):
-            raise ValueError(f"optimizer = 'muon' and microbatch_tokens are for kind 'causal', not {self.kind!r}")
+        if self.kind != "causal" and (self.optimizer, self.microbatch_tokens, self.layers) != ("adamw", None, None):
+            raise ValueError(
+                f"optimizer = 'muon', microbatch_tokens and layers are for kind 'causal', not {self.kind!r}"
+            )
         for key, value in (
             ("target", "sign"),
             ("labels", "search"),

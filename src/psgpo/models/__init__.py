@@ -12,7 +12,7 @@ from psgpo.models.prepare import prepare_training
 from psgpo.models.seq2seq_value import register as register_seq2seq_value
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM, ShiftForTokenClassification, register
 from psgpo.models.tokenizer import train_tokenizer
-from psgpo.models.value import TokenValueModel, check_value_start, initial_model
+from psgpo.models.value import TokenValueModel, check_value_start, initial_model, limit_layers
 
 register()
 register_seq2seq_value()
@@ -28,6 +28,7 @@ __all__ = [
     "create_policy",
     "initial_model",
     "learned_state",
+    "limit_layers",
     "load_learned",
     "load_policy",
     "load_tokenizer",

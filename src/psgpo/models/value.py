@@ -143,11 +143,42 @@ class TokenValueModel(nn.Module):
             model.head.bias.requires_grad_(False)
         return model
 
+    def keep_layers(self, count: int) -> None:
+        """Leave out all layers of the trunk but the first `count`; the folder written later says so.
+
+        Raises:
+            UserError: the trunk has fewer, or keeps its layers in no one list.
+        """
+        config, trunk = self.classifier.config, self.classifier.base_model
+        layers = config.num_hidden_layers
+        lists = [(name, child) for name, child in trunk.named_children() if isinstance(child, nn.ModuleList)]
+        found = [(name, child) for name, child in lists if len(child) == layers]
+        if len(found) != 1 or self.classifier.config.is_encoder_decoder:
+            raise UserError(f"{type(trunk).__name__}: cannot tell which of its layers come first; leave layers out")
+        ((name, child),) = found
+        limit_layers(config, count)
+        setattr(trunk, name, child[:count])
+
     def save_pretrained(self, directory: Path | str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
         """Write the folder, adapters merged; with the tokenizer, so that the folder stands alone."""
         save_merged(self.classifier, directory)
         if tokenizer is not None:
             tokenizer.save_pretrained(directory)
+
+
+def limit_layers(config: PretrainedConfig, count: int) -> None:
+    """Make this the config of a model of the first `count` layers.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    if count > config.num_hidden_layers:
+        raise UserError(
+            f"layers = {count}: the model to start from has {config.num_hidden_layers}; give no more, or leave it out"
+        )
+    config.num_hidden_layers = count
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:count]
 
 
 def initial_model(init_dir: Path | str, seed: int) -> TokenValueModel:

@@ -88,6 +88,8 @@ def train_prm(
     out = Path(out_dir)
     tokenizer = load_tokenizer(init_dir)
     model = initial_model(init_dir, seed)
+    if settings.layers is not None:
+        model.keep_layers(settings.layers)
     compute = compute or ModelSettings()
     prepare_training(model, compute, seed=seed)
     _check(train, held_out, model)

@@ -19,6 +19,7 @@ Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from transformers import PretrainedConfig
 
 from psgpo.config import ArmSettings, ModelSettings, PrmSettings, Recipe, RlSettings, SamplingSettings
 from psgpo.labeling.strategies import READS_SURPRISE
+from psgpo.models import limit_layers
 from psgpo.optimizers import Muon, make_optimizers
 from psgpo.rl.learner import FORWARD_TOKENS
 from psgpo.runs.labelled import labelled_count
@@ -195,16 +197,21 @@ class StagePlanner:
     def reader(self, name: str) -> Network | None:
         """The PRM of that name; None for n-gram models, and where its `init` is not here."""
         settings = self.recipe.prm[name]
-        if settings.kind == "causal" and settings.init is None:
+        from_policy = settings.kind == "causal" and settings.init is None
+        if from_policy and settings.layers is None:
             return self.prm
-        if name not in self._inits:
+        if not from_policy and name not in self._inits:
             return None
-        key = f"{settings.kind} {settings.init}"
+        key = f"{settings.kind} {settings.init} {settings.layers}"
         if key not in self._readers:
             # An encoder computes in float32 and learns all its weights.
             how = ModelSettings() if settings.kind == "encoder" else self.recipe.model
             role: Role = "encoder" if settings.kind == "encoder" else "critic"
-            self._readers[key] = Network(self._inits[name], role, how, gpu=self._gpu)
+            config = self.config if from_policy else self._inits[name]
+            if settings.layers is not None:
+                config = copy.deepcopy(config)
+                limit_layers(config, settings.layers)
+            self._readers[key] = Network(config, role, how, gpu=self._gpu)
         return self._readers[key]
 
     def stages(self) -> Iterator[StageMemory]:
