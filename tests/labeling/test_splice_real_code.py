@@ -17,22 +17,22 @@ from psgpo.problems.benchmarks import load_benchmark
 from psgpo.problems.programs import program_of
 
 DATA = Path(os.environ.get("PSGPO_DATA") or Path(__file__).parents[3] / "shared" / "data")
-TASKS = {"HumanEval/104", "HumanEval/114", "HumanEval/151"}
 FOUND = {
-    "if current_sum < 0:",
-    "if not any(digit % 2 == 0 for digit in str(num)):",
-    "if num % 2 != 0 and num > 0 and num.is_integer():",
+    "HumanEval/104": "if not any(digit % 2 == 0 for digit in str(num)):",
+    "HumanEval/114": "if current_sum < 0:",
+    "HumanEval/151": "if num % 2 != 0 and num > 0 and num.is_integer():",
 }
-"""First wrong lines of some of the programs, as a reader sees them."""
+"""First wrong line of a program of the task, as a reader sees it."""
 
 
 @pytest.mark.skipif(
     not (DATA / "humaneval_codellama34b.jsonl.gz").is_file(),
     reason="needs humaneval_codellama34b.jsonl.gz and HumanEval.jsonl.gz in PSGPO_DATA or ../shared/data",
 )
-def test_claims_hold_when_judged_again() -> None:
+@pytest.mark.parametrize("tasks", [["HumanEval/104"], pytest.param(list(FOUND), marks=pytest.mark.slow)])
+def test_claims_hold_when_judged_again(tasks: list[str]) -> None:
     with gzip.open(DATA / "humaneval_codellama34b.jsonl.gz", "rt") as file:
-        rows = [row for line in file if (row := json.loads(line))["task_id"] in TASKS]
+        rows = [row for line in file if (row := json.loads(line))["task_id"] in tasks]
     with Sandbox(timeout=0.4, memory_mb=512) as sandbox:
         loaded = load_benchmark("humaneval", DATA / "HumanEval.jsonl.gz", evaluate=sandbox.evaluate_many)
         problems = {problem.id: problem for problem in loaded}
@@ -63,7 +63,7 @@ def test_claims_hold_when_judged_again() -> None:
         )
         proofs = [(failed[n][0], result.proof) for n, result in results.items() if result.proof]
         assert all(judge(proofs))
-    assert len(failed) >= 5
+    assert len(failed) >= len(tasks)
     found = set()
     for number, result in results.items():
         listed = code_lines(failed[number][1])
@@ -75,4 +75,4 @@ def test_claims_hold_when_judged_again() -> None:
             assert result.proof.split("\n")[:kept] == lines[:kept]
         if result.exact and result.suspect:
             found.add(lines[result.suspect - 1].strip())
-    assert found >= FOUND
+    assert found >= {FOUND[task] for task in tasks}

@@ -161,7 +161,7 @@ def test_a_model_that_is_not_here_is_named_with_the_one_file_to_get(tmp_path: Pa
 
 
 def test_a_gpu_that_is_too_small_is_refused_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = recipe(model={"path": str(llama(tmp_path / "m"))}, sft={"optimizer": "adamw"})
+    made = recipe(model={"path": str(llama(tmp_path / "m", num_hidden_layers=1))}, sft={"optimizer": "adamw"})
     largest = max(stage.peak for stage in planner_of(made, 1).stages())
     refuse_small_device(made, largest)
     with pytest.raises(UserError, match=r"^(sft|rl-both) needs .* GiB on a device of .* GiB; .*see psgpo plan\)$"):
@@ -194,6 +194,7 @@ def roberta(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_prlcoder_is_planned_whole(tmp_path: Path) -> None:
     """A T5, a smaller one as critic, encoders as PRM and ORM, mutants, 100 samples of two test sets."""
     encoder = roberta(tmp_path / "e")
