@@ -125,13 +125,18 @@ def training(study: Study, results: Results, cells: Sequence[str], prefix: str) 
             columns = [results[side.cell, s].data["training"] for s in present(study, results, side).seeds]
             columns = [of[side.arm] for of in columns if metric in of.get(side.arm, {})]
             smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
-            label = side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}"
-            data[label] = [(of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)]
+            data[_label(study, cells, side.cell, side.arm)] = [
+                (of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)
+            ]
         form = None if metric in ("reward_lines", "lines_per_response") else PERCENT
         name = f"{prefix}-{metric.replace('_', '-')}"
         plot = lines_figure(data, name=name, title=title, xlabel="PPO step", form=form)
         found += [plot] if plot else []
     return found
+
+
+def _label(study: Study, cells: Sequence[str], cell: str, arm: str) -> str:
+    return arm if len(cells) == 1 else f"{study.cells[cell].title}: {arm}"
 
 
 def _policies(study: Study, cells: Sequence[str]) -> list[Side]:
@@ -149,7 +154,9 @@ def checkpoints(study: Study, results: Results, cells: Sequence[str], name: str)
         for arm in study.cells[cell].curve_arms:
             seeds = present(study, results, Side(cell=cell, arm=arm)).seeds
             points = [curve(results, cell, seed, arm) for seed in seeds]
-            data[arm] = [([x for x, _ in of], [y for _, y in of]) for of in points if of is not None]
+            data[_label(study, cells, cell, arm)] = [
+                ([x for x, _ in of], [y for _, y in of]) for of in points if of is not None
+            ]
     return lines_figure(data, name=name, title="pass@1, held-out problems", xlabel="PPO step", form=PERCENT)
 
 
@@ -161,7 +168,8 @@ def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> 
             seeds = present(study, results, Side(cell=cell, arm=policy)).seeds
             for method, curves in best_of_curves(results, cell, policy, seeds).items():
                 if method.startswith("any") or method.endswith("-mean"):
-                    data[f"{policy}, {'pass@k' if method.startswith('any') else method}"] = [
+                    label = _label(study, cells, cell, policy)
+                    data[f"{label}, {'pass@k' if method.startswith('any') else method}"] = [
                         (list(range(1, len(values) + 1)), values) for values in curves
                     ]
     return lines_figure(data, name=name, title="Best of k responses", xlabel="k", form=PERCENT, log=True)

@@ -48,7 +48,8 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
     ),
     "best-of": (
         "Best of n responses",
-        "Means over seeds. pass@k is unbiased; other rows are pass@1 of the response that the PRM ranks first of n.",
+        "Means over seeds with the 95 % t interval. pass@k is unbiased; other rows are pass@1 of the response that the "
+        "PRM ranks first of n.",
         rows.best_of,
     ),
     "prm": (

@@ -25,7 +25,7 @@ from study.compare import (
     two_level_bootstrap,
 )
 from study.results import OTHER_RECIPE, Results
-from study.tables import Row
+from study.tables import Level, Row
 
 OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
 """Groups of problems by length, in operations."""
@@ -236,7 +236,7 @@ def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
 def best_of(
     study: Study, results: Results, cells: Sequence[str], points: Sequence[int] = (1, 2, 4, 8, 16, 30)
 ) -> list[Row]:
-    """pass@k, unbiased, and pass@1 of the program that a PRM takes of n; means over seeds."""
+    """pass@k, unbiased, and pass@1 of the program that a PRM takes of n; means over seeds with their t interval."""
     rows: list[Row] = []
     for cell in cells:
         for policy in study.cells[cell].best_of:
@@ -244,8 +244,7 @@ def best_of(
             without = [seed for seed in alone.seeds if policy not in results[cell, seed].data.get("best_of", {})]
             alone.missing.update(dict.fromkeys(without, (cell, "best of n not measured")))
             for method, curves in best_of_curves(results, cell, policy, alone.seeds).items():
-                means = np.mean(curves, axis=0)
-                values = {f"n = {n}": float(means[n - 1]) for n in points if n <= len(means)}
+                values = {f"n = {n}": Level.of([of[n - 1] for of in curves]) for n in points if n <= len(curves[0])}
                 rows.append(
                     {"policy": policy, "takes": method, "seeds": len(curves)}
                     | values

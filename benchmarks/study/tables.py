@@ -9,10 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from psgpo.evaluation.metrics import Estimate
+from study.compare import over_seeds
 
 Row = Mapping[str, Any]
-"""Heading to a text, a number, or an `Estimate`: a signed difference with its interval."""
+"""Heading to a text, a number, an `Estimate` (a signed difference with its interval) or a `Level` with its interval."""
+
+
+class Level(Estimate):
+    """A mean of shares, no difference."""
+
+    @classmethod
+    def of(cls, shares: Sequence[float]) -> Level:
+        """Over seeds, with the Student t interval; an interval of a share ends at 0 and 1."""
+        found = over_seeds([np.array([share]) for share in shares])
+        low, high = (end if math.isnan(end) else min(1.0, max(0.0, end)) for end in (found.low, found.high))
+        return cls(value=found.value, low=low, high=high, count=found.count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +72,13 @@ def shown(value: Any) -> str:
     """
     >>> shown(Estimate(value=0.05, low=0.01, high=0.09, count=3))
     '**+0.050** (+0.010 … +0.090)'
+    >>> shown(Level(value=0.25, low=0.2, high=0.3, count=3))
+    '0.250 (0.200 … 0.300)'
     >>> shown(0.25), shown(float("nan")), shown(7)
     ('0.250', '–', '7')
     """
+    if isinstance(value, Level):
+        return shown(value.value) + ("" if math.isnan(value.low) else f" ({value.low:.3f} … {value.high:.3f})")
     if isinstance(value, Estimate):
         if math.isnan(value.value):
             return "–"

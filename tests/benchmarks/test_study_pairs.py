@@ -209,7 +209,7 @@ def test_a_seed_without_best_of_n_is_named(tmp_path: Path) -> None:
     for seed, best_of in enumerate(({"dense": of}, {}, {"dense": of})):
         made_result(study, "main", seed, best_of=best_of)
     (row,) = rows.best_of(study, load_all(study), ["main"])
-    assert (row["seeds"], row["n = 1"], row["n = 2"]) == (2, 0.5, 1.0)
+    assert (row["seeds"], row["n = 1"].value, row["n = 2"].value) == (2, 0.5, 1.0)
     assert "missing seeds 1: best of n not measured" in row["missing"]
 
 
