@@ -72,9 +72,9 @@ format: $(INSTALLED)  ## Format the code
 bench-sampling: $(INSTALLED)  ## Sampler against transformers' generate, in one run
 	$(BIN)/python benchmarks/sampling.py
 
-study: $(INSTALLED)  ## What is missing of benchmarks/study (a day on two cores; resumable), and its tables
-	$(BIN)/python benchmarks/study run
-	$(BIN)/python benchmarks/study table
+study: $(INSTALLED)  ## Repeat benchmarks/study in runs/study-again (a day on two cores; resumable), and its pages
+	$(BIN)/python benchmarks/study run --into runs/study-again
+	$(BIN)/python benchmarks/study table --into runs/study-again
 
 $(PEERS)/.installed: benchmarks/grading-peers.txt
 	$(PYTHON) -m venv $(PEERS)

@@ -76,6 +76,7 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
             "prm.n: optimizer = 'muon', microbatch_tokens and layers are for kind",
         ),
         ({"prm": {"e": NGRAMS | {"kind": "encoder", "init": "x", "microbatch_tokens": 8}}}, "not 'encoder'"),
+        ({"prm": {"n": {"target": "sign", "layers": 9}}}, "prm.n.layers = 9: the policy has model.layers = 3"),
         (
             ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "length_norm": False}}},
             "'program' has one score",

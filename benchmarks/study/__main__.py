@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/study plan                            # cells, what is missing, CPU-minutes beforehand
     .venv/bin/python benchmarks/study run --group main --jobs 2       # runs what is missing
     .venv/bin/python benchmarks/study table                           # docs/results/study from benchmarks/study/results
+    .venv/bin/python benchmarks/study run --into runs/study-again     # repeats everything there, and `table --into ...`
 
 A cell of study.toml is a psgpo recipe with overrides and seeds; (cell, seed) is the run directory
 runs/study/CELL-SEED. When one is done, results/CELL/SEED.json keeps what the tables need and goes into git.

@@ -115,8 +115,9 @@ def _take_from_base(study: Study, cell: str, seed: int, run: RunDirectory) -> No
     source = study.run_path(base, seed)
     if not (source / "recipe.json").is_file():
         raise UserError(
-            f"{source}: the run of base {base} is not on this machine, though its result is; make it again: delete "
-            f"{study.result_path(base, seed)} and run --cells {base} --seeds {seed}"
+            f"{source}: the run of base {base} is not on this machine, though its result is; repeat the study in a "
+            f"folder of its own (--into FOLDER), or make this one again: delete {study.result_path(base, seed)} and "
+            f"run --cells {base} --seeds {seed}"
         )
     take_over(run, [source])
 

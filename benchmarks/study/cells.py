@@ -45,7 +45,7 @@ class Cell(Section):
     """For people: what differs from the group's other cells."""
     recipe: str | None = None
     overrides: tuple[str, ...] = ()
-    """As `--set` of `psgpo run`; `{seed}` is replaced by the seed."""
+    """As `--set` of `psgpo run`; `{seed}` is replaced by the seed, `{runs}` by the folder of run directories."""
     seeds: tuple[int, ...] | None = None
     base: str | None = None
     """Cell whose run of the same seed is made before and lends its stages; "" for none where the group has one."""
@@ -53,8 +53,8 @@ class Cell(Section):
     """Arms that the tables show, each against its reference. Absent: all of the recipe but the baseline."""
     against: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (pydantic copies it)
     """References of an arm: arms of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
-    gain_of: str | None = None
-    """Arm whose gain over the baseline is the whole that the other arms' gains are shares of."""
+    gain_of: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
+    """Arm to the arms whose gains over the baseline are wholes that its own gain is a share of."""
     curve_arms: tuple[str, ...] = ()
     """Policies whose checkpoints are evaluated too, for pass@1 against PPO steps."""
     best_of: tuple[str, ...] = ()
@@ -84,10 +84,17 @@ class Study:
     groups: Mapping[str, Group]
     cells: Mapping[str, Cell]
     seconds: Mapping[str, float]
+    results: Path
+    """Folder of the small files that the tables are made of."""
+    into: Path | None = None
+    """Where the study is repeated; None: beside the file, with the results that are in git."""
 
     @classmethod
-    def load(cls, path: Path = FOLDER / "study.toml") -> Study:
+    def load(cls, path: Path = FOLDER / "study.toml", into: Path | None = None) -> Study:
         """
+        Args:
+            into: folder for run directories and results in place of the file's own.
+
         Raises:
             UserError: the file is missing or malformed, or a cell names what is not there.
         """
@@ -103,12 +110,16 @@ class Study:
         cells: dict[str, Cell] = {}
         for name, cell in file.cells.items():
             cells[name] = _completed(path, name, cell, file.groups, cells)
-        return cls(path=path, runs=file.runs, groups=file.groups, cells=cells, seconds=file.seconds)
-
-    @property
-    def results(self) -> Path:
-        """Folder of the small files that go into git."""
-        return self.path.parent / "results"
+        runs, results = (file.runs, path.parent / "results") if into is None else (into / "runs", into / "results")
+        return cls(
+            path=path,
+            runs=runs,
+            results=results,
+            into=into,
+            groups=file.groups,
+            cells=cells,
+            seconds=file.seconds,
+        )
 
     def seeds(self, cell: str) -> tuple[int, ...]:
         """Seeds that the tables want of a cell."""
@@ -128,7 +139,7 @@ class Study:
             UserError: the recipe or an override of the cell is wrong.
         """
         chosen = self.cells[cell]
-        keys = [override.replace("{seed}", str(seed)) for override in chosen.overrides]
+        keys = [text.replace("{seed}", str(seed)).replace("{runs}", str(self.runs)) for text in chosen.overrides]
         keys += [f"seed={seed}", f"out={self.run_path(cell, seed)}"]
         assert chosen.recipe is not None
         try:
@@ -148,10 +159,13 @@ class Study:
         parts = [reference.rpartition("/") for reference in self.cells[cell].against.get(arm, (BASELINE,))]
         return [(other or cell, name) for other, _, name in parts]
 
-    @staticmethod
-    def command(cell: str, seeds: Iterable[int]) -> str:
+    def command(self, cell: str, seeds: Iterable[int]) -> str:
         """What makes a cell's results of these seeds."""
-        return f"{COMMAND} run --cells {cell} --seeds {' '.join(map(str, seeds))}"
+        return f"{self.command_of('run')} --cells {cell} --seeds {' '.join(map(str, seeds))}"
+
+    def command_of(self, verb: str) -> str:
+        """`plan`, `run` or `table` of this study."""
+        return f"{COMMAND} {verb}" + ("" if self.into is None else f" --into {self.into}")
 
     def command_anew(self, cell: str, seeds: Sequence[int]) -> str:
         """The same where a run and a result of another recipe, or of another machine, stand in the way."""
@@ -200,8 +214,6 @@ def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], b
             raise refuse("base", f"{whole.base!r} is no cell above this one; a base stands first")
         if other := set(whole.seeds or ()) - set(before[whole.base].seeds or ()):
             raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
-    if whole.gain_of is not None and whole.arms is not None and whole.gain_of not in whole.arms:
-        raise refuse("gain_of", f"{whole.gain_of!r} is none of its arms")
     for arm, references in whole.against.items():
         for other in (reference.rpartition("/")[0] for reference in references):
             if other and other not in before:

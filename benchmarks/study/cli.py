@@ -32,10 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--study", type=Path, default=FOLDER / "study.toml", help="the list of cells")
+        command.add_argument("--into", type=Path, metavar="FOLDER", help="repeat the study there, from nothing")
         command.add_argument("--group", help="only the cells of this group")
         command.add_argument("--cells", nargs="+", metavar="CELL", help="only these cells")
         if name == "table":
-            command.add_argument("--out", type=Path, default=OUT)
+            command.add_argument("--out", type=Path, help="folder of the pages (default: docs/results/study)")
             continue
         command.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these seeds")
         command.add_argument("--jobs", type=int, default=2, help="processes side by side (default 2)")
@@ -45,13 +46,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    study = Study.load(options.study)
+    study = Study.load(options.study, options.into)
     sys.stdout.write(plan(study, study.chosen(options.cells, options.group), options.seeds, _jobs(options)))
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    study = Study.load(options.study)
+    study = Study.load(options.study, options.into)
     processes = _jobs(options)
     cells = study.chosen(options.cells, options.group)
     sys.stderr.write(plan(study, cells, options.seeds, processes))
@@ -67,8 +68,9 @@ def _run(options: argparse.Namespace) -> int:
 def _table(options: argparse.Namespace) -> int:
     from study.pages import write_pages  # loads matplotlib
 
-    study = Study.load(options.study)
-    for path in write_pages(study, study.chosen(options.cells, options.group), options.out):
+    study = Study.load(options.study, options.into)
+    out = options.out or (OUT if options.into is None else options.into / "pages")
+    for path in write_pages(study, study.chosen(options.cells, options.group), out):
         sys.stdout.write(f"{path}\n")
     return 0
 

@@ -157,18 +157,23 @@ def share_of_gain(
 ) -> Estimate:
     """Mean of `part` over mean of `whole`, two gains over one baseline on the same seeds and problems.
 
-    The interval is that of `two_level_bootstrap`, both means being taken from the same draws. It has no end where the
-    whole is not clear of zero: NaN.
+    The interval is that of `two_level_bootstrap`, both means being taken from the same draws. There is none where the
+    whole is not clear of zero, and no share where the whole is no gain: NaN.
 
     Args:
         part, whole: per seed, one value per problem. Shapes: (P,).
     """
-    means = [two_level_draws(values, resamples=resamples, seed=seed) for values in (part, whole)]
-    value = float(np.mean([v.mean() for v in part]) / np.mean([v.mean() for v in whole])) if part else NAN
     S = len(part)
-    if S < MIN_SEEDS or np.percentile(means[1], _tail(S)) <= 0:
+    over, under = (float(np.mean([value_P.mean() for value_P in values] or [NAN])) for values in (part, whole))
+    value = over / under if under > 0 else NAN
+    if S < MIN_SEEDS or math.isnan(value):
         return Estimate(value=value, low=NAN, high=NAN, count=S)
-    low, high = np.percentile(means[0] / means[1], [_tail(S), 100 - _tail(S)])
+    over_R, under_R = (two_level_draws(values, resamples=resamples, seed=seed) for values in (part, whole))
+    if np.percentile(under_R, _tail(S)) <= 0:
+        return Estimate(value=value, low=NAN, high=NAN, count=S)
+    # The few draws without a gain to share lie beyond every share, on the side of the part's own sign.
+    share_R = np.where(under_R > 0, over_R / np.where(under_R > 0, under_R, 1.0), np.copysign(np.inf, over_R))
+    low, high = np.percentile(share_R, [_tail(S), 100 - _tail(S)])
     return Estimate(value=value, low=float(low), high=float(high), count=S)
 
 

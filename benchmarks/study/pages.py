@@ -7,7 +7,7 @@ from pathlib import Path
 
 from psgpo.report.style import Plot, write_plot
 from study import figures, rows
-from study.cells import COMMAND, Study
+from study.cells import Study
 from study.compare import MIN_SEEDS, RESAMPLES
 from study.results import Results, load_all, unfinished
 from study.tables import Row, Table
@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         rows.arms,
     ),
     "shares": (
-        "Share of the gain that an upper bound has",
+        "Shares of gains",
         f"Gains are over the baseline. The share's interval takes both gains from the same draws. {INTERVALS}",
         rows.shares,
     ),
@@ -83,10 +83,10 @@ def write_pages(study: Study, cells: Sequence[str], out: Path) -> list[Path]:
 def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     cells = study.chosen(None, group)
     about = study.groups[group]
-    command = f"{COMMAND} table --group {group}"
-    parts = [f"# {about.title}", "", about.question, "", f"    {COMMAND} run --group {group}", ""]
+    command = f"{study.command_of('table')} --group {group}"
+    parts = [f"# {about.title}", "", about.question, "", f"    {study.command_of('run')} --group {group}", ""]
     parts += [
-        f"{_counted(study, results, cells)} runs are there; their results lie in `benchmarks/study/results/`.",
+        f"{_counted(study, results, cells)} runs are there; their results lie in `{_place(study)}`.",
         "",
     ]
     written = []
@@ -114,7 +114,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
 
 def _index(study: Study, results: Results, out: Path) -> Path:
     """The list of pages that are there."""
-    lines = ["# The study", "", f"    {COMMAND} plan", f"    {COMMAND} run", f"    {COMMAND} table", ""]
+    lines = ["# The study", "", *(f"    {study.command_of(verb)}" for verb in ("plan", "run", "table")), ""]
     lines += ["| page | what it asks | runs |", "|---|---|---|"]
     for name, group in study.groups.items():
         if (out / f"{name}.md").is_file():
@@ -125,6 +125,10 @@ def _index(study: Study, results: Results, out: Path) -> Path:
     path = out / "README.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def _place(study: Study) -> str:
+    return "benchmarks/study/results/" if study.into is None else f"{study.results}/"
 
 
 def _counted(study: Study, results: Results, cells: Sequence[str]) -> str:

@@ -67,32 +67,21 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
 
 
 def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
-    """Every arm's gain over the baseline as a share of the gain of the arm that bounds it."""
+    """Gains over the baseline as shares of the gain of the arm that bounds them."""
     rows: list[Row] = []
     for cell in cells:
-        whole = study.cells[cell].gain_of
-        if whole is None:
-            continue
         baseline = Side(cell=cell, arm=BASELINE)
-        bound = pair(study, results, Side(cell=cell, arm=whole), baseline)
-        for arm in study.arms(cell):
-            side = Side(cell=cell, arm=arm)
-            pairs = pair(study, results, side, baseline)
-            if arm in (whole, "sft", BASELINE) or not pairs.seeds:
-                continue
-            common = [seed for seed in pairs.seeds if seed in bound.seeds]
-            gains = [[of.differences()[of.seeds.index(seed)] for seed in common] for of in (pairs, bound)]
-            share = share_of_gain(*gains)
+        for arm, bound in ((arm, bound) for arm, bounds in study.cells[cell].gain_of.items() for bound in bounds):
+            parts, wholes = (pair(study, results, Side(cell=cell, arm=one), baseline) for one in (arm, bound))
+            common = [seed for seed in parts.seeds if seed in wholes.seeds]
+            part, whole = ([of.differences()[of.seeds.index(seed)] for seed in common] for of in (parts, wholes))
+            share = share_of_gain(part, whole)
             rows.append(
-                _named(study, side)
-                | {
-                    "gain": two_level_bootstrap(gains[0]),
-                    "of the gain of": whole,
-                    "which is": two_level_bootstrap(gains[1]),
-                }
+                _named(study, Side(cell=cell, arm=arm))
+                | {"gain": two_level_bootstrap(part), "of the gain of": bound, "which is": two_level_bootstrap(whole)}
                 | {"seeds": len(common), "share": share.value}
                 | {"share, 95 %": "–" if math.isnan(share.low) else f"{share.low:.2f} … {share.high:.2f}"}
-                | {"missing": missing(study, pairs)}
+                | {"missing": _said(study, parts.missing | wholes.missing)}
             )
     return rows
 

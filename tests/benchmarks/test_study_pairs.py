@@ -158,7 +158,7 @@ def test_there_is_no_sure_share_of_a_gain_that_may_be_none() -> None:
 
 
 def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
-    study = small_study(tmp_path, STUDY.replace('curve_arms = ["dense"]', 'gain_of = "value"'))
+    study = small_study(tmp_path, STUDY.replace('curve_arms = ["dense"]', 'gain_of = {{dense = ["value"]}}'))
     for seed in range(2):
         made_result(study, "main", seed, {"baseline": [1] * P, "dense": [2] * P, "value": [5] * P})
     (row,) = rows.shares(study, load_all(study), ["main"])

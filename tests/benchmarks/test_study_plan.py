@@ -174,6 +174,23 @@ def test_a_map_has_the_lengths_of_problems_in_its_columns(tmp_path: Path) -> Non
     assert [line.split(",")[:3] for line in lines[1:3]] == [["1.2", "1–2", "0.5"], ["1.2", "3–4", "0"]]
 
 
+def test_a_study_is_repeated_in_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = small_study(tmp_path / "published")
+    for seed in range(3):
+        made_result(study, "main", seed)
+    again = Study.load(study.path, tmp_path / "again")
+    assert again.run_path("main", 0) == tmp_path / "again" / "runs" / "main-0"
+    assert load_all(again) == {}
+    made_result(again, "main", 0)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["table", "--study", str(study.path), "--into", str(tmp_path / "again")])
+    assert ended.value.code == 0
+    page = (tmp_path / "again" / "pages" / "main.md").read_text()
+    assert f"study run --into {tmp_path / 'again'} --cells main --seeds 1 2" in page
+    assert f"`{tmp_path / 'again' / 'results'}/`" in page
+    assert str(tmp_path / "again" / "pages") in capsys.readouterr().out
+
+
 def test_commands_refuse_what_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = small_study(tmp_path)
     with pytest.raises(SystemExit) as ended:

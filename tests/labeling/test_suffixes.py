@@ -129,6 +129,7 @@ def test_halving_looks_into_the_statement_behind_the_last_completable_one(last: 
     assert search(BLOCK, passing, halving=True)[0] == search(BLOCK, passing)[0]
 
 
-def test_halving_steps_over_one_statement_that_a_later_one_mends() -> None:
-    passing = completed(LONG, [2, 3, 4, 6])
-    assert search(LONG, passing, halving=True)[0] == search(LONG, passing)[0] == 6
+@pytest.mark.parametrize("kept", [[2, 3, 4, 6], [2, 3, 4, 6, 7], [2, 4, 5, 6, 7, 8, 9]])
+def test_halving_steps_over_one_statement_that_the_next_one_mends(kept: list[int]) -> None:
+    passing = completed(LONG, kept)
+    assert search(LONG, passing, halving=True)[0] == search(LONG, passing)[0] == kept[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from models_world import ARCHITECTURES, save, tiny_policy
+from seq2seq_world import tiny_seq2seq
 from transformers import AutoModelForTokenClassification, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from psgpo.errors import UserError
@@ -98,6 +99,11 @@ def test_more_layers_than_there_are_is_refused(tokenizer: PreTrainedTokenizerFas
     model = TokenValueModel.from_policy(tiny_policy("llama", tokenizer))
     with pytest.raises(UserError, match="layers = 3: the model to start from has 2; give no more"):
         model.keep_layers(3)
+
+
+def test_layers_of_an_encoder_decoder_are_refused() -> None:
+    with pytest.raises(UserError, match="layers = 1: an encoder–decoder has layers on both sides"):
+        TokenValueModel.from_policy(tiny_seq2seq("t5")).keep_layers(1)
 
 
 def test_a_policy_folder_gives_the_same_trunk(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -212,6 +212,14 @@ class Recipe(Section):
                     f"arms.{arm}.value_init: prm.{settings.value_init}.init is of no new model's tokenizer; leave init "
                     "out, or set model.path"
                 )
+        for name, prm in self.prm.items():
+            most = self.model.layers if self.model.path is None and prm.init is None else None
+            if prm.layers is not None and most is not None and prm.layers > most:
+                raise ValueError(
+                    f"prm.{name}.layers = {prm.layers}: the policy has model.layers = {most}; give no more"
+                )
+        if self.labels.halving and self.problems.kind == "benchmark":
+            raise ValueError("labels.halving is for programs joined by lines, the embedded benchmark's; leave it out")
         plus = getattr(self.problems, "plus", None)
         if plus is not None and self.labels.source != "mutation":
             raise ValueError("problems.plus has tests for mutants; set labels.source = 'mutation', or leave it out")

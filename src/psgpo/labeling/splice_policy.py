@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psgpo.config import LabelSettings, SamplingSettings
+from psgpo.errors import UserError
 from psgpo.labeling.collect import Grader, Progress, grade_programs
 from psgpo.labeling.costs import LabelUsage
 from psgpo.labeling.group_journal import GroupJournal
@@ -97,7 +98,10 @@ def splice_responses(
     header = journal_header(responses, by_id, list(samplers), settings, sampling, seed)
     header |= {"labels.hunt": settings.hunt, "labels.crossover": settings.crossover}
     header |= {"labels.references": settings.references, "prior": surprise is not None}
-    header |= {"labels.halving": settings.halving}
+    if settings.halving:  # absent from journals that older versions began
+        header |= {"labels.halving": True}
+        if all(by_id[response.problem_id].source not in LINE_BY_LINE for response in responses):
+            raise UserError("labels.halving is for programs joined by lines, the embedded benchmark's; leave it out")
     found: list[Found] = []
     seconds = [0.0, 0.0]
     groups = list(run.groups())

@@ -147,9 +147,9 @@ def suffix_search(
     or memory is given up: its prefix does not end.
 
     With `halving` the last completable one is searched among the lines that end a statement of the outermost block, as
-    if those before a completable one were all completable; then the next statement but one is asked too, since a wrong
-    statement that a later one mends breaks that rule, and the lines within the statement that follows. About half as
-    many programs.
+    if those before a completable one were all completable. A wrong statement that the next one mends breaks that rule,
+    so the next but one is asked too, and where it is completable those that follow it, up to the first that is not.
+    Then come the lines within the statement behind the last completable one. About half as many programs.
 
     Args:
         lines: the program.
@@ -171,10 +171,9 @@ def suffix_search(
                 high = middle
             else:
                 best, low = (ends[middle], program), middle + 1
-        if low + 1 < len(ends):
-            program = yield from search.completed(ends[low + 1])
-            if program is not None:
-                best, low = (ends[low + 1], program), low + 2
+        beyond = low + 1
+        while beyond < len(ends) and (program := (yield from search.completed(ends[beyond]))) is not None:
+            best, low, beyond = (ends[beyond], program), beyond + 1, beyond + 1
         asked = [kept for kept in asked if best[0] < kept and (low == len(ends) or kept < ends[low])]
     for kept in reversed(asked):
         program = yield from search.completed(kept)

@@ -149,14 +149,14 @@ class TokenValueModel(nn.Module):
         Raises:
             UserError: the trunk has fewer, or keeps its layers in no one list.
         """
-        config, trunk = self.classifier.config, self.classifier.base_model
-        layers = config.num_hidden_layers
+        trunk = self.classifier.base_model
+        had = getattr(self.classifier.config, "num_hidden_layers", None)
+        limit_layers(self.classifier.config, count)
         lists = [(name, child) for name, child in trunk.named_children() if isinstance(child, nn.ModuleList)]
-        found = [(name, child) for name, child in lists if len(child) == layers]
-        if len(found) != 1 or self.classifier.config.is_encoder_decoder:
+        found = [(name, child) for name, child in lists if len(child) == had]
+        if len(found) != 1:
             raise UserError(f"{type(trunk).__name__}: cannot tell which of its layers come first; leave layers out")
         ((name, child),) = found
-        limit_layers(config, count)
         setattr(trunk, name, child[:count])
 
     def save_pretrained(self, directory: Path | str, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
@@ -170,8 +170,10 @@ def limit_layers(config: PretrainedConfig, count: int) -> None:
     """Make this the config of a model of the first `count` layers.
 
     Raises:
-        UserError: it has fewer.
+        UserError: it has fewer, or is an encoder–decoder.
     """
+    if config.is_encoder_decoder or isinstance(config, Seq2SeqValueConfig):
+        raise UserError(f"layers = {count}: an encoder–decoder has layers on both sides; leave it out")
     if count > config.num_hidden_layers:
         raise UserError(
             f"layers = {count}: the model to start from has {config.num_hidden_layers}; give no more, or leave it out"

@@ -156,6 +156,8 @@ def _reward_models(recipe: Recipe) -> list[str]:
 
     said = []
     for name, prm in recipe.prm.items():
+        start = prm.init or recipe.model.path
+        _check_layers(f"prm.{name}", prm.layers, None if start is None else cached_folder(start))
         if prm.init is None:
             continue
         folder = cached_folder(prm.init)
@@ -164,6 +166,17 @@ def _reward_models(recipe: Recipe) -> list[str]:
         where = f"{prm.init}, {_HUB}" if folder is None else str(prm.init)
         said.append(f"prm {name}: {prm.kind}, scope {prm.scope}, {where}")
     return said
+
+
+def _check_layers(key: str, layers: int | None, folder: Path | None) -> None:
+    from psgpo.models import limit_layers  # loads torch
+    from psgpo.runs.plan.make import model_config
+
+    if layers is not None and folder is not None:
+        try:
+            limit_layers(model_config(folder, f"{key}.init"), layers)
+        except UserError as error:
+            raise UserError(f"{key}.{error}") from None
 
 
 def _check_uses(recipe: Recipe, train: list[Problem]) -> None:

@@ -312,11 +312,12 @@ class StagePlanner:
 
 
 def _different(recipe: Recipe) -> dict[str, ArmSettings]:
-    """The first arm of each kind, with or without a PRM and a critic beside it, and of each size of its steps."""
-    first: dict[tuple[bool, bool, int, int, int | None], str] = {}
+    """The first arm of each kind: by the model behind its PRM, whether it has a critic, and the size of its steps."""
+    first: dict[tuple[object, ...], str] = {}
     for name, arm in recipe.arms.items():
         rl = recipe.rl_of(name)
         rows = rl.prompts_per_step * rl.responses_per_prompt
-        beside = arm.prm not in (None, "oracle"), rl.advantage == "gae"
+        prm = recipe.prm.get(arm.prm or "")
+        beside = prm and (prm.kind, prm.init, prm.layers), rl.advantage == "gae"
         first.setdefault((*beside, rows, rl.minibatches, rl.microbatch_tokens), name)
     return {name: recipe.arms[name] for name in first.values()}
