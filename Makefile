@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py src/psgpo/execution/_lean.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## The whole method on the embedded benchmark (2 cores, about 12 minutes)
+demo: $(INSTALLED)  ## The whole method on the embedded benchmark (2 cores, about 8 minutes)
 	$(BIN)/psgpo run recipes/demo.toml
 
 test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)

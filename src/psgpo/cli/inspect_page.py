@@ -20,7 +20,7 @@ def inspect(
     ] = None,
     arm: Annotated[
         list[str] | None,
-        typer.Option(help="An arm whose rewards are shown. Repeatable; default: all but the baseline."),
+        typer.Option(help="An arm whose rewards are shown. Repeatable; default: all that differ from the baseline."),
     ] = None,
     policy: Annotated[
         list[str] | None, typer.Option(help="Show the evaluation samples of sft or an arm too. Repeatable.")
