@@ -63,7 +63,7 @@ class Cell(Section):
     best_of_prm: str | None = None
     """PRM that chooses among them, beside the unbiased pass@k."""
     at: dict[str, int | float | str] = {}  # noqa: RUF012
-    """Where the cell lies on the axes of its group's figure."""
+    """Axis of its group's figure, and where the cell lies on it."""
 
 
 class _File(Section):
@@ -214,6 +214,8 @@ def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], b
             raise refuse("base", f"{whole.base!r} is no cell above this one; a base stands first")
         if other := set(whole.seeds or ()) - set(before[whole.base].seeds or ()):
             raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
+    if len(whole.at) > 1:
+        raise refuse("at", f"{', '.join(whole.at)}: figures have one such axis; give one")
     for arm, references in whole.against.items():
         for other in (reference.rpartition("/")[0] for reference in references):
             if other and other not in before:

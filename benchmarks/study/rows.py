@@ -235,7 +235,7 @@ def best_of(
             for method, curves in best_of_curves(results, cell, policy, alone.seeds).items():
                 values = {f"n = {n}": Level.of([of[n - 1] for of in curves]) for n in points if n <= len(curves[0])}
                 rows.append(
-                    {"policy": policy, "takes": method, "seeds": len(curves)}
+                    {"cell": study.cells[cell].title, "policy": policy, "takes": method, "seeds": len(curves)}
                     | values
                     | {"missing": missing(study, alone)}
                 )
