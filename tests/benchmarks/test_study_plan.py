@@ -25,6 +25,11 @@ from study.results import load_all
         ('base = "main"', 'base = "main"\nseeds = [7]', r"cells\.warm\.seeds: \[7\] are no seeds of its base 'main'"),
         ('"main/dense"', '"mian/dense"', r"cells\.warm\.against\.dense: 'mian' is no cell above"),
         ('title = "warmer"', 'titel = "warmer"', r"cells\.warm\.title: Field required"),
+        (
+            'title = "warmer"',
+            'title = "warmer"\nat = {{a = 1, b = 2}}',
+            r"cells\.warm\.at: a, b: figures have one such axis",
+        ),
     ],
 )
 def test_a_wrong_study_is_refused_by_key(tmp_path: Path, old: str, new: str, message: str) -> None:
