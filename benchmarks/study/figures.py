@@ -34,11 +34,13 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
         if side != reference:
             found = two_level_bootstrap(pair(study, results, side, reference).differences())
             if found.count:
-                rows.append((f"{study.cells[side.cell].title}: {side.arm} − {named_reference(side, reference)}", found))
+                named = _label(study, cells, side.cell, side.arm)
+                rows.append((f"{named} − {named_reference(side, reference)}", found))
     if not rows:
         return None
     figure, axes = new_figure("full")
     figure.set_size_inches(7.2, 1.0 + 0.22 * len(rows))
+    figure.set_layout_engine("constrained", w_pad=0.15)  # long labels are wider in the PNG than in the SVG
     for place, (_, found) in enumerate(rows):
         if not math.isnan(found.low):
             axes.plot([found.low, found.high], [place, place], color=PALETTE[0])
@@ -59,7 +61,7 @@ def _series(labels: Sequence[str]) -> dict[str, Series]:
     styles = itertools.cycle(enumerate(PALETTE))
     found = {}
     for label in labels:
-        if label == BASELINE:
+        if label.rpartition(": ")[2] == BASELINE and "var(--ink)" not in {series.variable for series in found.values()}:
             found[label] = Series(label=label, colour=INK, dash="-", variable="var(--ink)")
             continue
         number, colour = next(styles)
