@@ -142,13 +142,13 @@ def test_mutants_take_the_place_of_the_search(mbpp: Path) -> None:
     assert not [name for name in graph if name.startswith(("responses", "labels"))]
     needs = {name: graph[f"prm-{name}"].needs for name in prms}
     assert needs == {
-        "encoder": ("mutants",),
-        "own": ("mutants", "sft"),
-        "causal": ("mutants", "sft"),
-        "orm": ("mutants",),
+        "encoder": ("problems", "mutants"),
+        "own": ("problems", "mutants", "sft"),
+        "causal": ("problems", "mutants", "sft"),
+        "orm": ("problems", "mutants"),
     }
     searched = stage_graph(recipe(mbpp, TASKS, prm=prms))
-    assert searched["prm-encoder"].needs == ("labels",)
+    assert searched["prm-encoder"].needs == ("problems", "labels")
     assert [name for name, stage in searched.items() if stage.together] == ["sft", "rl-baseline", "prm-own"]
 
 

@@ -33,6 +33,12 @@ TABLES: dict[str, Any] = {
 DONE = ("problems", "sft", "rl-baseline", "rl-a", "evaluate-sft", "evaluate-a")
 
 
+def test_what_reads_problems_waits_for_them_though_the_stage_before_it_was_taken_over() -> None:
+    table = {"name": "r", "out": "runs/r", "problems": {"kind": "opchain"}, "prm": {"sign": {"target": "sign"}}}
+    graph = stage_graph(parse_recipe(table | {"arms": {"baseline": {}}}, origin="r"))
+    assert [name for name, stage in graph.items() if "problems" not in stage.needs] == ["problems", "sft"]
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run in which everything but the evaluation of the baseline is done."""

@@ -72,22 +72,24 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
             with module.one_thread():
                 getattr(module, function)(run, progress, *arguments)
 
-        once = tuple(dict.fromkeys(reads))
-        graph[name] = Stage(name=name, needs=tuple(needs), work=work, together=together, reads=once, writes=writes)
+        # Named by every stage that reads them, not by the first alone: that one may be taken over from a run whose
+        # problems are others, and then all that follows would start before there are any.
+        first = [] if name == "problems" or (name == "sft" and embedded(recipe)) else ["problems"]
+        needed, once = tuple(dict.fromkeys([*first, *needs])), tuple(dict.fromkeys(reads))
+        graph[name] = Stage(name=name, needs=needed, work=work, together=together, reads=once, writes=writes)
 
     def add_arm(arm: str, needs: list[str]) -> None:
         prm = recipe.arms[arm].prm
         paid = () if prm in (None, "oracle") else (f"prm.{prm}",)
         reads = (*DRAWS, "rl", f"arms.{arm}", *paid, "model", "critic", *split_keys(recipe, "train"))
         writes = (f"rl/{arm}",)
-        add(f"rl-{arm}", ["problems", "sft", *needs], "train_arm", arm, together=True, reads=reads, writes=writes)
+        add(f"rl-{arm}", ["sft", *needs], "train_arm", arm, together=True, reads=reads, writes=writes)
 
     add("problems", [], "make_problems", reads=_problem_keys(recipe), writes=("problems",))
     # The embedded benchmark's SFT data come from the seed, not from the problems.
     made = ("problems.kind", "problems.sparseness") if embedded(recipe) else split_keys(recipe, "train")
     reads = ("seed", "device", "model", "sft", *PROMPTS, *made)
-    needs = [] if embedded(recipe) else ["problems"]
-    add("sft", needs, "train_policy", together=True, reads=reads, writes=("sft",))
+    add("sft", [], "train_policy", together=True, reads=reads, writes=("sft",))
     add_arm(BASELINE, [])
     if recipe.prm:
         _add_labels(recipe, add)
@@ -106,9 +108,9 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
             prms = {settings.prm, settings.value_init} - {None, "oracle"}
             add_arm(arm, [f"prm-{name}" for name in sorted(str(p) for p in prms)])
     for policy in ("sft", *recipe.arms):
-        trained = ["problems", "sft"] if policy == "sft" else [f"rl-{policy}"]
+        trained = "sft" if policy == "sft" else f"rl-{policy}"
         reads = (*DRAWS, "evaluation", *split_keys(recipe, "test"))
-        add(f"evaluate-{policy}", trained, "evaluate", policy, reads=reads, writes=(f"evaluation/{policy}",))
+        add(f"evaluate-{policy}", [trained], "evaluate", policy, reads=reads, writes=(f"evaluation/{policy}",))
     add("report", list(graph), "write_report", reads=(), writes=("report",))
     return graph
 
@@ -118,12 +120,12 @@ def _add_labels(recipe: Recipe, add: Callable[..., None]) -> None:
     label = split_keys(recipe, "label")
     if recipe.labels.source == "mutation":
         made = ("seed", "sandbox", "mutation", *label)
-        add("mutants", ["problems"], "make_mutants", reads=made, writes=("mutants",))
+        add("mutants", [], "make_mutants", reads=made, writes=("mutants",))
         return
-    writers = [f"rl-{BASELINE}"] if recipe.labels.of is None else ["problems", "sft"]
+    writer = f"rl-{BASELINE}" if recipe.labels.of is None else "sft"
     drawn = (*DRAWS, "labels.responses_per_problem", "labels.of", *label)
     files = ("labels/responses", "labels/responses.jsonl", "labels/exact.jsonl")
-    add("responses", writers, "sample_labelled_responses", reads=drawn, writes=files)
+    add("responses", [writer], "sample_labelled_responses", reads=drawn, writes=files)
     reads = (*DRAWS, "labels", *label)
     shards = [f"labels-{number}" for number in range(1, recipe.labels.shards + 1)]
     for number, shard in enumerate(shards):
