@@ -77,6 +77,7 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
         ),
         ({"prm": {"e": NGRAMS | {"kind": "encoder", "init": "x", "microbatch_tokens": 8}}}, "not 'encoder'"),
         ({"prm": {"n": {"target": "sign", "layers": 9}}}, "prm.n.layers = 9: the policy has model.layers = 3"),
+        ({"labels": {"halving": True}}, "halving is how splicing searches: set strategy = 'splice'"),
         (
             ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "length_norm": False}}},
             "'program' has one score",

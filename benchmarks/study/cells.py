@@ -34,7 +34,7 @@ class Group(Section):
     curves: bool = False
     """Draw metrics of training over PPO steps."""
     heat: bool = False
-    """Draw differences on a map: the cells' place on the first axis of `at`, and length of the problem."""
+    """Draw differences on a map: the cells' place on the axis of `at`, and length of the problem."""
 
 
 class Cell(Section):
