@@ -50,6 +50,22 @@ def test_labels_are_the_truth_where_a_sibling_passes(tmp_path: Path) -> None:
     assert checked > 20
 
 
+def test_halving_labels_the_same_here_with_fewer_programs(tmp_path: Path) -> None:
+    sampler = FakeSampler(0.9)
+    every = spliced(tmp_path, sampler)
+    (tmp_path / "halved").mkdir()
+    halved = spliced(tmp_path / "halved", sampler, halving=True)
+    assert [one.labels for one in halved.labels] == [one.labels for one in every.labels]
+    assert halved.usage.executions < every.usage.executions
+
+
+def test_halving_is_refused_where_programs_are_not_joined_by_lines(tmp_path: Path) -> None:
+    of = replace(problem("p", 2), source="mbpp")
+    failed = response(of, "def\napple\nwrong\n", index=0)
+    with pytest.raises(UserError, match=r"labels\.halving is for programs joined by lines"):
+        label([of], [failed], tmp_path / "j", {"one": FakeSampler(0.5)}, strategy="splice", halving=True)
+
+
 def test_passing_siblings_cost_no_completions(tmp_path: Path) -> None:
     of = problem("p", 4)
     passing = response(of, "def\napple\nbirch\ncedar\n", index=0)

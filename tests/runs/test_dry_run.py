@@ -90,6 +90,11 @@ def other_model(folder: Path, *, context: int = 512, words: str = "y = 2") -> st
     return str(folder)
 
 
+def test_more_layers_than_the_policy_has_are_missed_now(own: dict) -> None:
+    with pytest.raises(UserError, match=r"prm\.p\.layers = 99: the model to start from has"):
+        tried(own | {"prm": {"p": {"target": "sign", "layers": 99}}, "arms": {"baseline": {}}})
+
+
 def test_what_arms_want_of_a_causal_reward_model_is_checked(own: dict, tmp_path: Path) -> None:
     other = other_model(tmp_path / "other")
     prm = {"p": {"target": "sign", "init": other}}
