@@ -134,6 +134,7 @@ def _rl_rows(rng: np.random.Generator, skill: float) -> list[dict[str, Any]]:
                 "pass_rate": rate,
                 "reward_total": rate + 0.1,
                 "reward_unit_test": rate,
+                "reward_partial": 0.0,
                 "reward_lines": 0.1 * share,
             }
             | {
@@ -147,6 +148,7 @@ def _rl_rows(rng: np.random.Generator, skill: float) -> list[dict[str, Any]]:
             | {
                 "lines_per_response": 14 + 4 * share,
                 "comment_ratio": 0.05,
+                "noop_share": 0.02,
                 "tokens_per_response": 90.0,
                 "all_fail_share": 1 - rate,
             }

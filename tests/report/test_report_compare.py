@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import ARMS, make_run
+from synthetic_run import ARMS, STEPS, make_run
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl, write_jsonl
@@ -110,6 +110,22 @@ def test_what_cannot_be_compared_stands_apart_and_says_why(runs: dict[str, Path]
     commands = [command for block in sections[1][0].blocks for command in block.commands]
     again = [f"psgpo run {runs[name]}/recipe.json --set seed={s} --set out={runs[name]}-seed{s}" for s in (0, 1)]
     assert commands == (again if name == "seed-7" else [])
+
+
+def test_learning_curves_of_an_arm_lie_over_each_other_where_two_recipes_have_it(runs: dict[str, Path]) -> None:
+    first, other = found = groups(runs, "a0", "a1", "b0")
+    (section, _), *_ = compare_sections(found)
+    (block,) = [block for block in section.blocks if block.title == "Learning curves"]
+    frames = {plot.name: plot.frame for plot in block.plots}
+    shared = [arm for arm in first.data.arms if arm in other.data.arms]
+    assert list(frames) == [f"runs-pass-rate-{arm}" for arm in shared]
+    assert "value-init" in set(first.data.arms) - set(shared)
+    frame = frames["runs-pass-rate-dense"]
+    assert frame.columns == ("run", "step", "pass_rate", "lowest seed", "highest seed")
+    last = {row[0]: row for row in frame.rows}  # of the first two seeds, of the other one
+    ends = [load_run(runs[name]).rl["dense"]["pass_rate"][-STEPS // 10 :].mean() for name in ("a0", "a1")]
+    assert last["synthetic"][2:] == pytest.approx((np.mean(ends), min(ends), max(ends)))
+    assert last["other"][2] == last["other"][3] == last["other"][4]
 
 
 def test_a_run_without_problems_yet_is_not_compared(runs: dict[str, Path], tmp_path: Path) -> None:

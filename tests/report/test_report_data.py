@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from synthetic_run import make_run
+from synthetic_run import ARMS, make_run
 
 from psgpo.report import build_report, compare, figures, stage_figures
 from psgpo.report.cells import percent, points
@@ -61,7 +61,7 @@ def numbers(figure: Figure) -> np.ndarray[Any, Any]:
 
 
 def test_every_number_of_a_csv_file_is_in_the_figure(drawn: tuple[Path, dict[str, tuple[Figure, Plot]]]) -> None:
-    assert len(drawn[1]) == 2 * 21 + 2
+    assert len(drawn[1]) == 2 * 22 + 2 + len(ARMS)  # per recipe; side by side; curves
     for name, (figure, plot) in drawn[1].items():
         there = numbers(figure)
         assert plot.frame.rows, name

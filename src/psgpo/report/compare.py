@@ -12,7 +12,7 @@ from psgpo.report.aggregate import BASELINE, Estimate, difference, pass_at_1
 from psgpo.report.answer import join, named
 from psgpo.report.cells import MISSING, Cell, Column, Table, percent
 from psgpo.report.commands import run_command, seed_command
-from psgpo.report.figures import forest
+from psgpo.report.figures import LEARNING, forest, training_curve_of_runs
 from psgpo.report.groups import Apart, Comparison, Group, between, comparisons, pairs, settings_that_differ
 from psgpo.report.sections import Block, Section
 from psgpo.report.style import PALETTE, Plot, Series
@@ -41,6 +41,7 @@ def _section(comparison: Comparison, number: int) -> tuple[Section, dict[str, Se
     plots = tuple(plot for plot in (_own(groups, series, suffix), _other(groups, series, suffix)) if plot is not None)
     if plots:
         blocks.append(Block(plots=plots))
+    blocks += _curves(groups, series, suffix)
     lead = (
         "Differences between runs are of the same seed on the same test problems. A policy of the same name is "
         "another one wherever its settings differ: nothing here is averaged over runs of different recipes."
@@ -181,6 +182,16 @@ def _other(groups: Sequence[Group], series: dict[str, Series], suffix: str) -> P
         xlabel=f"pass@1 minus {reference.label}'s, percentage points",
         caption=f"Right of zero is better than the policy of this name in {reference.label}, seed by seed.",
     )
+
+
+def _curves(groups: Sequence[Group], series: dict[str, Series], suffix: str) -> list[Block]:
+    """How every arm that two groups have learned: the training pass rate, a line per group."""
+    trained = [(group.label, group.data) for group in groups]
+    curve = LEARNING[0]
+    arms = dict.fromkeys(arm for _, data in trained for arm in data.arms)
+    drawn = [training_curve_of_runs(trained, series, arm, curve, suffix) for arm in arms]
+    plots = tuple(plot for plot in drawn if plot is not None)
+    return [Block(title="Learning curves", plots=plots, key=tuple(series))] if plots else []
 
 
 def _series(index: int, label: str) -> Series:

@@ -64,6 +64,8 @@ class Curve:
     percent: bool = False
     floor: float = -math.inf
     """The axis goes no lower: a critic that has learned nothing yet can be arbitrarily bad."""
+    where_used: bool = False
+    """Not drawn where it is 0 throughout: no arm has it."""
 
 
 LEARNING = (
@@ -85,6 +87,12 @@ DIAGNOSTICS = (
         metric="reward_unit_test",
         title="Reward from unit tests",
         caption="Mean over responses; without line rewards this is all there is.",
+    ),
+    Curve(
+        metric="reward_partial",
+        title="Reward from tests passed in part",
+        where_used=True,
+        caption="Partial credit of responses that fail, mean over responses. 0 for arms without it.",
     ),
     Curve(
         metric="reward_lines",
@@ -126,35 +134,68 @@ DIAGNOSTICS = (
         percent=True,
         caption="Share of lines that do nothing; rises where a policy games line rewards.",
     ),
+    Curve(
+        metric="noop_share",
+        title="Code lines that do nothing",
+        percent=True,
+        caption="Share of code lines, such as pass or x = x; rises where a policy games line rewards.",
+    ),
     Curve(metric="tokens_per_response", title="Tokens per response", caption="Sampled tokens, mean over responses."),
 )
 
 
-@styled
 def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve) -> Plot | None:
     """One metric over RL steps, a line per arm; with several seeds their mean and the range between them."""
+    lines = [(arm, series[arm], columns) for arm in data.arms if (columns := _of_all_seeds(data, arm, curve))]
+    return _over_steps(lines, curve, title=curve.title, name=f"rl-{_slug(curve.metric)}", what="arm")
+
+
+def training_curve_of_runs(
+    groups: Sequence[tuple[str, Experiment]], series: Mapping[str, Series], arm: str, curve: Curve, suffix: str
+) -> Plot | None:
+    """One metric of one arm over RL steps, a line per recipe; None unless two recipes have it."""
+    trained = [(label, data) for label, data in groups if arm in data.arms]
+    lines = [(label, series[label], columns) for label, data in trained if (columns := _of_all_seeds(data, arm, curve))]
+    if len(lines) < 2:
+        return None
+    name = f"runs-{_slug(curve.metric)}-{arm}{suffix}"
+    return _over_steps(lines, curve, title=f"{curve.title}: {arm}", name=name, what="run")
+
+
+def _of_all_seeds(data: Experiment, arm: str, curve: Curve) -> list[Array]:
+    """The metric of every run, or nothing: a missing seed is not averaged away."""
+    columns = [run.rl[arm][curve.metric] for run in data.runs if curve.metric in run.rl[arm]]
+    columns = [column for column in columns if np.isfinite(column).any()]
+    return columns if len(columns) == len(data.runs) else []
+
+
+def _slug(metric: str) -> str:
+    return metric.replace("_", "-")
+
+
+@styled
+def _over_steps(
+    lines: Sequence[tuple[str, Series, Sequence[Array]]], curve: Curve, *, title: str, name: str, what: str
+) -> Plot | None:
+    """`lines`: what each is called, how it is drawn, the metric of each of its seeds."""
+    drawn_values = [column for *_, columns in lines for column in columns]
+    if not lines or (curve.where_used and not any(np.any(column > 0) for column in drawn_values)):
+        return None
     figure, axes = new_figure("third")
-    names: list[str] = []
+    seeds = max(len(columns) for *_, columns in lines)
     rows: list[tuple[Value, ...]] = []
-    for arm in data.arms:
-        columns = [run.rl[arm][curve.metric] for run in data.runs if curve.metric in run.rl[arm]]
-        columns = [column for column in columns if np.isfinite(column).any()]
-        if len(columns) < len(data.runs):  # a missing seed is not averaged away
-            continue
+    for label, style, columns in lines:
         length = min(len(column) for column in columns)
         window = max(1, length // 10)
         values = np.stack([smooth(column[:length], window) for column in columns])
-        style, steps = series[arm], np.arange(1, length + 1)
+        steps = np.arange(1, length + 1)
         mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
         axes.plot(steps, mean, color=style.colour, linestyle=style.dash)
         if len(values) > 1:
             axes.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
-        names.append(arm)
-        drawn = (steps, mean, low, high) if len(values) > 1 else (steps, mean)
-        rows += [(arm, *map(float, row)) for row in zip(*drawn, strict=True)]
-    if not names:
-        return None
-    axes.set_title(curve.title)
+        drawn = (steps, mean, low, high) if seeds > 1 else (steps, mean)
+        rows += [(label, *map(float, row)) for row in zip(*drawn, strict=True)]
+    axes.set_title(title)
     axes.set_xlabel("RL step")
     axes.margins(x=0.02)
     _widen(axes)
@@ -166,14 +207,13 @@ def training_curve(data: Experiment, series: Mapping[str, Series], curve: Curve)
         axes.yaxis.set_major_formatter(PERCENT)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    alt = f"{curve.title} over RL steps for {', '.join(names)}."
     return finish(
         figure,
-        name=f"rl-{curve.metric.replace('_', '-')}",
+        name=name,
         caption=curve.caption,
-        alt=alt,
+        alt=f"{title} over RL steps for {', '.join(label for label, *_ in lines)}.",
         size="third",
-        columns=("arm", "step", curve.metric, *(("lowest seed", "highest seed") if len(data.runs) > 1 else ())),
+        columns=(what, "step", curve.metric, *(("lowest seed", "highest seed") if seeds > 1 else ())),
         rows=rows,
     )
 
