@@ -10,7 +10,7 @@ from study import figures, rows
 from study.cells import Study
 from study.compare import MIN_SEEDS, RESAMPLES
 from study.results import Results, load_all, unfinished
-from study.tables import Row, Table
+from study.tables import Row, Table, fenced
 
 Rows = Callable[[Study, Results, Sequence[str]], list[Row]]
 INTERVALS = (
@@ -23,6 +23,12 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "Every arm against its reference",
         f"Mean pass@1 over seeds. {INTERVALS} Beside it Student's t over seeds.",
         rows.arms,
+    ),
+    "decoding": (
+        "Greedy, and any of several samples",
+        "The arms of the first table under greedy decoding (one program a problem), and pass@8 of the same samples at "
+        f"temperature 1. {INTERVALS}",
+        rows.decoding,
     ),
     "shares": (
         "Shares of gains",
@@ -84,7 +90,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     cells = study.chosen(None, group)
     about = study.groups[group]
     command = f"{study.command_of('table')} --group {group}"
-    parts = [f"# {about.title}", "", about.question, "", f"    {study.command_of('run')} --group {group}", ""]
+    parts = [f"# {about.title}", "", about.question, "", *fenced(f"{study.command_of('run')} --group {group}"), ""]
     parts += [
         f"{_counted(study, results, cells)} runs are there; their results lie in `{_place(study)}`.",
         "",
@@ -98,7 +104,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
             written.append(table.write_csv(out))
     plots = _plots(study, results, cells, group)
     if plots:
-        parts += ["## Figures", "", f"    {command}", ""]
+        parts += ["## Figures", "", *fenced(command), ""]
         parts += [
             "Lines are means over seeds, bands the range from seed to seed; arms with exact labels are dashed.",
             "",
@@ -113,15 +119,14 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
 
 
 def _index(study: Study, results: Results, out: Path) -> Path:
-    """The list of pages that are there."""
-    lines = ["# The study", "", *(f"    {study.command_of(verb)}" for verb in ("plan", "run", "table")), ""]
+    """Every group: its page, or the command that makes what the page needs."""
+    lines = ["# The study", "", *fenced(*(study.command_of(verb) for verb in ("plan", "run", "table"))), ""]
     lines += ["| page | what it asks | runs |", "|---|---|---|"]
     for name, group in study.groups.items():
-        if (out / f"{name}.md").is_file():
-            asks = " ".join(group.question.split())
-            lines.append(
-                f"| [{group.title}]({name}.md) | {asks} | {_counted(study, results, study.chosen(None, name))} |"
-            )
+        there = (out / f"{name}.md").is_file()
+        title = f"[{group.title}]({name}.md)" if there else f"{group.title}: `{study.command_of('run')} --group {name}`"
+        asks = " ".join(group.question.split())
+        lines.append(f"| {title} | {asks} | {_counted(study, results, study.chosen(None, name))} |")
     path = out / "README.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,13 +25,15 @@ from study.compare import (
     steps_to_reach,
     two_level_bootstrap,
 )
-from study.results import OTHER_RECIPE, Results
+from study.results import OTHER_RECIPE, Result, Results
 from study.tables import Level, Row
 
 OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
 """Groups of problems by length, in operations."""
 STANDS_IN_THE_WAY = (OTHER_RECIPE, OTHER_PROBLEMS, OTHER_SFT)
 """Reasons for which `run` alone would refuse the run directory, or take the result for done."""
+MANY = 8
+"""How many samples the tables' pass@k is about, beside pass@1."""
 QUARTERS = ("shortest", "short", "long", "longest")
 
 
@@ -63,6 +66,22 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
                 "missing": missing(study, pairs),
             }
         )
+    return rows
+
+
+def decoding(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """Whether a gain at temperature 1 is there under greedy decoding too, and among several samples."""
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        pairs = pair(study, results, side, reference)
+        if side == reference:
+            continue
+        row = _named(study, side) | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
+        for name, rates in (("greedy", Result.greedy), (f"pass@{MANY}", functools.partial(Result.pass_at, k=MANY))):
+            ours, theirs = ([rates(results[of.cell, seed], of.arm) for seed in pairs.seeds] for of in (side, reference))
+            row[name] = statistics.fmean(float(rate_P.mean()) for rate_P in ours) if ours else NAN
+            row[f"{name}: difference"] = two_level_bootstrap([a - b for a, b in zip(ours, theirs, strict=True)])
+        rows.append(row | {"missing": missing(study, pairs)})
     return rows
 
 
@@ -115,7 +134,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
     rows: list[Row] = []
     for side, reference in sides(study, cells):
         pairs = pair(study, results, side, reference)
-        if side == reference or not pairs.seeds:
+        if side == reference:
             continue
         parts: list[list[Any]] = [[] for _ in QUARTERS]
         tokens: list[list[float]] = [[] for _ in QUARTERS]
@@ -131,7 +150,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
                 name if value == "difference" else f"{name}: tokens": found
                 for number, name in enumerate(QUARTERS)
                 for value, found in (
-                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}"),
+                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}" if pairs.seeds else "–"),
                     ("difference", two_level_bootstrap(parts[number])),
                 )
             }

@@ -13,6 +13,7 @@ from psgpo.errors import UserError
 from study import rows
 from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
 from study.results import load_all, pack_lengths, unfinished, unpack_lengths
+from study.tables import shown
 
 DENSE, BASELINE = Side(cell="main", arm="dense"), Side(cell="main", arm="baseline")
 
@@ -40,6 +41,26 @@ def test_a_group_of_problems_is_cut_out_by_operations(tmp_path: Path) -> None:
     assert [pairs.factor(1, 2), pairs.factor(3, 8)] == [2.0, 1.0]
     assert [pairs.level(1, 2), pairs.level(3, 8)] == [0.25, 0.25]
     assert math.isnan(pairs.factor(9, 10))
+
+
+def test_decoding_shows_greedy_programs_and_any_of_eight(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    half = [1] * (P // 2) + [0] * (P // 2)  # one pass in eight of half the problems, no greedy one
+    for seed in range(2):
+        made_result(study, "main", seed, {"dense": [4] * P, "baseline": half})
+    row = next(row for row in rows.decoding(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert (row["pairs"], row["greedy"], row["greedy: difference"].value) == (2, 1.0, 1.0)
+    assert (row["pass@8"], row["pass@8: difference"].value) == (1.0, 0.5)
+    assert row["missing"].startswith("missing seeds 2: not run")
+
+
+def test_without_a_greedy_program_the_table_has_a_dash(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    data = made_result(study, "main", 0)
+    data["policies"]["dense"]["greedy"] = None
+    made_result(study, "main", 0, policies=data["policies"])
+    row = next(row for row in rows.decoding(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert [shown(row["greedy"]), shown(row["greedy: difference"])] == ["–", "–"]
 
 
 def test_missing_seeds_are_named_with_their_command_and_not_averaged_over(tmp_path: Path) -> None:
