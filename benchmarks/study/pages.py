@@ -60,7 +60,8 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
     ),
     "prm": (
         "PRMs against exact labels",
-        "Lines of held-out problems; means over seeds, for the AUROC with the 95 % t interval over seeds. `majority`: "
+        "Lines of held-out problems; means over seeds, for the AUROC with the 95 % t interval over seeds. `position`: "
+        "AUROC of the share of good lines in the same fifth of a program, which no PRM is needed for. `majority`: "
         "accuracy of the better constant. `first error`: share of wrong programs whose first wrong line is found. "
         "`f1`: harmonic mean of that and of the share of right programs left alone. `ece`: calibration error.",
         rows.prms,

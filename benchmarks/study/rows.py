@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from psgpo.evaluation.metrics import NAN, Estimate, pass_at_k
+from psgpo.evaluation.metrics import NAN, pass_at_k
 from study.cells import BASELINE, Study
 from study.compare import (
     OTHER_PROBLEMS,
@@ -98,8 +98,8 @@ def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             rows.append(
                 _named(study, Side(cell=cell, arm=arm))
                 | {"gain": two_level_bootstrap(part), "of the gain of": bound, "which is": two_level_bootstrap(whole)}
-                | {"seeds": len(common), "share": share.value}
-                | {"share, 95 %": "–" if math.isnan(share.low) else f"{share.low:.2f} … {share.high:.2f}"}
+                | {"seeds": len(common)}
+                | {"share": Level(value=share.value, low=share.low, high=share.high, count=share.count)}
                 | {"missing": _said(study, parts.missing | wholes.missing)}
             )
     return rows
@@ -203,11 +203,11 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             measures = [results[cell, seed].data["prm"][name] for seed in seeds]
             truth = "search" if any("exact" not in measure for measure in measures) else "exact"
             known = [measure[truth] for measure in measures]
-            auroc = over_seeds([np.array([NAN if of["auroc"] is None else of["auroc"]]) for of in known])
+            auroc = Level.of([NAN if of["auroc"] is None else of["auroc"] for of in known])
             rows.append(
                 {"cell": study.cells[cell].title, "PRM": name, "learns": f"{settings.target}, {settings.labels}"}
                 | {"against": "exact" if truth == "exact" else "its own labels", "seeds": len(seeds)}
-                | {"AUROC": auroc.value, "95 %": _range(auroc)}
+                | {"AUROC": auroc, "position": _average(known, "position")}
                 | {key: _average(known, key) for key in ("accuracy", "majority", "f1", "ece")}
                 | {"first error": _average([of["first_error"] or {} for of in known], "exact")}
                 | {"missing": _said(study, lack)}
@@ -309,11 +309,6 @@ def _average(found: Sequence[Any], key: str) -> float:
 
 def _round(value: float, digits: int = 1) -> str:
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def _range(estimate: Estimate) -> str:
-    """An interval of a share ends at 0 and 1."""
-    return "–" if math.isnan(estimate.low) else f"{max(0.0, estimate.low):.3f} … {min(1.0, estimate.high):.3f}"
 
 
 def _steps(value: float) -> str:

@@ -10,7 +10,7 @@ import pytest
 from study_world import SAMPLES, STUDY, P, made_result, prm_measure, small_study
 
 from psgpo.errors import UserError
-from study import rows
+from study import collect, rows
 from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
 from study.results import load_all, pack_lengths, unfinished, unpack_lengths
 from study.tables import shown
@@ -183,7 +183,7 @@ def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
     for seed in range(2):
         made_result(study, "main", seed, {"baseline": [1] * P, "dense": [2] * P, "value": [5] * P})
     (row,) = rows.shares(study, load_all(study), ["main"])
-    assert (row["arm"], row["of the gain of"], row["seeds"], row["share"]) == ("dense", "value", 2, 0.25)
+    assert (row["arm"], row["of the gain of"], row["seeds"], row["share"].value) == ("dense", "value", 2, 0.25)
     assert row["missing"].startswith("missing seeds 2: not run")
 
 
@@ -239,8 +239,13 @@ def test_prms_are_measured_over_seeds(tmp_path: Path) -> None:
     for seed, auroc in enumerate((0.90, 0.92, 0.97)):
         made_result(study, "main", seed, prm={"sign": {"exact": prm_measure(auroc)}})
     (row,) = rows.prms(study, load_all(study), ["main"])
-    assert (row["seeds"], row["AUROC"], row["missing"]) == (3, pytest.approx(0.93), "")
-    assert row["95 %"] == "0.840 … 1.000", "a share ends at 1"
+    assert (row["seeds"], row["AUROC"].value, row["missing"]) == (3, pytest.approx(0.93), "")
+    assert shown(row["AUROC"]) == "0.930 (0.840 … 1.000)", "a share ends at 1"
+
+
+def test_the_place_of_a_line_alone_has_an_auroc() -> None:
+    fifths = [{"lines": 2, "good_share": 1.0}, {"lines": 2, "good_share": 0.5}, {"lines": 0, "good_share": None}]
+    assert collect._position(fifths) == pytest.approx((2 + 0.5) / 3)  # three good lines against one
 
 
 def test_lengths_survive_packing() -> None:
