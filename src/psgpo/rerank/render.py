@@ -8,7 +8,6 @@ from typing import Any
 from psgpo.rerank.curves import ORACLE, RANDOM
 
 Json = Mapping[str, Any]
-SHOWN_MISSING = 5
 FOOT = "minus: paired, at the end of the row. of oracle: share of what a perfect choice gains over a random one."
 
 
@@ -22,9 +21,9 @@ def render_samples(summary: Json) -> str:
         f"{data['tokens_per_response']:.1f} tokens each. pass@1 of the one that is chosen among n:"
     )
     notes = [f"majority is left out: {summary['majority']}"] if summary["majority"] else []
-    if data["missing"]:
-        named = ", ".join(data["missing"][:SHOWN_MISSING])
-        notes.append(f"WARNING: {len(data['missing'])} problems have no responses and do not count ({named} ...)")
+    if data["fewest"] < data["most"]:
+        fewest = f"the fewest responses of a problem ({data['fewest_of']})"
+        notes.append(f"n ends at {last}, {fewest}; others have up to {data['most']}")
     tokens = [f"{methods[RANDOM]['curve'][n - 1]['tokens']:.0f}" for n in shown]
     columns = [f"n={n}" for n in shown]
     return "\n".join(

@@ -198,13 +198,13 @@ def _job(request: RerankRequest, samples: SampleSet) -> Json:
 
 
 def _data(samples: SampleSet, drawn: Mapping[str, Drawn]) -> Json:
-    counts = [len(group) for group in samples.responses.values()]
+    counts = {problem: len(group) for problem, group in samples.responses.items()}
     return {
         "problems": len(counts),
-        "missing": list(samples.missing),
-        "responses": sum(counts),
-        "fewest": min(counts),
-        "most": max(counts),
+        "responses": sum(counts.values()),
+        "fewest": min(counts.values()),
+        "fewest_of": min(counts, key=counts.__getitem__),
+        "most": max(counts.values()),
         "tokens_per_response": expected_tokens(drawn, 1),
     }
 
