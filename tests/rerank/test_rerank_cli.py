@@ -30,6 +30,7 @@ from psgpo.problems import save_problems_jsonl
 from psgpo.records import Call, CallTests, Problem
 from psgpo.rerank import search as search_module
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
+from psgpo.rerank.render import render_search
 from psgpo.rerank.scores import aggregates, prefix_aggregates
 from psgpo.rerank.strategies import Attempt, beam
 from psgpo.sampling import open_sampler
@@ -207,6 +208,8 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
     strategies = ["best-of-n", "beam", "rejection"]
     assert set(summary["methods"]) == {*strategies, "random", "oracle", "majority", "likelihood-mean"}
     assert all(name in (searched / "printed.txt").read_text() for name in summary["methods"])
+    assert summary["majority"] is None
+    assert "majority is left out: scripts\n" in render_search(summary | {"majority": "scripts"})
     tokenizer = load_tokenizer(world / "policy" / "model")
     for name in strategies:
         rows = list(read_jsonl(searched / f"{name}.jsonl", dict))

@@ -20,7 +20,7 @@ def render_samples(summary: Json) -> str:
         f"{data['responses']} responses to {data['problems']} problems ({data['fewest']} to {data['most']} each), "
         f"{data['tokens_per_response']:.1f} tokens each. pass@1 of the one that is chosen among n:"
     )
-    notes = [f"majority is left out: {summary['majority']}"] if summary["majority"] else []
+    notes = _left_out(summary)
     if data["fewest"] < data["most"]:
         fewest = f"the fewest responses of a problem ({data['fewest_of']})"
         notes.append(f"n ends at {last}, {fewest}; others have up to {data['most']}")
@@ -45,7 +45,13 @@ def render_search(summary: Json) -> str:
         for name, cost in data["cost"].items()
     ]
     columns = [str(budget) for budget in budgets]
-    return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, ""])
+    return "\n".join(
+        [head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, *_left_out(summary), ""]
+    )
+
+
+def _left_out(summary: Json) -> list[str]:
+    return [f"majority is left out: {summary['majority']}"] if summary["majority"] else []
 
 
 def table(methods: Json, columns: Sequence[str], points: Sequence[int]) -> list[str]:
