@@ -10,8 +10,9 @@ share(CELL, ARM, OF)          share of the gain of another arm
 steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
+cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
-at_end(GROUP, METRIC, LINE)   a curve's mean at its last step;  at_start(…): at its first
+at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
 """
 
 from __future__ import annotations
@@ -76,10 +77,12 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
     def factor(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return f"{float(of_arm('operations', cell, arm, against)[f'{lengths} operations: factor']):.1f}"
 
-    def curve(group: str, metric: str, line: str, place: int) -> str:
-        found = [each for each in rows(f"{group}-{metric}") if each["line"] == line]
+    def curve(cell: str, metric: str, arm: str, place: int) -> str:
+        group = study.cells[cell].group
+        lines = {arm, f"{study.cells[cell].title}: {arm}"}  # the second where the group has several cells
+        found = [each for each in rows(f"{group}-{metric}") if each["line"] in lines]
         if not found:
-            raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line {line!r}")
+            raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line of {cell}/{arm}")
         return f"{float(found[place]['mean']):.1f}"
 
     return {
@@ -95,6 +98,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
         "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
         "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
         "label": lambda cell, column: _plain(row("labels", cell)[column]),
+        "cost": lambda cell, kind: row("costs", cell)[kind],
         "best": lambda cell, policy, how, n: _share(row("best-of", cell, policy=policy, takes=how)[f"n = {n}"]),
         "at_end": functools.partial(curve, place=-1),
         "at_start": functools.partial(curve, place=0),

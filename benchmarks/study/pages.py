@@ -72,6 +72,12 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "better constant; `labelled`: share of those lines that have a label.",
         rows.labels,
     ),
+    "costs": (
+        "CPU-seconds of a seed",
+        "Means over seeds, by kind of stage; `taken over`: what another cell computed and this one did not. Evaluation "
+        "is of checkpoints and best of n too.",
+        rows.costs,
+    ),
 }
 
 

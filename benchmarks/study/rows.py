@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,16 @@ STANDS_IN_THE_WAY = (OTHER_RECIPE, OTHER_PROBLEMS, OTHER_SFT)
 """Reasons for which `run` alone would refuse the run directory, or take the result for done."""
 MANY = 8
 """How many samples the tables' pass@k is about, beside pass@1."""
+STAGES = {
+    "problems": ("problems",),
+    "SFT": ("sft",),
+    "responses": ("responses",),
+    "labels": ("labels", "mutants"),
+    "PRMs": ("prm-",),
+    "RL": ("rl-",),
+    "evaluation": ("evaluate-", "study-"),
+}
+"""Kinds of stages by how their names begin."""
 QUARTERS = ("shortest", "short", "long", "longest")
 
 
@@ -74,13 +84,12 @@ def decoding(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     rows: list[Row] = []
     for side, reference in sides(study, cells):
         pairs = pair(study, results, side, reference)
-        if side == reference:
-            continue
         row = _named(study, side) | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
         for name, rates in (("greedy", Result.greedy), (f"pass@{MANY}", functools.partial(Result.pass_at, k=MANY))):
             ours, theirs = ([rates(results[of.cell, seed], of.arm) for seed in pairs.seeds] for of in (side, reference))
             row[name] = statistics.fmean(float(rate_P.mean()) for rate_P in ours) if ours else NAN
-            row[f"{name}: difference"] = two_level_bootstrap([a - b for a, b in zip(ours, theirs, strict=True)])
+            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+            row[f"{name}: difference"] = "–" if side == reference else two_level_bootstrap(differences)
         rows.append(row | {"missing": missing(study, pairs)})
     return rows
 
@@ -241,6 +250,26 @@ def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     return rows
 
 
+def costs(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """CPU-seconds of a seed by kind of stage; those taken over from other cells are counted apart."""
+    rows: list[Row] = []
+    for cell in cells:
+        found = [results[cell, seed].data["stages"] for seed in study.seeds(cell) if (cell, seed) in results]
+        if not found:
+            continue
+        own = [{name: of for name, of in stages.items() if "taken_from" not in of} for stages in found]
+        sums = {kind: [_cpu(stages, kind) for stages in own] for kind in STAGES}
+        arms = [sum(name.startswith("rl-") for name in stages) for stages in own]
+        over = [_cpu(stages) - _cpu(mine) for stages, mine in zip(found, own, strict=True)]
+        rows.append(
+            {"cell": study.cells[cell].title, "seeds": len(found)}
+            | {kind: _round(statistics.fmean(values), 0) for kind, values in sums.items()}
+            | {"one arm of RL": _round(statistics.fmean(sums["RL"]) / max(1.0, statistics.fmean(arms)), 0)}
+            | {"all": _round(statistics.fmean(map(_cpu, own)), 0), "taken over": _round(statistics.fmean(over), 0)}
+        )
+    return rows
+
+
 def best_of(
     study: Study, results: Results, cells: Sequence[str], points: Sequence[int] = (1, 2, 4, 8, 16, 30)
 ) -> list[Row]:
@@ -300,6 +329,11 @@ def named_reference(side: Side, reference: Side) -> str:
 
 def _mean(alone: Pairs) -> float:
     return statistics.fmean(float(rate_P.mean()) for rate_P in alone.first) if alone.first else NAN
+
+
+def _cpu(stages: Mapping[str, Any], kind: str | None = None) -> float:
+    """CPU-seconds of the stages of a kind, or of all."""
+    return sum(of["cpu_seconds"] for name, of in stages.items() if kind is None or name.startswith(STAGES[kind]))
 
 
 def _average(found: Sequence[Any], key: str) -> float:

@@ -248,6 +248,17 @@ def test_the_place_of_a_line_alone_has_an_auroc() -> None:
     assert collect._position(fifths) == pytest.approx((2 + 0.5) / 3)  # three good lines against one
 
 
+def test_costs_are_by_kind_of_stage_and_what_is_taken_over_stands_apart(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    seconds = {"sft": 60.0, "rl-baseline": 40.0, "rl-dense": 50.0, "labels-1": 100.0, "labels": 2.0, "prm-sign": 30.0}
+    stages: dict[str, dict[str, object]] = {name: {"cpu_seconds": value} for name, value in seconds.items()}
+    stages["rl-value"] = {"cpu_seconds": 45.0, "taken_from": "elsewhere"}
+    made_result(study, "main", 0, stages=stages)
+    (row,) = rows.costs(study, load_all(study), ["main"])
+    assert (row["SFT"], row["labels"], row["PRMs"], row["RL"], row["one arm of RL"]) == ("60", "102", "30", "90", "45")
+    assert (row["all"], row["taken over"]) == ("282", "45")
+
+
 def test_lengths_survive_packing() -> None:
     tokens, passed = [[0, 1, 256], [512, 9, 32767]], [[True, False, True], [False, False, True]]
     found = unpack_lengths(pack_lengths(tokens, passed), 2)
