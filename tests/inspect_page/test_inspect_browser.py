@@ -204,11 +204,30 @@ def test_scores_on_the_other_side_than_the_label_are_marked_and_found(page: Chro
     assert page.js(marked) == ["", "+0.50", "+0.50! disagrees with the label", "−0.50"]
     page.key("d")
     assert chosen(page, "problem").startswith(SEEN)
+    for policy in ("baseline", "dense"):  # samples have exact labels
+        for response in (0, 1):
+            page.key("d")
+            assert shown(page, 0).startswith(f"{policy}, {response}: ✗")
     page.key("d")
-    assert chosen(page, "problem").startswith(HELD)  # from the end to the start; samples have no label
+    assert chosen(page, "problem").startswith(HELD)  # from the end to the start
     page.key("m")
     page.key("d")
     assert page.text("#status") == "No other response with a score on the wrong side of its label"
+
+
+def test_a_sample_of_a_final_policy_has_exact_labels_and_the_prms_mistakes_are_marked(page: Chromium) -> None:
+    page.choose('[data-key="problem"]', 2)
+    page.choose('[data-key="checkpoint-0"]', 1)
+    assert shown(page, 0).startswith("dense, 0: ✗")
+    assert column(page, "exact") == ["+", "·", "−", "−"]
+    assert "Exact labels" not in page.text(".notes")
+    page.js("page.responses[state.responses[0]].scores.sign = [0.5, 0.5, 0.5, -0.5]")
+    page.key("t")
+    marked = page.js("[...document.querySelectorAll('td.score')].map((cell) => cell.textContent)")
+    assert marked == ["+0.50", "+0.50", "+0.50! disagrees with the label", "−0.50"]
+    page.choose('[data-key="arm"]', 3)
+    assert chosen(page, "arm") == "exact"
+    assert column(page, "reward") == ["+0.063", "0", "−0.063", "−0.063"]
 
 
 def test_the_address_keeps_what_is_chosen(page: Chromium, page_file: Path) -> None:

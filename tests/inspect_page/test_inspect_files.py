@@ -21,6 +21,7 @@ from psgpo.inspect_page.assemble import bash_quoted, page_data
 from psgpo.inspect_page.build import build_page
 from psgpo.inspect_page.completions import run_completions
 from psgpo.inspect_page.evidence import stored_evidence
+from psgpo.inspect_page.exact import with_exact
 from psgpo.inspect_page.model import Page, ResponseView
 from psgpo.inspect_page.page import render_page, script_hash
 from psgpo.inspect_page.source import read_source
@@ -97,6 +98,37 @@ def test_evaluation_samples_are_shown_beside_labels_and_their_missing_labels_hav
     command = page.missing["labels dense"].command
     assert f"--model hf:{small_run}/rl/dense/model" in command
     assert "--prompt $'# {prompt}\\n'" in command
+
+
+def test_samples_have_exact_labels_by_the_oracle_itself(small_run: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in small_run.rglob("*")}
+    source = with_exact(read_source(small_run, policies=["dense"], limit=100))
+    page = page_data(source, stored_evidence(source), "psgpo inspect")
+    exact = [one.exact for one in page.responses if one.checkpoint == "dense"]
+    assert [(one.last_on_track, one.progress) for one in exact if one is not None] == [
+        (2, (0.0,) * 4),  # BAD: the header, and the comment after it
+        (1, (0.0,) * 2),
+        (3, (0.0, 0.0, 1.0)),  # passes, but `x` never is what the operation makes of it
+    ]
+    # Those that the run has written stay as they are, and so does the run.
+    kept = named(page, HELD, "baseline/step-2").exact
+    assert kept is not None
+    assert kept.progress == (0.5,) * 4
+    assert {path: path.stat().st_mtime_ns for path in small_run.rglob("*")} == files
+
+
+def test_without_a_sandbox_the_page_says_why_there_are_no_exact_labels(
+    small_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise UserError("this machine confines nothing")
+
+    monkeypatch.setattr("psgpo.inspect_page.exact.Sandbox", refuse)
+    source = with_exact(read_source(small_run, policies=["dense"], limit=100))
+    page = page_data(source, stored_evidence(source), "psgpo inspect")
+    assert page.missing["exact"].reason == "this machine confines nothing"
+    assert [one.exact for one in page.responses if one.checkpoint == "dense"] == [None] * 3
+    assert "without --stored" in stored_page(small_run, policies=["dense"]).missing["exact"].reason
 
 
 def test_a_prompt_survives_the_shell() -> None:

@@ -13,6 +13,7 @@ from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, SEEN, VALUE_SCALE, VA
 
 from psgpo.errors import UserError
 from psgpo.inspect_page.evidence import Evidence
+from psgpo.inspect_page.exact import with_exact
 from psgpo.inspect_page.scoring import read_evidence
 from psgpo.inspect_page.source import Source, read_source
 from psgpo.jsonl import write_json, write_jsonl
@@ -153,7 +154,14 @@ def rollout_of(source: Source, number: int, evidence: Evidence) -> Rollout:
 def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> None:
     credit = evidence.credit[place(source, HELD, BAD)]["exact"]
     assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
-    assert "exact" not in evidence.credit[place(source, "t/1", BAD)]
+
+
+def test_the_oracle_pays_a_sample_of_a_final_policy_too(source: Source, evidence: Evidence) -> None:
+    sample = place(source, "t/1", BAD)
+    assert source.entries[sample].response.checkpoint == "dense"
+    assert "exact" not in evidence.credit[sample]  # a run keeps no exact labels of samples
+    credit = read_evidence(with_exact(source), arms=["exact"]).credit[sample]["exact"]
+    assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
 
 
 def test_an_orm_pays_at_the_end(source: Source, evidence: Evidence, small_run: Path) -> None:

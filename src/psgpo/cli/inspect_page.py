@@ -33,7 +33,7 @@ def inspect(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Folder of the responses' tokenizer, for a label file.", show_default=False)
     ] = None,
-    stored: Annotated[bool, typer.Option("--stored", help="Open no model: only what the run has written.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="Open no model, run no program: only the files.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Look at responses line by line: PRM scores, labels, probes, rewards, values, tests. Writes one HTML file."""

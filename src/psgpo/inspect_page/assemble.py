@@ -28,7 +28,6 @@ from psgpo.records import AssertTests, CallTests, Tests, Verdict
 from psgpo.report.commands import run_command
 from psgpo.report.programs import visible
 
-ORACLE = "a run asks the oracle about the labelled responses only"
 LONGEST, MOST_TESTS = 500, 100
 """Characters of a test's input or output, and tests of a problem, that are shown."""
 
@@ -75,8 +74,8 @@ def _missing(source: Source) -> dict[str, Missing]:
         found["exact"] = Missing(reason="only runs of the embedded benchmark keep exact labels")
         found["prm"] = Missing(reason="none was given; choose a folder with --prm")
         return found
-    embedded = run.recipe.problems.kind == "opchain"
-    found["exact"] = Missing(reason=ORACLE if embedded else "only the embedded benchmark has an oracle")
+    reason = source.no_exact if source.embedded else "only the embedded benchmark has an oracle"
+    found["exact"] = Missing(reason=reason)
     found["prm"] = Missing(reason="the run has trained none", command=run_command(run))
     samples = {entry.response.checkpoint for entry in source.entries if entry.label is None}
     of = run.recipe.labels.of

@@ -52,6 +52,13 @@ class Source:
     """Labelled responses shown, and how many there are."""
     sampled: tuple[int, int]
     """Evaluation samples shown, and how many there are of the policies asked for."""
+    no_exact: str = "the run keeps those of labelled responses; the oracle is asked about the others without --stored"
+    """Why a response of the embedded benchmark may have no exact labels, see `psgpo.inspect_page.exact`."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there is an oracle."""
+        return self.run is not None and self.run.recipe.problems.kind == "opchain"
 
     @property
     def tokenizers(self) -> tuple[Path, ...]:
