@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from inspect_world import ADDED, BAD, HELD, SEEN
+from matplotlib.image import imread
 
-from chromium import Chromium, find_chromium
+from chromium import NO_CHROMIUM, Chromium, skips_browser
 from psgpo.inspect_page.build import build_page
 
-BINARY = find_chromium()
-pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = pytest.mark.skipif(skips_browser(), reason=NO_CHROMIUM)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,18 @@ def test_keys_leave_the_menus_alone_and_can_be_switched_off(page: Chromium) -> N
     assert page.js("document.querySelectorAll('.pane').length") == 1
     page.click('[data-key="compare"]')
     assert page.js("document.querySelectorAll('.pane').length") == 2
+
+
+def test_arrows_choose_in_a_menu(page: Chromium) -> None:
+    page.js("document.querySelector('[data-key=\"problem\"]').focus()")
+    for key, wanted in (("ArrowDown", SEEN), ("ArrowDown", "t/1"), ("ArrowUp", SEEN)):  # the menu keeps the focus
+        page.key(key)
+        assert chosen(page, "problem").startswith(wanted)
+        assert page.text(".facts:not(#facts)").startswith(wanted)
+    page.js("document.querySelector('[data-key=\"prm-0\"]').focus()")
+    page.key("ArrowDown")
+    assert chosen(page, "prm-0") == "PRM progress"
+    assert all(column(page, "progress"))
 
 
 def test_arrows_scroll_a_region_that_is_wider_than_its_place(page: Chromium) -> None:
@@ -380,6 +393,30 @@ def test_nothing_makes_the_page_scroll_sideways(page: Chromium, width: int) -> N
     for keys in ("j", "t", "c", "]"):
         page.key(keys)
         assert page.js("document.documentElement.scrollWidth") <= width, keys
+
+
+def test_pictures_of_it_in_light_dark_compared_and_narrow(page: Chromium, tmp_path: Path) -> None:
+    page.key("j")
+    pictures = {}
+    looks = (("light", 1200, False), ("dark", 1200, True), ("compared", 1200, False), ("narrow", 400, False))
+    for name, width, dark in looks:
+        if name == "compared":
+            page.key("c")
+        page.look(width=width, dark=dark)
+        page.screenshot(tmp_path / f"{name}.png")
+        picture_HWC = imread(tmp_path / f"{name}.png")[..., :3]
+        assert picture_HWC.shape == (900, width, 3), name
+        pictures[name] = (255 * picture_HWC).round().astype(int)
+    papers = {name: tuple(map(int, picture_HWC[2, 2])) for name, picture_HWC in pictures.items()}
+    light, dark_paper = (255, 255, 255), (20, 23, 28)
+    assert papers == {"light": light, "dark": dark_paper, "compared": light, "narrow": light}
+    for name, picture_HWC in pictures.items():
+        other = (picture_HWC != papers[name]).any(axis=2)
+        assert 0.02 < other.mean() < 0.9, name
+        # Text and tinted lines, down to the last quarter of the window.
+        assert other[-225:].any(), name
+        assert len(np.unique(picture_HWC.reshape(-1, 3), axis=0)) > 50, name
+    assert (pictures["light"] != pictures["compared"]).any()
 
 
 def test_only_the_chosen_response_is_in_the_document(page: Chromium, browser: Chromium) -> None:
