@@ -151,10 +151,11 @@ def test_a_line_opens_its_tokens_by_click_and_by_enter(page: Chromium) -> None:
     assert page.js("document.querySelectorAll('tr.tokens').length") == 5  # four lines and the end
 
 
-def test_a_probe_opens_the_completion_that_passed(page: Chromium) -> None:
+def test_a_probe_opens_the_first_completion_that_passed(page: Chromium) -> None:
     page.key("j")
     assert "Line 1" in page.text("section[aria-label=Search] table")
     assert not page.js("document.querySelector('section[aria-label=Search] details').open")
+    assert page.text("section[aria-label=Search] summary") == "First passing completion"
     page.click("section[aria-label=Search] summary")
     lines = page.text("pre.completion").splitlines()
     added = [f"+     {ADDED.splitlines()[0]}", *(f"+ {line}" for line in ADDED.splitlines()[1:])]

@@ -86,7 +86,7 @@ class Reader:
         return tuple(decoded[start:end] or f"⟨{name}⟩" for start, end, name in spans)
 
     def completions(self, entry: Entry) -> Mapping[int, tuple[str, str]]:
-        """Per probed line, the text that was kept and what a completion that passed added."""
+        """Per probed line, the text that was kept and what the first completion that passed added."""
         found = {}
         for line, added in entry.completions.items():
             assert entry.label is not None

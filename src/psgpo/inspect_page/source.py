@@ -32,7 +32,7 @@ class Entry:
     exact: Exact | None = None
     greedy: bool = False
     completions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """Probed line to the ids that a completion that passed added."""
+    """Probed line to the ids that the first completion that passed added."""
     stored: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """PRM to the scores that the run wrote; NaN where it could not score."""
 
