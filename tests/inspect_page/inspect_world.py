@@ -189,6 +189,16 @@ def write_labels(folder: Path, world: World, journal: str) -> None:
     write_jsonl(folder / journal, [{"kind": "header", "labels.completer": "own"}, *rows])
 
 
+def write_search(file: Path, world: World) -> None:
+    """As `psgpo rerank search` leaves it: a row per problem, and of one nothing was found."""
+    found = [world.response(HELD, text, "beam", number) for number, text in enumerate((BAD, GOOD))]
+    rows = [
+        {"problem_id": HELD, "spent": 16, "candidates": [{"tokens": 9, "response": one.to_json()} for one in found]},
+        {"problem_id": SEEN, "spent": 20, "candidates": []},
+    ]
+    write_jsonl(file, rows)
+
+
 def write_models(path: Path, world: World) -> None:
     """The SFT policy and PRMs on its trunk. `late` is not trained yet."""
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inspect_world import ADDED, BAD, HELD, SEEN
+from inspect_world import ADDED, BAD, HELD, SEEN, World, write_search
 from matplotlib.image import imread
 
 from chromium import NO_CHROMIUM, Chromium, skips_browser
@@ -281,6 +281,18 @@ def test_without_models_there_are_no_tokens_to_open(browser: Chromium, small_run
     assert "--stored opens no model" in browser.text(".notes")
     browser.key("j")
     assert column(browser, "sign") == ["+0.90", "", "−0.80", "−1.00"]  # a score of a neutral line that is not there
+
+
+def test_samples_of_a_file_say_why_they_have_no_labels(
+    browser: Chromium, small_run: Path, world: World, tmp_path: Path
+) -> None:
+    write_search(tmp_path / "beam.jsonl", world)
+    problems, prm = small_run / "problems" / "label.jsonl", str(small_run / "prm" / "sign")
+    build_page(tmp_path / "beam.jsonl", tmp_path / "beam.html", problems=problems, prms=[prm])
+    browser.open(tmp_path / "beam.html")
+    assert shown(browser).startswith("beam, 0: ✗")
+    assert all(column(browser, "sign"))
+    assert "Search labels: the file holds samples" in browser.text(".notes")
 
 
 def test_labels_by_joining_programs_have_no_probes(page: Chromium) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels
+from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels, write_search
 from typer.main import get_command
 
 from psgpo.cli.main import app, main
@@ -184,6 +184,26 @@ def test_labels_without_a_run_have_probes_completions_and_tests(labels_folder: P
         assert len(page.responses) == 4
         assert page.prms == ()
         assert all(problem.tests and problem.held_out is None for problem in page.problems)
+
+
+def test_a_file_of_samples_is_shown_without_labels(small_run: Path, world: World, tmp_path: Path) -> None:
+    write_search(tmp_path / "beam.jsonl", world)
+    page = stored_page(tmp_path / "beam.jsonl", problems=small_run / "problems" / "label.jsonl")
+    shown = [(page.problems[one.problem].id, one.checkpoint, one.index, one.label) for one in page.responses]
+    assert shown == [(HELD, "beam", 0, None), (HELD, "beam", 1, None)]
+    assert page.facts[1:] == ("2 samples",)
+    assert page.problems[0].tests
+    assert "psgpo labels make" in page.missing["labels"].reason
+    samples = small_run / "evaluation" / "dense" / "samples.jsonl"
+    with pytest.raises(UserError, match="give them with --problems"):
+        read_source(samples, limit=9)
+    page = stored_page(samples, problems=small_run / "problems" / "test.jsonl")
+    assert [(one.index, one.greedy) for one in page.responses] == [(0, False), (1, False), (0, True)]
+
+
+def test_a_file_of_something_else_is_refused_with_its_line(labels_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"problems\.jsonl:1: neither a label \(labels\).*its keys are: id, prompt"):
+        read_source(labels_folder / "problems.jsonl", limit=9)
 
 
 def test_some_of_the_labels_keep_their_completions(labels_folder: Path, world: World) -> None:

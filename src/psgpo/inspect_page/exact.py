@@ -17,7 +17,7 @@ NO_PROBLEM = "the problem is in none of the run's problem files, so the oracle c
 
 
 def with_exact(source: Source) -> Source:
-    """The source with exact labels of all its entries; a label file, and a run without an oracle, as it is.
+    """The source with exact labels of all its entries; a file, and a run without an oracle, as it is.
 
     Where an entry has none, because the sandbox cannot be had here or its problem is not there, `no_exact` says why.
     """

@@ -218,7 +218,7 @@ function drawNotes(pane) {
     r.label && r.label.unlabelled && note(`The search gave up: ${r.label.unlabelled}`),
     !view && absent("PRM scores", [...missingKinds("prm "), "prm"]),
     view && !r.scores[view.name] && absent(`Scores of PRM ${view.name}`, [`prm ${view.name}`]),
-    !r.label && absent("Search labels", [`labels ${r.checkpoint}`]),
+    !r.label && absent("Search labels", [`labels ${r.checkpoint}`, "labels"]),
     !r.exact && absent("Exact labels", ["exact"]),
     !r.tokens && absent("Tokens", ["tokens"]),
     !arm() && absent("Rewards, values and advantages", ["credit", ...missingKinds("arm ")]),
