@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,12 @@ def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
         raise UserError(
             f"{path}: holds another job ({', '.join(changed)} differ); delete {path.parent} or choose another folder"
         )
+
+
+def undo_command(run: Path, stage: str, result: Path) -> str:
+    """The command behind which `psgpo run` makes a result anew: a stage that has its receipt is not run again, whatever
+    is missing of its results."""
+    return shlex.join(["rm", "-r", str(result), str(run / "stages" / f"{stage}.json")])
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import numpy as np
 from psgpo.errors import UserError
 from psgpo.evaluation.metrics import bootstrap_mean, mean_over_seeds, problem_pass_at_k
 from psgpo.evaluation.sets import Part
+from psgpo.job import undo_command
 from psgpo.report.load import Evaluation, Run, number
 
 BASELINE = "baseline"
@@ -127,9 +128,12 @@ def paired(
     for (run, policy), (other, against) in zip(ours, theirs, strict=True):
         left, right = pass_rates(run.evaluations[policy]), pass_rates(other.evaluations[against])
         if set(left) != set(right):
+            wanted = (left.keys() | right.keys()) & run.test_problems.keys()
+            stale, of = (run, policy) if left.keys() != wanted else (other, against)
+            undo = undo_command(stale.path, f"evaluate-{of}", stale.path / "evaluation" / of)
             raise UserError(
                 f"{run.path / 'evaluation'}: {policy} was not evaluated on the same problems as {against} in "
-                f"{other.path}; delete the evaluation that is out of date and run it again"
+                f"{other.path}; {undo}, and run the recipe again"
             )
         values.append({name: left[name] - right[name] for name in left})
     return estimate(runs, _kept(runs, values, keep))

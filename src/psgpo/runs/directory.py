@@ -24,6 +24,11 @@ from psgpo.config import HOW_KEYS, Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
 
+_LOST = "put a copy of it back, or make the run anew in another folder (--set out=...)"
+"""Without its recipe a folder is no run: nothing tells whose results those are."""
+_TORN = "recipe.json.tmp"
+"""What a command that was killed at its very first write leaves behind."""
+
 
 class RunDirectory:
     """A run on disk. Open with `RunDirectory.create(recipe)` or `RunDirectory.open(path)`."""
@@ -70,7 +75,7 @@ class RunDirectory:
                     f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
                     "give another out folder (--set out=...) or delete that one"
                 )
-        elif path.is_dir() and any(path.iterdir()):
+        elif path.is_dir() and any(file.name != _TORN for file in path.iterdir()):
             raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
         return resolved
 
@@ -174,9 +179,9 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: not a run directory (no recipe.json); start one with: psgpo run RECIPE") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{file}: not valid JSON ({error}); delete it and run the recipe again") from None
+        raise UserError(f"{file}: not valid JSON ({error}); {_LOST}") from None
     if not isinstance(recipe, dict):
-        raise UserError(f"{file}: expected a JSON object; delete it and run the recipe again")
+        raise UserError(f"{file}: expected a JSON object; {_LOST}")
     return recipe
 
 
