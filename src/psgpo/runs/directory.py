@@ -23,6 +23,7 @@ import psgpo
 from psgpo.config import HOW_KEYS, Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
+from psgpo.runs.splits import refuse_new_training
 
 _LOST = "put a copy of it back, or make the run anew in another folder (--set out=...)"
 """Without its recipe a folder is no run: nothing tells whose results those are."""
@@ -46,7 +47,7 @@ class RunDirectory:
 
         Raises:
             UserError: the directory holds a run of another recipe (the keys that differ are named), or files that
-                are no run.
+                are no run; or a PRM that is added would be trained on problems that the run tests on as clean.
         """
         path = recipe.out
         _make_folder(path)
@@ -75,6 +76,7 @@ class RunDirectory:
                     f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
                     "give another out folder (--set out=...) or delete that one"
                 )
+            refuse_new_training(recipe)
         elif path.is_dir() and any(file.name != _TORN for file in path.iterdir()):
             raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
         return resolved
