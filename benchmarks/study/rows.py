@@ -98,9 +98,12 @@ def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """Gains over the baseline as shares of the gain of the arm that bounds them."""
     rows: list[Row] = []
     for cell in cells:
-        baseline = Side(cell=cell, arm=BASELINE)
         for arm, bound in ((arm, bound) for arm, bounds in study.cells[cell].gain_of.items() for bound in bounds):
-            parts, wholes = (pair(study, results, Side(cell=cell, arm=one), baseline) for one in (arm, bound))
+            other, _, name = bound.rpartition("/")
+            sides_of = ((cell, arm), (other or cell, name))
+            parts, wholes = (
+                pair(study, results, Side(cell=of, arm=one), Side(cell=of, arm=BASELINE)) for of, one in sides_of
+            )
             common = [seed for seed in parts.seeds if seed in wholes.seeds]
             part, whole = ([of.differences()[of.seeds.index(seed)] for seed in common] for of in (parts, wholes))
             share = share_of_gain(part, whole)

@@ -197,6 +197,17 @@ def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
     assert row["missing"].startswith("missing seeds 2: not run")
 
 
+def test_a_share_may_be_of_an_arm_of_another_cell(tmp_path: Path) -> None:
+    text = STUDY.replace('against = {{dense = ["main/dense"]}}', 'gain_of = {{dense = ["main/value"]}}')
+    study = small_study(tmp_path, text)
+    for seed in range(2):
+        made_result(study, "main", seed, {"baseline": [1] * P, "value": [5] * P})
+        made_result(study, "warm", seed, {"baseline": [2] * P, "dense": [4] * P})
+    (row,) = rows.shares(study, load_all(study), ["warm"])
+    assert (row["seeds"], row["of the gain of"]) == (2, "main/value")
+    assert [row[key].value for key in ("gain", "which is", "share")] == [0.25, 0.5, 0.5]
+
+
 def test_steps_to_the_baseline_are_interpolated() -> None:
     points = [(0.0, 0.1), (30.0, 0.1), (60.0, 0.4)]
     assert steps_to_reach(points, 0.25) == pytest.approx(45)
