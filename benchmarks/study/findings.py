@@ -12,7 +12,7 @@ auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
-checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint
+checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
 at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
 """
 
@@ -89,8 +89,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
     def curve(cell: str, metric: str, arm: str, place: int) -> str:
         return f"{float(points(cell, metric, arm)[place]['mean']):.1f}"
 
-    def checkpoint(cell: str, arm: str, step: int) -> str:
-        found = {int(float(each["PPO step"])): each["mean"] for each in points(cell, "checkpoints", arm)}
+    def checkpoint(cell: str, arm: str, step: int, of: str = "mean") -> str:
+        found = {int(float(each["PPO step"])): each[of] for each in points(cell, "checkpoints", arm)}
         if step not in found:
             raise UserError(f"{TEMPLATE}: {cell}/{arm} has checkpoints {list(found)}, not {step}")
         return _share(found[step])
