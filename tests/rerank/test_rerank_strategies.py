@@ -58,8 +58,9 @@ class Words:
         return np.array([self.table[text] for _, text in pairs])
 
 
-def played(strategy, continuations, table, *, budget, longest=50):
-    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=frozenset({END}))
+def played(strategy, continuations, table, *, budget, longest=50, fences=False):
+    stops = frozenset({END})
+    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=stops, fences=fences)
     whole, lines = (Script(continuations, at_lines=at_lines) for at_lines in (False, True))
     words = Words(table)
     driver = Driver(sampler=whole, line_sampler=lines, scorer=words, temperature=1.0, top_p=1.0, seed=0)
@@ -185,3 +186,70 @@ def test_programs_without_lines_have_no_score(strategy):
 def test_responses_end_at_max_new_tokens():
     attempt, _ = played(best_of_n, {(): [(1, 1, 1, END), (2, END), (2, END)]}, {"b\n": 1.0}, budget=6, longest=2)
     assert found(attempt) == [((2, END), 1.0, 4), ((2, END), 1.0, 6)]
+
+
+FENCED = {11: "Sure! Here:\n", 12: "```python\n", 13: "```", 14: "Done.\n"}
+ANSWER = (11, 12, 1, 2, 13, 6, 14, END)
+
+
+def stepwise(*programs):
+    """Of a narrow beam: what is left of each program at each of its prefixes."""
+    script = {}
+    for program in programs:
+        for i in range(len(program)):
+            script.setdefault(program[:i], []).append(program[i:])
+    return script
+
+
+@pytest.mark.parametrize(
+    ("strategy", "script"),
+    [
+        (best_of_n, {(): [ANSWER]}),
+        (lambda a: beam(a, width=1, expansions=1), stepwise(ANSWER)),
+        (lambda a: rejection(a, delta=9.0, tries=1), {(): [ANSWER]}),
+    ],
+)
+def test_the_lines_of_a_fenced_answer_are_those_of_its_block(strategy, script, monkeypatch: pytest.MonkeyPatch):
+    for token, text in FENCED.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+    head = "Sure! Here:\n```python\n"
+    table = {f"{head}a\n": 0.5, f"{head}a\nb\n": 0.25}
+    attempt, words = played(strategy, script, table, budget=6, fences=True)
+    assert words.asked == [f"{head}a\n", f"{head}a\nb\n"]  # prose and fence are read, and have no score
+    assert found(attempt) == [((11, 12, 1, 2, 13, 6), 0.25, 6)]  # it ends with the fence, no stop token needed
+    assert attempt.candidates[0].scores == (0.5, 0.25)
+    assert len(attempt.candidates[0].row.logprobs) == 6
+
+
+def test_a_beam_prunes_fenced_answers_by_their_first_line_of_code(monkeypatch: pytest.MonkeyPatch):
+    for token, text in FENCED.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+    script = {
+        (): [(11,), (12,)],
+        (11,): [(12,)],
+        (12,): [(1,)],
+        (11, 12): [(2,)],
+        (12, 1): [(13, 6), (13, 6)],
+    }
+    table = {"```python\na\n": 0.9, "Sure! Here:\n```python\nb\n": 0.1}
+    attempt, words = played(lambda a: beam(a, width=1, expansions=2), script, table, budget=9, fences=True)
+    assert sorted(words.asked) == sorted(table)
+    assert found(attempt) == [((12, 1, 13, 6), 0.9, 9)]
+    assert attempt.spent == 9  # five for the first lines, prose included, and twice two for the fence that closes
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"),
+    [
+        ("def f(x):\n", ["def f(x):\n", "def f(x):\nb\n"]),  # code: line by line
+        ("Here it is:\n", ["Here it is:\nb\n", "Here it is:\n"]),  # not before the end shows that no fence comes
+    ],
+)
+def test_a_chat_may_answer_without_a_fence(first: str, asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(VOCABULARY, 11, first)
+    table = dict.fromkeys(asked, 0.5)
+    attempt, words = played(
+        lambda a: beam(a, width=1, expansions=1), stepwise((11, 2, END)), table, budget=3, fences=True
+    )
+    assert words.asked == asked
+    assert found(attempt) == [((11, 2, END), 0.5, 3)]
