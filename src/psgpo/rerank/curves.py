@@ -51,7 +51,7 @@ def fewest_of(counts: Mapping[str, int]) -> int:
     if counts[least] < 2:
         raise UserError(
             f"rerank: {least} has {counts[least]} sampled responses; every problem needs at least 2 to choose from; "
-            "sample more (evaluation.samples of a recipe), or leave the problem out"
+            "sample more (evaluation.samples of a recipe, --samples of psgpo eval), or leave the problem out"
         )
     return counts[least]
 

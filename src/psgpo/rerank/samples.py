@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ class SampleSet:
     """Problem id to its sampled responses, in the order of the problems; problems without any are left out."""
     missing: Sequence[str]
     """Problems without a response."""
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    """Sampled tokens of a response, by its name, where `token_ids` may hold fewer."""
+    tokenizer: str = ""
+    """Fingerprint of the tokenizer of the ids, where it was recorded; else they have to decode to the texts."""
 
     def flat(self) -> dict[str, Response]:
         """Every response by its name."""
@@ -44,7 +48,7 @@ def load_samples(path: Path, problems: Mapping[str, Problem], problems_file: Pat
         if "verdict" not in row or "token_ids" not in row:
             raise ValueError(
                 "no response with token ids and a verdict; give evaluation/<policy>/samples.jsonl of a run, or what "
-                "psgpo rerank search wrote"
+                "psgpo rerank search wrote, or the folder of psgpo eval --model"
             )
         if row.get("greedy"):
             return None

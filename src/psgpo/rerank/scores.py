@@ -20,9 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from psgpo.errors import UserError
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl
+from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.labeling.prefixes import cut_response
 from psgpo.labeling.surprise import ROWS, token_surprise
-from psgpo.lines import TokenText, code_lines
+from psgpo.lines import Tokenizer, TokenText, code_lines
 from psgpo.models import load_policy
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.evaluation.journal import fingerprint, scored_rows
@@ -100,12 +101,21 @@ def prm_columns(
 
 
 def likelihood_columns(
-    folder: Path, responses: Mapping[str, Response], out: Path, *, device: str, progress: Progress
+    folder: Path,
+    responses: Mapping[str, Response],
+    out: Path,
+    *,
+    device: str,
+    progress: Progress,
+    fingerprint_of_ids: str = "",
 ) -> Columns:
     """Mean and sum of log p of the sampled ids, end-of-sequence token included, at temperature 1.
 
+    Args:
+        fingerprint_of_ids: of the tokenizer that the ids belong to; empty: they have to decode to the texts.
+
     Raises:
-        UserError: no usable policy, or the ids do not decode to the text under its tokenizer.
+        UserError: no usable policy, or its tokenizer is another one than that of the ids.
     """
     check_job(out / "scores" / "likelihood.job.json", {"model": fingerprint(folder)})
     path, names = (
@@ -116,9 +126,7 @@ def likelihood_columns(
         known = {row["id"]: float(row["sum"]) for row in read_jsonl(path, dict)}
         if set(names) - known.keys():
             model, tokenizer = load_policy(folder, device=device)
-            text = TokenText(tokenizer)
-            for name in names:
-                cut_response(responses[name], text)  # refuses ids of another tokenizer
+            _refuse_other_ids([responses[name] for name in names], tokenizer, fingerprint_of_ids, folder)
             for start in range(0, len(names), ROWS):
                 batch = names[start : start + ROWS]
                 if all(name in known for name in batch):
@@ -133,6 +141,21 @@ def likelihood_columns(
     counts = {name: max(1, len(responses[name].token_ids)) for name in names}
     mean, total = LIKELIHOOD
     return {mean: {name: known[name] / counts[name] for name in names}, total: {name: known[name] for name in names}}
+
+
+def _refuse_other_ids(
+    responses: Sequence[Response], tokenizer: Tokenizer, fingerprint_of_ids: str, folder: Path
+) -> None:
+    if fingerprint_of_ids:
+        if tokenizer_fingerprint(tokenizer) != fingerprint_of_ids:
+            raise UserError(
+                f"--policy {folder}: its tokenizer is another one than that of the samples' token ids; give the model "
+                "that drew them"
+            )
+        return
+    text = TokenText(tokenizer)
+    for response in responses:
+        cut_response(response, text)
 
 
 def open_readers(
