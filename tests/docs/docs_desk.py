@@ -48,6 +48,7 @@ NEEDED = {
         "orm": "prm/orm",
         "items.jsonl": "items.jsonl",
     },
+    "docs/rerank.md": {"ngrams": "path/to/prm"},
 }
 """Page to what its commands take from elsewhere: name in the store, name on the page."""
 

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from psgpo.chats import chat_layout
+from psgpo.chats import answers_in_chat
 from psgpo.errors import UserError
+from psgpo.evaluation.draw import pose
 from psgpo.evaluation.grade import tests_digest
 from psgpo.execution import Sandbox
 from psgpo.job import check_job
@@ -35,7 +36,6 @@ from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import TokenText, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
 from psgpo.prm.scorers import TextScorer, open_scorer
-from psgpo.prompts import build_prompt_ids, has_slot
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
@@ -114,8 +114,10 @@ class Models:
     sampler: HFSampler
     tokenizer: Any
     scorer: TextScorer
-    template: str
-    """What the policy reads, with `{prompt}` in it."""
+    prompt_ids: Callable[[Problem], tuple[int, ...]]
+    """What the policy reads."""
+    fences: bool
+    """It answers in a chat: its code stands in a fenced block, more often than not."""
     identity: Json
     """Changes when policy or PRM do."""
 
@@ -124,7 +126,8 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
     """
     Args:
         policy: FOLDER or hf:FOLDER.
-        template: None: the PRM's own, which is how the labelled responses were sampled.
+        template: see `psgpo.evaluation.draw.pose`; None: the PRM's own, which is how the labelled responses were
+            sampled.
 
     Raises:
         UserError: one of them is unusable, or the policy is no model of this process.
@@ -141,11 +144,14 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
     sampler, tokenizer = open_sampler(f"hf:{folder}", device=device, batch_size=batch_size)
     assert isinstance(sampler, HFSampler)
     used = scorer.record.prompt_template if template is None else template
-    used = chat_layout(tokenizer) if used == "chat" else used
-    if not has_slot(used):
-        raise UserError(f"--template {used!r}: lacks {{prompt}}, where the problem's text goes")
-    identity = {"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used}
-    return Models(sampler=sampler, tokenizer=tokenizer, scorer=scorer, template=used, identity=identity)
+    return Models(
+        sampler=sampler,
+        tokenizer=tokenizer,
+        scorer=scorer,
+        prompt_ids=pose(used, tokenizer, option="--template"),
+        fences=used == "chat" or answers_in_chat(tokenizer, used),
+        identity={"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used},
+    )
 
 
 def run_search(
@@ -164,7 +170,7 @@ def run_search(
     """Search with best-of-n and the strategies, judge what they found, write the summary; the same call goes on.
 
     Args:
-        limits: of the sandbox: timeout, memory_mb, workers.
+        limits: of the sandbox: timeout, memory_mb, workers, and test_timeout where a test has a limit of its own.
         choose: the aggregate of line scores by which the PRM chooses among finished programs.
         sandbox: opens what judges programs; None: a `Sandbox` with the limits.
 
@@ -246,12 +252,14 @@ def _chunk(
     text, context = TokenText(models.tokenizer), context_of(models.sampler)
     attempts, players = [], []
     for problem in problems:
-        prompt_ids = build_prompt_ids(models.tokenizer, models.template, problem)
+        prompt_ids = models.prompt_ids(problem)
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(prompt_ids))
         if room < 1:
             raise UserError(f"problem {problem.id}: its prompt has {len(prompt_ids)} tokens, the context {context}")
         stops = models.sampler.stop_ids
-        attempts.append(Attempt(budget=settings.budget, max_new_tokens=room, text=text, stops=stops))
+        attempts.append(
+            Attempt(budget=settings.budget, max_new_tokens=room, text=text, stops=stops, fences=models.fences)
+        )
         asking = strategy(attempts[-1])
         players.append(Player(problem_id=problem.id, prompt=problem.prompt, prompt_ids=prompt_ids, asking=asking))
     Driver(
@@ -295,7 +303,7 @@ def _judged(
             checkpoint=name,
             token_ids=candidate.row.ids,
             text=written,
-            finished=True,
+            finished=candidate.row.ids[-1] in attempts[n].stops,
             verdict=verdict,
             prompt_ids=players[n].prompt_ids,
         )
@@ -330,5 +338,5 @@ def _job(problems: Sequence[Problem], models: Models, settings: SearchSettings, 
         **models.identity,
         "problems": digest([(problem.id, problem.prompt, tests_digest(problem.tests)) for problem in problems]),
         **{name: value for name, value in asdict(settings).items() if name in shared},
-        **{name: limits[name] for name in ("timeout", "memory_mb")},
+        **{name: value for name, value in limits.items() if name != "workers"},
     }
