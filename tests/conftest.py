@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chromium import Chromium, find_chromium
+from chromium import NO_CHROMIUM, REQUIRED, Chromium, find_chromium
 from psgpo.config import Recipe, load_recipe
 
 # Tests run side by side, one worker for each core; PyTorch reads this when it is loaded.
@@ -46,9 +46,10 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """One for the tests of a file, which skip themselves where there is no Chromium."""
+    """One for the tests of a file, which skip themselves where there is no Chromium and none is required."""
     binary = find_chromium()
-    assert binary is not None
+    if binary is None:
+        pytest.fail(f"{REQUIRED}=1, and {NO_CHROMIUM}")
     with Chromium(binary, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 

@@ -66,12 +66,17 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
+    from study.findings import render
     from study.pages import write_pages  # loads matplotlib
 
     study = Study.load(options.study, options.into)
     out = options.out or (OUT if options.into is None else options.into / "pages")
     for path in write_pages(study, study.chosen(options.cells, options.group), out):
         sys.stdout.write(f"{path}\n")
+    if out == OUT:  # its prose is about the published results
+        page = OUT.parent / "README.md"
+        page.write_text(render(study, OUT), encoding="utf-8")
+        sys.stdout.write(f"{page}\n")
     return 0
 
 

@@ -13,6 +13,7 @@ from psgpo.errors import UserError
 from psgpo.evaluation.grade import tests_digest
 from psgpo.jsonl import read_jsonl, write_json
 from psgpo.prm.evaluation.journal import digest
+from psgpo.prm.measure import auroc
 from psgpo.problems import load_problems_jsonl
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
@@ -163,6 +164,7 @@ def _prm(measure: Json) -> Json:
     return {
         truth: {
             **{key: of["lines"][key] for key in ("lines", "majority", "accuracy", "auroc")},
+            "position": _position(of["by_position"]) if "by_position" in of else None,
             "first_error": of.get("first_error"),
             "f1": of.get("processbench", {}).get("f1"),
             "ece": of["calibration"]["ece"],
@@ -171,6 +173,15 @@ def _prm(measure: Json) -> Json:
         for truth, of in measure.items()
         if truth in ("search", "exact") and of is not None
     }
+
+
+def _position(fifths: Sequence[Json]) -> float:
+    """AUROC of the share of good lines in the same fifth of a program: what the place of a line alone says."""
+    counts = [round(fifth["lines"] * (fifth["good_share"] or 0)) for fifth in fifths]
+    good = [True] * sum(counts) + [False] * (sum(fifth["lines"] for fifth in fifths) - sum(counts))
+    share = [fifth["good_share"] for fifth, count in zip(fifths, counts, strict=True) for _ in range(count)]
+    share += [f["good_share"] for f, count in zip(fifths, counts, strict=True) for _ in range(f["lines"] - count)]
+    return auroc(share, good)
 
 
 def _labels(run: Path) -> Json | None:

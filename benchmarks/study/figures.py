@@ -222,6 +222,8 @@ def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: s
         clear = estimate.low > 0 or estimate.high < 0
         text = f"{100 * estimate.value:+.1f}{'*' if clear else ''}\n(from {100 * level:.1f} %)".replace("-", "−")
         axes.text(place[1], place[0], text, ha="center", va="center", fontsize=7.5, color=INK)
+    for row, column in np.argwhere(np.isnan(grid)):
+        axes.text(column, row, "missing", ha="center", va="center", fontsize=7.5, color=MUTED)
     most = float(np.nanmax(np.abs(grid))) or 1.0
     axes.imshow(grid, cmap="PuOr_r", vmin=-2 * most, vmax=2 * most, aspect="auto")
     axes.set_xticks(range(len(columns)), [str(column) for column in columns])

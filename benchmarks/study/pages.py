@@ -10,7 +10,7 @@ from study import figures, rows
 from study.cells import Study
 from study.compare import MIN_SEEDS, RESAMPLES
 from study.results import Results, load_all, unfinished
-from study.tables import Row, Table
+from study.tables import Row, Table, fenced
 
 Rows = Callable[[Study, Results, Sequence[str]], list[Row]]
 INTERVALS = (
@@ -23,6 +23,12 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "Every arm against its reference",
         f"Mean pass@1 over seeds. {INTERVALS} Beside it Student's t over seeds.",
         rows.arms,
+    ),
+    "decoding": (
+        "Greedy, and any of several samples",
+        "The arms of the first table under greedy decoding (one program a problem), and pass@8 of the same samples at "
+        f"temperature 1. {INTERVALS}",
+        rows.decoding,
     ),
     "shares": (
         "Shares of gains",
@@ -54,7 +60,8 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
     ),
     "prm": (
         "PRMs against exact labels",
-        "Lines of held-out problems; means over seeds, for the AUROC with the 95 % t interval over seeds. `majority`: "
+        "Lines of held-out problems; means over seeds, for the AUROC with the 95 % t interval over seeds. `position`: "
+        "AUROC of the share of good lines in the same fifth of a program, which no PRM is needed for. `majority`: "
         "accuracy of the better constant. `first error`: share of wrong programs whose first wrong line is found. "
         "`f1`: harmonic mean of that and of the share of right programs left alone. `ece`: calibration error.",
         rows.prms,
@@ -64,6 +71,12 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "Means over seeds. Agreement with exact labels is over lines of failed responses; `majority`: that of the "
         "better constant; `labelled`: share of those lines that have a label.",
         rows.labels,
+    ),
+    "costs": (
+        "CPU-seconds of a seed",
+        "Means over seeds, by kind of stage; `taken over`: what another cell computed and this one did not. Evaluation "
+        "is of checkpoints and best of n too.",
+        rows.costs,
     ),
 }
 
@@ -84,7 +97,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     cells = study.chosen(None, group)
     about = study.groups[group]
     command = f"{study.command_of('table')} --group {group}"
-    parts = [f"# {about.title}", "", about.question, "", f"    {study.command_of('run')} --group {group}", ""]
+    parts = [f"# {about.title}", "", about.question, "", *fenced(f"{study.command_of('run')} --group {group}"), ""]
     parts += [
         f"{_counted(study, results, cells)} runs are there; their results lie in `{_place(study)}`.",
         "",
@@ -98,7 +111,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
             written.append(table.write_csv(out))
     plots = _plots(study, results, cells, group)
     if plots:
-        parts += ["## Figures", "", f"    {command}", ""]
+        parts += ["## Figures", "", *fenced(command), ""]
         parts += [
             "Lines are means over seeds, bands the range from seed to seed; arms with exact labels are dashed.",
             "",
@@ -113,15 +126,14 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
 
 
 def _index(study: Study, results: Results, out: Path) -> Path:
-    """The list of pages that are there."""
-    lines = ["# The study", "", *(f"    {study.command_of(verb)}" for verb in ("plan", "run", "table")), ""]
+    """Every group: its page, or the command that makes what the page needs."""
+    lines = ["# The study", "", *fenced(*(study.command_of(verb) for verb in ("plan", "run", "table"))), ""]
     lines += ["| page | what it asks | runs |", "|---|---|---|"]
     for name, group in study.groups.items():
-        if (out / f"{name}.md").is_file():
-            asks = " ".join(group.question.split())
-            lines.append(
-                f"| [{group.title}]({name}.md) | {asks} | {_counted(study, results, study.chosen(None, name))} |"
-            )
+        there = (out / f"{name}.md").is_file()
+        title = f"[{group.title}]({name}.md)" if there else f"{group.title}: `{study.command_of('run')} --group {name}`"
+        asks = " ".join(group.question.split())
+        lines.append(f"| {title} | {asks} | {_counted(study, results, study.chosen(None, name))} |")
     path = out / "README.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from psgpo.config import HOW_KEYS, Recipe, parse_recipe
 from psgpo.errors import UserError
+from psgpo.evaluation.metrics import pass_at_k
 from study.cells import Study
 
 Json = dict[str, Any]
@@ -79,6 +80,16 @@ class Result:
         """pass@1 of every evaluation problem. Shape: (P,)."""
         found = self.policies[policy]
         return np.array(found["passes"], dtype=np.float64) / float(found["samples"])
+
+    def greedy(self, policy: str) -> Array:
+        """Whether the greedy program of every evaluation problem passes; NaN where none was drawn. Shape: (P,)."""
+        found = self.policies[policy]["greedy"]
+        return np.full(len(self.operations), np.nan) if found is None else np.array(found, dtype=np.float64)
+
+    def pass_at(self, policy: str, k: int) -> Array:
+        """Unbiased pass@k of every evaluation problem, NaN where fewer were sampled. Shape: (P,)."""
+        found = self.policies[policy]
+        return np.array([pass_at_k(found["samples"], passed, k) for passed in found["passes"]], dtype=np.float64)
 
     def lengths(self, policy: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Tokens and verdict of every response. Shapes: (P, samples)."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from psgpo.evaluation.metrics import NAN, Estimate, pass_at_k
+from psgpo.evaluation.metrics import NAN, pass_at_k
 from study.cells import BASELINE, Study
 from study.compare import (
     OTHER_PROBLEMS,
@@ -24,13 +25,25 @@ from study.compare import (
     steps_to_reach,
     two_level_bootstrap,
 )
-from study.results import OTHER_RECIPE, Results
+from study.results import OTHER_RECIPE, Result, Results
 from study.tables import Level, Row
 
 OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
 """Groups of problems by length, in operations."""
 STANDS_IN_THE_WAY = (OTHER_RECIPE, OTHER_PROBLEMS, OTHER_SFT)
 """Reasons for which `run` alone would refuse the run directory, or take the result for done."""
+MANY = 8
+"""How many samples the tables' pass@k is about, beside pass@1."""
+STAGES = {
+    "problems": ("problems",),
+    "SFT": ("sft",),
+    "responses": ("responses",),
+    "labels": ("labels", "mutants"),
+    "PRMs": ("prm-",),
+    "RL": ("rl-",),
+    "evaluation": ("evaluate-", "study-"),
+}
+"""Kinds of stages by how their names begin."""
 QUARTERS = ("shortest", "short", "long", "longest")
 
 
@@ -66,6 +79,21 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     return rows
 
 
+def decoding(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """Whether a gain at temperature 1 is there under greedy decoding too, and among several samples."""
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        pairs = pair(study, results, side, reference)
+        row = _named(study, side) | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
+        for name, rates in (("greedy", Result.greedy), (f"pass@{MANY}", functools.partial(Result.pass_at, k=MANY))):
+            ours, theirs = ([rates(results[of.cell, seed], of.arm) for seed in pairs.seeds] for of in (side, reference))
+            row[name] = statistics.fmean(float(rate_P.mean()) for rate_P in ours) if ours else NAN
+            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+            row[f"{name}: difference"] = "–" if side == reference else two_level_bootstrap(differences)
+        rows.append(row | {"missing": missing(study, pairs)})
+    return rows
+
+
 def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """Gains over the baseline as shares of the gain of the arm that bounds them."""
     rows: list[Row] = []
@@ -79,8 +107,8 @@ def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             rows.append(
                 _named(study, Side(cell=cell, arm=arm))
                 | {"gain": two_level_bootstrap(part), "of the gain of": bound, "which is": two_level_bootstrap(whole)}
-                | {"seeds": len(common), "share": share.value}
-                | {"share, 95 %": "–" if math.isnan(share.low) else f"{share.low:.2f} … {share.high:.2f}"}
+                | {"seeds": len(common)}
+                | {"share": Level(value=share.value, low=share.low, high=share.high, count=share.count)}
                 | {"missing": _said(study, parts.missing | wholes.missing)}
             )
     return rows
@@ -115,7 +143,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
     rows: list[Row] = []
     for side, reference in sides(study, cells):
         pairs = pair(study, results, side, reference)
-        if side == reference or not pairs.seeds:
+        if side == reference:
             continue
         parts: list[list[Any]] = [[] for _ in QUARTERS]
         tokens: list[list[float]] = [[] for _ in QUARTERS]
@@ -131,7 +159,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
                 name if value == "difference" else f"{name}: tokens": found
                 for number, name in enumerate(QUARTERS)
                 for value, found in (
-                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}"),
+                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}" if pairs.seeds else "–"),
                     ("difference", two_level_bootstrap(parts[number])),
                 )
             }
@@ -184,11 +212,11 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             measures = [results[cell, seed].data["prm"][name] for seed in seeds]
             truth = "search" if any("exact" not in measure for measure in measures) else "exact"
             known = [measure[truth] for measure in measures]
-            auroc = over_seeds([np.array([NAN if of["auroc"] is None else of["auroc"]]) for of in known])
+            auroc = Level.of([NAN if of["auroc"] is None else of["auroc"] for of in known])
             rows.append(
                 {"cell": study.cells[cell].title, "PRM": name, "learns": f"{settings.target}, {settings.labels}"}
                 | {"against": "exact" if truth == "exact" else "its own labels", "seeds": len(seeds)}
-                | {"AUROC": auroc.value, "95 %": _range(auroc)}
+                | {"AUROC": auroc, "position": _average(known, "position")}
                 | {key: _average(known, key) for key in ("accuracy", "majority", "f1", "ece")}
                 | {"first error": _average([of["first_error"] or {} for of in known], "exact")}
                 | {"missing": _said(study, lack)}
@@ -218,6 +246,26 @@ def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             | {f"{key} per failed response": _round(_average(each, key)) for key in ("completions", "executions")}
             | {key: _average(found, key) for key in ("agreement", "majority", "labelled", "precision_negative")}
             | {"missing": _said(study, lack)}
+        )
+    return rows
+
+
+def costs(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """CPU-seconds of a seed by kind of stage; those taken over from other cells are counted apart."""
+    rows: list[Row] = []
+    for cell in cells:
+        found = [results[cell, seed].data["stages"] for seed in study.seeds(cell) if (cell, seed) in results]
+        if not found:
+            continue
+        own = [{name: of for name, of in stages.items() if "taken_from" not in of} for stages in found]
+        sums = {kind: [_cpu(stages, kind) for stages in own] for kind in STAGES}
+        arms = [sum(name.startswith("rl-") for name in stages) for stages in own]
+        over = [_cpu(stages) - _cpu(mine) for stages, mine in zip(found, own, strict=True)]
+        rows.append(
+            {"cell": study.cells[cell].title, "seeds": len(found)}
+            | {kind: _round(statistics.fmean(values), 0) for kind, values in sums.items()}
+            | {"one arm of RL": _round(statistics.fmean(sums["RL"]) / max(1.0, statistics.fmean(arms)), 0)}
+            | {"all": _round(statistics.fmean(map(_cpu, own)), 0), "taken over": _round(statistics.fmean(over), 0)}
         )
     return rows
 
@@ -283,6 +331,11 @@ def _mean(alone: Pairs) -> float:
     return statistics.fmean(float(rate_P.mean()) for rate_P in alone.first) if alone.first else NAN
 
 
+def _cpu(stages: Mapping[str, Any], kind: str | None = None) -> float:
+    """CPU-seconds of the stages of a kind, or of all."""
+    return sum(of["cpu_seconds"] for name, of in stages.items() if kind is None or name.startswith(STAGES[kind]))
+
+
 def _average(found: Sequence[Any], key: str) -> float:
     values = [float(of[key]) for of in found if of.get(key) is not None]
     return statistics.fmean(values) if values else NAN
@@ -290,11 +343,6 @@ def _average(found: Sequence[Any], key: str) -> float:
 
 def _round(value: float, digits: int = 1) -> str:
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
-
-
-def _range(estimate: Estimate) -> str:
-    """An interval of a share ends at 0 and 1."""
-    return "–" if math.isnan(estimate.low) else f"{max(0.0, estimate.low):.3f} … {min(1.0, estimate.high):.3f}"
 
 
 def _steps(value: float) -> str:

@@ -51,7 +51,7 @@ class Table:
         rows = [
             dict(row) | {"missing": notes.get(row["missing"], "")} if "missing" in row else row for row in self.rows
         ]
-        lines = [f"## {self.title}", "", f"    {command}", "", self.note, ""]
+        lines = [f"## {self.title}", "", *fenced(command), "", self.note, ""]
         lines += [f"| {' | '.join(headings)} |", "|" + "---|" * len(headings)]
         lines += [f"| {' | '.join(shown(row[heading]) for heading in headings)} |" for row in rows]
         lines += [line for text in said for line in ("", f"[{said.index(text) + 1}] {text}")]
@@ -66,6 +66,11 @@ class Table:
             writer.writeheader()
             writer.writerows(rows)
         return path
+
+
+def fenced(*commands: str) -> list[str]:
+    """The lines of a block of commands."""
+    return ["```", *commands, "```"]
 
 
 def shown(value: Any) -> str:

@@ -74,10 +74,11 @@ def small_study(folder: Path, text: str = STUDY) -> Study:
 
 
 def policy(passes: Sequence[int]) -> dict[str, Any]:
-    """A policy of a result; its n-th problem takes n tokens more than the first."""
+    """A policy of a result; its n-th problem takes n tokens more than the first; half the passes make a greedy one."""
     passed = [[sample < count for sample in range(SAMPLES)] for count in passes]
     tokens = [[10 + number] * SAMPLES for number in range(len(passes))]
-    return {"samples": SAMPLES, "passes": list(passes), "greedy": None, "lengths": pack_lengths(tokens, passed)}
+    greedy = [int(2 * count >= SAMPLES) for count in passes]
+    return {"samples": SAMPLES, "passes": list(passes), "greedy": greedy, "lengths": pack_lengths(tokens, passed)}
 
 
 def made_result(

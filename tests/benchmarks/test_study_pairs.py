@@ -10,9 +10,10 @@ import pytest
 from study_world import SAMPLES, STUDY, P, made_result, prm_measure, small_study
 
 from psgpo.errors import UserError
-from study import rows
+from study import collect, rows
 from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
 from study.results import load_all, pack_lengths, unfinished, unpack_lengths
+from study.tables import shown
 
 DENSE, BASELINE = Side(cell="main", arm="dense"), Side(cell="main", arm="baseline")
 
@@ -40,6 +41,26 @@ def test_a_group_of_problems_is_cut_out_by_operations(tmp_path: Path) -> None:
     assert [pairs.factor(1, 2), pairs.factor(3, 8)] == [2.0, 1.0]
     assert [pairs.level(1, 2), pairs.level(3, 8)] == [0.25, 0.25]
     assert math.isnan(pairs.factor(9, 10))
+
+
+def test_decoding_shows_greedy_programs_and_any_of_eight(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    half = [1] * (P // 2) + [0] * (P // 2)  # one pass in eight of half the problems, no greedy one
+    for seed in range(2):
+        made_result(study, "main", seed, {"dense": [4] * P, "baseline": half})
+    row = next(row for row in rows.decoding(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert (row["pairs"], row["greedy"], row["greedy: difference"].value) == (2, 1.0, 1.0)
+    assert (row["pass@8"], row["pass@8: difference"].value) == (1.0, 0.5)
+    assert row["missing"].startswith("missing seeds 2: not run")
+
+
+def test_without_a_greedy_program_the_table_has_a_dash(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    data = made_result(study, "main", 0)
+    data["policies"]["dense"]["greedy"] = None
+    made_result(study, "main", 0, policies=data["policies"])
+    row = next(row for row in rows.decoding(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert [shown(row["greedy"]), shown(row["greedy: difference"])] == ["–", "–"]
 
 
 def test_missing_seeds_are_named_with_their_command_and_not_averaged_over(tmp_path: Path) -> None:
@@ -162,7 +183,7 @@ def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
     for seed in range(2):
         made_result(study, "main", seed, {"baseline": [1] * P, "dense": [2] * P, "value": [5] * P})
     (row,) = rows.shares(study, load_all(study), ["main"])
-    assert (row["arm"], row["of the gain of"], row["seeds"], row["share"]) == ("dense", "value", 2, 0.25)
+    assert (row["arm"], row["of the gain of"], row["seeds"], row["share"].value) == ("dense", "value", 2, 0.25)
     assert row["missing"].startswith("missing seeds 2: not run")
 
 
@@ -218,8 +239,24 @@ def test_prms_are_measured_over_seeds(tmp_path: Path) -> None:
     for seed, auroc in enumerate((0.90, 0.92, 0.97)):
         made_result(study, "main", seed, prm={"sign": {"exact": prm_measure(auroc)}})
     (row,) = rows.prms(study, load_all(study), ["main"])
-    assert (row["seeds"], row["AUROC"], row["missing"]) == (3, pytest.approx(0.93), "")
-    assert row["95 %"] == "0.840 … 1.000", "a share ends at 1"
+    assert (row["seeds"], row["AUROC"].value, row["missing"]) == (3, pytest.approx(0.93), "")
+    assert shown(row["AUROC"]) == "0.930 (0.840 … 1.000)", "a share ends at 1"
+
+
+def test_the_place_of_a_line_alone_has_an_auroc() -> None:
+    fifths = [{"lines": 2, "good_share": 1.0}, {"lines": 2, "good_share": 0.5}, {"lines": 0, "good_share": None}]
+    assert collect._position(fifths) == pytest.approx((2 + 0.5) / 3)  # three good lines against one
+
+
+def test_costs_are_by_kind_of_stage_and_what_is_taken_over_stands_apart(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    seconds = {"sft": 60.0, "rl-baseline": 40.0, "rl-dense": 50.0, "labels-1": 100.0, "labels": 2.0, "prm-sign": 30.0}
+    stages: dict[str, dict[str, object]] = {name: {"cpu_seconds": value} for name, value in seconds.items()}
+    stages["rl-value"] = {"cpu_seconds": 45.0, "taken_from": "elsewhere"}
+    made_result(study, "main", 0, stages=stages)
+    (row,) = rows.costs(study, load_all(study), ["main"])
+    assert (row["SFT"], row["labels"], row["PRMs"], row["RL"], row["one arm of RL"]) == ("60", "102", "30", "90", "45")
+    assert (row["all"], row["taken over"]) == ("282", "45")
 
 
 def test_lengths_survive_packing() -> None:

@@ -156,7 +156,10 @@ def test_pages_have_tables_figures_and_the_same_numbers_as_csv(tmp_path: Path) -
     }
     assert not (out / "more.md").exists()
     page = (out / "main.md").read_text()
-    assert "    .venv/bin/python benchmarks/study table --group main" in page
+    assert "```\n.venv/bin/python benchmarks/study table --group main\n```" in page
+    index = (out / "README.md").read_text()
+    assert "| [Main](main.md) | Does it help? | 2 of 3 |" in index
+    assert "| More: `.venv/bin/python benchmarks/study run --group more` | And here? | 0 of 2 |" in index
     assert "| first | dense | 2 | 0.500 | baseline | 2 | +0.250 | **+0.250** (+0.250 … +0.250) |" in page
     assert "[1] missing seeds 2: not run (run: `.venv/bin/python benchmarks/study run --cells main --seeds 2`)" in page
     with (out / "main-arms.csv").open() as stream:

@@ -1,7 +1,7 @@
 """A small run directory whose token ids are real: a tokenizer, two PRMs with random heads, labels, a journal.
 
 Problem `p/held` is held out from PRM training and has three responses, `p/seen` one, `t/1` is a test problem with
-evaluation samples of two policies.
+evaluation samples of two policies and, being a problem of OpChain, known to the oracle.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ HELD, SEEN = held("p/held-", True), held("p/seen-", False)
 
 def problem(name: str, prompt: str, split: str) -> Problem:
     tests = CallTests(function="solve", calls=(Call(args=(1,), expected=2), Call(args=(-5,), expected=-4)))
-    return Problem(id=name, prompt=prompt, tests=tests, split=split, difficulty=1, reference_solution=GOOD)
+    metadata = {"operations": [{"name": "int_add", "parameter": 1}]}
+    known = {"difficulty": 1, "reference_solution": GOOD, "metadata": metadata}
+    return Problem(id=name, prompt=prompt, tests=tests, split=split, **known)
 
 
 PROBLEMS = {
@@ -185,6 +187,16 @@ def write_labels(folder: Path, world: World, journal: str) -> None:
     spent = dict.fromkeys((*measures, "slot_steps"), 0)
     rows = [{"kind": "round", "probes": [probe | tokens for probe in probes]} | spent for probes in rounds]
     write_jsonl(folder / journal, [{"kind": "header", "labels.completer": "own"}, *rows])
+
+
+def write_search(file: Path, world: World) -> None:
+    """As `psgpo rerank search` leaves it: a row per problem, and of one nothing was found."""
+    found = [world.response(HELD, text, "beam", number) for number, text in enumerate((BAD, GOOD))]
+    rows = [
+        {"problem_id": HELD, "spent": 16, "candidates": [{"tokens": 9, "response": one.to_json()} for one in found]},
+        {"problem_id": SEEN, "spent": 20, "candidates": []},
+    ]
+    write_jsonl(file, rows)
 
 
 def write_models(path: Path, world: World) -> None:

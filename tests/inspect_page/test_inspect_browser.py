@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from inspect_world import ADDED, BAD, HELD, SEEN
+from inspect_world import ADDED, BAD, HELD, SEEN, World, write_search
+from matplotlib.image import imread
 
-from chromium import Chromium, find_chromium
+from chromium import NO_CHROMIUM, Chromium, skips_browser
 from psgpo.inspect_page.build import build_page
 
-BINARY = find_chromium()
-pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = pytest.mark.skipif(skips_browser(), reason=NO_CHROMIUM)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,18 @@ def test_keys_leave_the_menus_alone_and_can_be_switched_off(page: Chromium) -> N
     assert page.js("document.querySelectorAll('.pane').length") == 2
 
 
+def test_arrows_choose_in_a_menu(page: Chromium) -> None:
+    page.js("document.querySelector('[data-key=\"problem\"]').focus()")
+    for key, wanted in (("ArrowDown", SEEN), ("ArrowDown", "t/1"), ("ArrowUp", SEEN)):  # the menu keeps the focus
+        page.key(key)
+        assert chosen(page, "problem").startswith(wanted)
+        assert page.text(".facts:not(#facts)").startswith(wanted)
+    page.js("document.querySelector('[data-key=\"prm-0\"]').focus()")
+    page.key("ArrowDown")
+    assert chosen(page, "prm-0") == "PRM progress"
+    assert all(column(page, "progress"))
+
+
 def test_arrows_scroll_a_region_that_is_wider_than_its_place(page: Chromium) -> None:
     page.look(width=400)
     wide = "[...document.querySelectorAll('.scroll')].find((one) => one.scrollWidth > one.clientWidth)"
@@ -138,10 +151,11 @@ def test_a_line_opens_its_tokens_by_click_and_by_enter(page: Chromium) -> None:
     assert page.js("document.querySelectorAll('tr.tokens').length") == 5  # four lines and the end
 
 
-def test_a_probe_opens_the_completion_that_passed(page: Chromium) -> None:
+def test_a_probe_opens_the_first_completion_that_passed(page: Chromium) -> None:
     page.key("j")
     assert "Line 1" in page.text("section[aria-label=Search] table")
     assert not page.js("document.querySelector('section[aria-label=Search] details').open")
+    assert page.text("section[aria-label=Search] summary") == "First passing completion"
     page.click("section[aria-label=Search] summary")
     lines = page.text("pre.completion").splitlines()
     added = [f"+     {ADDED.splitlines()[0]}", *(f"+ {line}" for line in ADDED.splitlines()[1:])]
@@ -204,11 +218,30 @@ def test_scores_on_the_other_side_than_the_label_are_marked_and_found(page: Chro
     assert page.js(marked) == ["", "+0.50", "+0.50! disagrees with the label", "−0.50"]
     page.key("d")
     assert chosen(page, "problem").startswith(SEEN)
+    for policy in ("baseline", "dense"):  # samples have exact labels
+        for response in (0, 1):
+            page.key("d")
+            assert shown(page, 0).startswith(f"{policy}, {response}: ✗")
     page.key("d")
-    assert chosen(page, "problem").startswith(HELD)  # from the end to the start; samples have no label
+    assert chosen(page, "problem").startswith(HELD)  # from the end to the start
     page.key("m")
     page.key("d")
     assert page.text("#status") == "No other response with a score on the wrong side of its label"
+
+
+def test_a_sample_of_a_final_policy_has_exact_labels_and_the_prms_mistakes_are_marked(page: Chromium) -> None:
+    page.choose('[data-key="problem"]', 2)
+    page.choose('[data-key="checkpoint-0"]', 1)
+    assert shown(page, 0).startswith("dense, 0: ✗")
+    assert column(page, "exact") == ["+", "·", "−", "−"]
+    assert "Exact labels" not in page.text(".notes")
+    page.js("page.responses[state.responses[0]].scores.sign = [0.5, 0.5, 0.5, -0.5]")
+    page.key("t")
+    marked = page.js("[...document.querySelectorAll('td.score')].map((cell) => cell.textContent)")
+    assert marked == ["+0.50", "+0.50", "+0.50! disagrees with the label", "−0.50"]
+    page.choose('[data-key="arm"]', 3)
+    assert chosen(page, "arm") == "exact"
+    assert column(page, "reward") == ["+0.063", "0", "−0.063", "−0.063"]
 
 
 def test_the_address_keeps_what_is_chosen(page: Chromium, page_file: Path) -> None:
@@ -248,6 +281,18 @@ def test_without_models_there_are_no_tokens_to_open(browser: Chromium, small_run
     assert "--stored opens no model" in browser.text(".notes")
     browser.key("j")
     assert column(browser, "sign") == ["+0.90", "", "−0.80", "−1.00"]  # a score of a neutral line that is not there
+
+
+def test_samples_of_a_file_say_why_they_have_no_labels(
+    browser: Chromium, small_run: Path, world: World, tmp_path: Path
+) -> None:
+    write_search(tmp_path / "beam.jsonl", world)
+    problems, prm = small_run / "problems" / "label.jsonl", str(small_run / "prm" / "sign")
+    build_page(tmp_path / "beam.jsonl", tmp_path / "beam.html", problems=problems, prms=[prm])
+    browser.open(tmp_path / "beam.html")
+    assert shown(browser).startswith("beam, 0: ✗")
+    assert all(column(browser, "sign"))
+    assert "Search labels: the file holds samples" in browser.text(".notes")
 
 
 def test_labels_by_joining_programs_have_no_probes(page: Chromium) -> None:
@@ -361,6 +406,30 @@ def test_nothing_makes_the_page_scroll_sideways(page: Chromium, width: int) -> N
     for keys in ("j", "t", "c", "]"):
         page.key(keys)
         assert page.js("document.documentElement.scrollWidth") <= width, keys
+
+
+def test_pictures_of_it_in_light_dark_compared_and_narrow(page: Chromium, tmp_path: Path) -> None:
+    page.key("j")
+    pictures = {}
+    looks = (("light", 1200, False), ("dark", 1200, True), ("compared", 1200, False), ("narrow", 400, False))
+    for name, width, dark in looks:
+        if name == "compared":
+            page.key("c")
+        page.look(width=width, dark=dark)
+        page.screenshot(tmp_path / f"{name}.png")
+        picture_HWC = imread(tmp_path / f"{name}.png")[..., :3]
+        assert picture_HWC.shape == (900, width, 3), name
+        pictures[name] = (255 * picture_HWC).round().astype(int)
+    papers = {name: tuple(map(int, picture_HWC[2, 2])) for name, picture_HWC in pictures.items()}
+    light, dark_paper = (255, 255, 255), (20, 23, 28)
+    assert papers == {"light": light, "dark": dark_paper, "compared": light, "narrow": light}
+    for name, picture_HWC in pictures.items():
+        other = (picture_HWC != papers[name]).any(axis=2)
+        assert 0.02 < other.mean() < 0.9, name
+        # Text and tinted lines, down to the last quarter of the window.
+        assert other[-225:].any(), name
+        assert len(np.unique(picture_HWC.reshape(-1, 3), axis=0)) > 50, name
+    assert (pictures["light"] != pictures["compared"]).any()
 
 
 def test_only_the_chosen_response_is_in_the_document(page: Chromium, browser: Chromium) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels
+from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, PROBLEMS, SEEN, World, labels_of, write_labels, write_search
 from typer.main import get_command
 
 from psgpo.cli.main import app, main
@@ -21,6 +21,7 @@ from psgpo.inspect_page.assemble import bash_quoted, page_data
 from psgpo.inspect_page.build import build_page
 from psgpo.inspect_page.completions import run_completions
 from psgpo.inspect_page.evidence import stored_evidence
+from psgpo.inspect_page.exact import with_exact
 from psgpo.inspect_page.model import Page, ResponseView
 from psgpo.inspect_page.page import render_page, script_hash
 from psgpo.inspect_page.source import read_source
@@ -99,6 +100,37 @@ def test_evaluation_samples_are_shown_beside_labels_and_their_missing_labels_hav
     assert "--prompt $'# {prompt}\\n'" in command
 
 
+def test_samples_have_exact_labels_by_the_oracle_itself(small_run: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in small_run.rglob("*")}
+    source = with_exact(read_source(small_run, policies=["dense"], limit=100))
+    page = page_data(source, stored_evidence(source), "psgpo inspect")
+    exact = [one.exact for one in page.responses if one.checkpoint == "dense"]
+    assert [(one.last_on_track, one.progress) for one in exact if one is not None] == [
+        (2, (0.0,) * 4),  # BAD: the header, and the comment after it
+        (1, (0.0,) * 2),
+        (3, (0.0, 0.0, 1.0)),  # passes, but `x` never is what the operation makes of it
+    ]
+    # Those that the run has written stay as they are, and so does the run.
+    kept = named(page, HELD, "baseline/step-2").exact
+    assert kept is not None
+    assert kept.progress == (0.5,) * 4
+    assert {path: path.stat().st_mtime_ns for path in small_run.rglob("*")} == files
+
+
+def test_without_a_sandbox_the_page_says_why_there_are_no_exact_labels(
+    small_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> None:
+        raise UserError("this machine confines nothing")
+
+    monkeypatch.setattr("psgpo.inspect_page.exact.Sandbox", refuse)
+    source = with_exact(read_source(small_run, policies=["dense"], limit=100))
+    page = page_data(source, stored_evidence(source), "psgpo inspect")
+    assert page.missing["exact"].reason == "this machine confines nothing"
+    assert [one.exact for one in page.responses if one.checkpoint == "dense"] == [None] * 3
+    assert "without --stored" in stored_page(small_run, policies=["dense"]).missing["exact"].reason
+
+
 def test_a_prompt_survives_the_shell() -> None:
     template = "it's \\ {prompt}\nend"
     shown = subprocess.run(["bash", "-c", f"printf %s {bash_quoted(template)}"], capture_output=True, text=True)
@@ -152,6 +184,26 @@ def test_labels_without_a_run_have_probes_completions_and_tests(labels_folder: P
         assert len(page.responses) == 4
         assert page.prms == ()
         assert all(problem.tests and problem.held_out is None for problem in page.problems)
+
+
+def test_a_file_of_samples_is_shown_without_labels(small_run: Path, world: World, tmp_path: Path) -> None:
+    write_search(tmp_path / "beam.jsonl", world)
+    page = stored_page(tmp_path / "beam.jsonl", problems=small_run / "problems" / "label.jsonl")
+    shown = [(page.problems[one.problem].id, one.checkpoint, one.index, one.label) for one in page.responses]
+    assert shown == [(HELD, "beam", 0, None), (HELD, "beam", 1, None)]
+    assert page.facts[1:] == ("2 samples",)
+    assert page.problems[0].tests
+    assert "psgpo labels make" in page.missing["labels"].reason
+    samples = small_run / "evaluation" / "dense" / "samples.jsonl"
+    with pytest.raises(UserError, match="give them with --problems"):
+        read_source(samples, limit=9)
+    page = stored_page(samples, problems=small_run / "problems" / "test.jsonl")
+    assert [(one.index, one.greedy) for one in page.responses] == [(0, False), (1, False), (0, True)]
+
+
+def test_a_file_of_something_else_is_refused_with_its_line(labels_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"problems\.jsonl:1: neither a label \(labels\).*its keys are: id, prompt"):
+        read_source(labels_folder / "problems.jsonl", limit=9)
 
 
 def test_some_of_the_labels_keep_their_completions(labels_folder: Path, world: World) -> None:

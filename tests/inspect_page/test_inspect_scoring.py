@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, SEEN, VALUE_SCALE, VALUE_SHIFT, World
+from inspect_world import ADDED, BAD, GOOD, HELD, HOSTILE, SEEN, VALUE_SCALE, VALUE_SHIFT, World, write_search
 
 from psgpo.errors import UserError
 from psgpo.inspect_page.evidence import Evidence
+from psgpo.inspect_page.exact import with_exact
 from psgpo.inspect_page.scoring import read_evidence
 from psgpo.inspect_page.source import Source, read_source
 from psgpo.jsonl import write_json, write_jsonl
@@ -153,7 +154,14 @@ def rollout_of(source: Source, number: int, evidence: Evidence) -> Rollout:
 def test_the_oracle_pays_by_exact_labels(source: Source, evidence: Evidence) -> None:
     credit = evidence.credit[place(source, HELD, BAD)]["exact"]
     assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
-    assert "exact" not in evidence.credit[place(source, "t/1", BAD)]
+
+
+def test_the_oracle_pays_a_sample_of_a_final_policy_too(source: Source, evidence: Evidence) -> None:
+    sample = place(source, "t/1", BAD)
+    assert source.entries[sample].response.checkpoint == "dense"
+    assert "exact" not in evidence.credit[sample]  # a run keeps no exact labels of samples
+    credit = read_evidence(with_exact(source), arms=["exact"]).credit[sample]["exact"]
+    assert credit.line_rewards == pytest.approx((0.25 / 4, 0.0, -0.25 / 4, -0.25 / 4))
 
 
 def test_an_orm_pays_at_the_end(source: Source, evidence: Evidence, small_run: Path) -> None:
@@ -249,6 +257,21 @@ def test_another_tokenizer_is_refused(small_run: Path, tmp_path: Path) -> None:
         read_evidence(source, tokenizer=tmp_path)
     assert read_evidence(source).missing["tokens"].reason.endswith("give its folder with --tokenizer")
     assert read_evidence(source, tokenizer=small_run / "sft" / "model").tokens[0] is not None
+
+
+def test_a_prms_folder_reads_samples(small_run: Path, world: World, tmp_path: Path) -> None:
+    write_search(tmp_path / "beam.jsonl", world)
+    source = read_source(tmp_path / "beam.jsonl", limit=9, problems=small_run / "problems" / "label.jsonl")
+    folder = str(small_run / "prm" / "sign")
+    evidence = read_evidence(source, prms=[folder])
+    wanted = open_scorer(small_run / "prm" / "sign" / "model").score_lines("add one", BAD)
+    assert evidence.scores[place(source, HELD, BAD)][folder] == pytest.approx(wanted.tolist(), abs=1e-4)
+    for entry, tokens in zip(source.entries, evidence.tokens, strict=True):  # by the PRM's tokenizer
+        assert tokens is not None
+        assert "".join(tokens) == entry.response.text + "⟨<eos>⟩"
+    train_tokenizer(["other text", HOSTILE], 300).save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match="not the tokenizer of these responses"):
+        read_evidence(source, tokenizer=tmp_path / "other")
 
 
 def test_a_fitted_head_is_the_one_that_the_arm_left(small_run: Path, tmp_path: Path) -> None:

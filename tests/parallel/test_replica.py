@@ -11,7 +11,7 @@ from parallel_world import together
 from psgpo.errors import UserError
 from psgpo.models import create_policy, train_tokenizer
 from psgpo.parallel import replica as module
-from psgpo.parallel.replica import Replica, load_optimizer
+from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer
 from psgpo.parallel.team import ALONE, Team, current_team
 from psgpo.training import ResumableLog
 
@@ -53,6 +53,18 @@ def test_processes_that_disagree(tmp_path: Path) -> None:
     assert drifted.endswith("their updates differed")
     assert diverged.startswith("UserError: the training diverged: ")
     assert diverged.endswith(" is not a number; start it anew in another folder, with a lower learning rate")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_gradient_that_is_no_number_ends_the_training_before_it_reaches_a_weight(value: float) -> None:
+    policy = network()
+    parameters = list(policy.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    assert clip_gradients(parameters, 1.0) == pytest.approx(sum(p.numel() for p in parameters) ** 0.5)
+    parameters[0].grad.view(-1)[0] = value
+    with pytest.raises(UserError, match="the training diverged: the gradient's norm is"):
+        clip_gradients(parameters, 1.0)
 
 
 def test_one_process_names_a_divergence_too() -> None:

@@ -62,6 +62,14 @@ def test_a_rate_of_one_half_is_a_target_and_an_open_line_is_none(tokenizer):
     assert (rate.weights, left_open.weights) == ((1.0, 1.0), (1.0, 0.0))
 
 
+def test_without_neutral_labels_a_comment_behind_an_open_line_weighs_nothing(tokenizer):
+    settings = SETTINGS.model_copy(update={"neutral_labels": False})
+    label = dataclasses.replace(labelled(tokenizer, TEXT, 1), strategy="noisy", labels=(0.0, 0.0, 0.0, -1.0))
+    assert build_examples([label], settings)[0].weights == (0.0, 0.0, 0.0, 1.0)
+    known = dataclasses.replace(label, labels=(1.0, 0.0, 0.0, -1.0))
+    assert build_examples([known], settings)[0].weights == (1.0, 1.0, 0.0, 1.0)
+
+
 def test_a_response_without_lines_is_no_example(tokenizer):
     assert build_examples([labelled(tokenizer, "\n", 0)], SETTINGS) == []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from psgpo.prm.data import progress_targets
+from psgpo.prm.assess import scored_response
+from psgpo.prm.data import PrmExample, progress_targets
 from psgpo.prm.measure import ScoredResponse, auroc, calibration, correlation, f1, first_errors, lines_left, measure
 
 
@@ -119,6 +121,41 @@ def test_a_perfect_and_an_inverted_prm():
     inverted = measure([scored([-1.0 if m <= g else 1.0 for m in range(1, n + 1)], g) for n, g in truth], "sign")
     assert inverted["lines"]["accuracy"] == inverted["lines"]["auroc"] == 0.0
     assert inverted["calibration"]["ece"] == 1.0
+
+
+def test_a_response_whose_first_error_is_open_counts_for_neither_first_errors_nor_right_programs():
+    known = [scored([0.9, -0.5], 1), scored([0.2, 0.8], 2, problem="q")]
+    unknown = dataclasses.replace(scored([0.5, 0.5], 2, problem="q"), error_known=False)
+    found, without = measure([*known, unknown], "sign", resamples=20), measure(known, "sign", resamples=20)
+    assert found["first_error"] == without["first_error"] == {"responses": 1, "exact": 1.0, "within_one": 1.0}
+    assert found["processbench"] == without["processbench"]
+    assert found["lines"]["lines"] == 6
+
+
+@pytest.mark.parametrize(
+    ("signs", "known"),
+    [
+        ((1, 0, 1, -1), True),  # the comment says nothing
+        ((0, 0, 1, -1), False),
+        ((1, 0, -1, 0), True),
+        ((1, 0, 1, 0), False),
+        ((1, 0, 1, 1), True),
+    ],
+)
+def test_an_open_line_before_the_first_bad_one_leaves_the_error_open(signs, known):
+    example = PrmExample(
+        problem_id="p",
+        checkpoint="c",
+        index=0,
+        prompt_ids=(1,),
+        token_ids=(1, 2, 3, 4),
+        line_ends=(0, 1, 2, 3),
+        neutral=(False, True, False, False),
+        last_solvable=2,
+        targets=tuple(map(float, signs)),
+        weights=tuple(1.0 if sign or m == 1 else 0.0 for m, sign in enumerate(signs)),
+    )
+    assert scored_response(example, np.zeros(4), "sign").error_known == known
 
 
 def test_first_errors_within_one_line_and_silence():

@@ -17,6 +17,7 @@ from psgpo.prm.assess import score_examples
 from psgpo.prm.programs import Encoder, PromptShape, line_examples, program_examples
 from psgpo.prm.scorers import CausalScorer
 from psgpo.prm.texts import TextProgram
+from psgpo.rl.rollout import TextLineScorer
 
 SHAPE = PromptShape(template=RECORD.prompt_template)
 
@@ -73,6 +74,19 @@ def test_an_outcome_model_reads_programs_as_it_is_trained(scorer, text):
     np.testing.assert_allclose(orm.score_lines("task", text)[-1], trained, atol=1e-5)
     if text.endswith("\n"):  # a newline at the end of the program says nothing about its outcome
         np.testing.assert_allclose(orm.score_program("task", text + "\n"), trained, atol=1e-5)
+
+
+def test_an_outcome_model_reads_the_code_of_a_chat_answer_in_training_scoring_and_rl(scorer):
+    orm = CausalScorer(scorer.scorer, dataclasses.replace(RECORD, scope="program"))
+    encoder = Encoder(scorer.scorer.tokenizer, SHAPE)
+    code = "def f(x):\n    return x"
+    chat = f"Here it is:\n```python\n{code}\n```\nDone.\n"
+    ids = [program_examples(encoder, [(labelled(text, 1), True)])[0].token_ids for text in (chat, code)]
+    assert ids[0] == ids[1]
+    scores = [orm.score_program("task", text) for text in (chat, code)]
+    assert scores[0] == scores[1]
+    paid = TextLineScorer(orm)._programs([("task", chat)])
+    np.testing.assert_allclose(paid[0], scores[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["no-split", "metaspace"])

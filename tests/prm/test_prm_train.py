@@ -116,6 +116,17 @@ def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path
         train_prm(policy_dir, [endless], held_out, SETTINGS, tmp_path)
 
 
+def test_open_responses_neither_break_the_training_nor_change_it(trained, policy_dir, tmp_path):
+    _, _, train, held_out = trained
+    settings = SETTINGS.model_copy(update={"epochs": 1, "batch_size": 1})
+    blank = dataclasses.replace(train[0], weights=(0.0,) * len(train[0].weights))
+    kept = train_prm(policy_dir, train[:6], held_out[:4], settings, tmp_path / "known")
+    more = train_prm(policy_dir, [*train[:6], blank], [*held_out[:4], blank], settings, tmp_path / "more")
+    assert {k: v for k, v in more.items() if k != "seconds"} == {k: v for k, v in kept.items() if k != "seconds"}
+    with pytest.raises(UserError, match="none of the 1 responses to choose the epoch by has a line that counts"):
+        train_prm(policy_dir, train[:6], [blank], settings, tmp_path / "blank")
+
+
 def test_scores_do_not_depend_on_the_batch(trained):
     out, _, _, held_out = trained
     items = [(e.prompt_ids, e.token_ids, e.line_ends) for e in held_out]

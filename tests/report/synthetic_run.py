@@ -46,7 +46,7 @@ PROBLEMS = SMALL.problems
 
 
 def recipe_table(path: Path, *, seed: int = 0, size: Size = SMALL, **changes: Any) -> dict[str, Any]:
-    """A recipe as plain dicts; `changes` replaces whole tables."""
+    """A recipe as plain dicts; `changes` replaces whole tables, but for `rl`, which keeps its number of steps."""
     table = {
         "name": "synthetic",
         "out": str(path),
@@ -56,6 +56,7 @@ def recipe_table(path: Path, *, seed: int = 0, size: Size = SMALL, **changes: An
         "arms": ARMS,
         "evaluation": {"samples": size.samples, "bootstrap": 200},
     }
+    changes["rl"] = {"steps": STEPS} | changes.get("rl", {})
     return parse_recipe(table | changes, origin="test").model_dump(mode="json")
 
 
@@ -99,6 +100,14 @@ def make_run(path: Path, *, seed: int = 0, size: Size = SMALL, **changes: Any) -
         _evaluation(path / "evaluation" / policy, policy, rng, seed, size)
     _labels(path, rng, size)
     return path
+
+
+def cut_training(path: Path, arm: str, steps: int) -> None:
+    """As if the arm's RL were still running, at this step."""
+    metrics = path / "rl" / arm / "metrics.jsonl"
+    rows = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+    metrics.write_text("".join(rows[:steps]), encoding="utf-8")
+    (path / "stages" / f"rl-{arm}.json").unlink()
 
 
 def _problems(path: Path, seed: int, size: Size) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -9,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_run import ARMS, HOSTILE, PROBLEMS, make_run, recipe_table
+from synthetic_run import ARMS, HOSTILE, PROBLEMS, STEPS, cut_training, make_run, recipe_table
 
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
@@ -151,9 +152,70 @@ def test_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> None:
     text = build_report([copy], tmp_path / "report").read_text(encoding="utf-8")
     assert "Evaluation of dense, progress: not there yet" in text
     assert "Not evaluated yet: dense and progress." in text
+    assert "PRM progress: not there yet" in text  # its scores are there, their measure is not
     summary = json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8"))
     assert summary["pass_at_1"]["dense"] is None
     assert summary["pass_at_1"]["baseline"] is not None
+
+
+def rows_of(index: Path, name: str) -> list[dict[str, str]]:
+    with (index.parent / "data" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_running_arm_is_drawn_so_far_and_called_unfinished(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cut_training(copy, "dense", 12)
+    index = build_report([copy], tmp_path / "report")
+    text = index.read_text(encoding="utf-8")
+    says = f"Training of dense (unfinished, step 12 of {STEPS}): not there yet. Run:"
+    go_on = f"psgpo run {copy}/recipe.json --set out={copy} --until rl-dense"
+    for section in ("learning", "diagnostics"):
+        part = text[text.index(f'id="{section}"') :]
+        part = part[: part.index("</section>")]
+        assert says in part
+        assert go_on in part
+    steps = [row for row in rows_of(index, "rl-pass-rate") if row["arm"] == "dense"]
+    assert len(steps) == 12
+    table = {row["Arm"]: row for row in rows_of(index, "training")}
+    assert {arm: row["Steps done"] for arm, row in table.items()} == dict.fromkeys(ARMS, str(STEPS)) | {"dense": "12"}
+    assert table["dense"]["Pass rate"] == steps[-1]["pass_rate"]
+    assert f"12 of {STEPS}<small>unfinished</small>" in text
+    assert "Where it is unfinished: so far." in text
+
+
+@pytest.mark.parametrize("arm", ["baseline", "dense"])
+def test_an_arm_that_one_seed_has_not_finished_has_no_mean(run: Path, tmp_path: Path, arm: str) -> None:
+    second = make_run(tmp_path / "seed-1", seed=1)
+    cut_training(second, arm, 12)
+    index = build_report([second, run], tmp_path / "report")
+    text = index.read_text(encoding="utf-8")
+    assert f"Training of {arm} (seed 1 unfinished, step 12 of {STEPS}): not there yet. Run:" in text
+    assert f"psgpo run {second}/recipe.json --until rl-{arm}" in text
+    others = [name for name in ARMS if name != arm]
+    curves = rows_of(index, "rl-pass-rate")
+    assert {row["arm"] for row in curves} == set(others)
+    assert len(curves) == len(others) * STEPS
+    table = {row["Arm"]: row for row in rows_of(index, "training")}
+    assert [name for name, row in table.items() if row["Pass rate"]] == others
+    assert {table[arm][column] for column in table[arm]} == {arm, "12", ""}
+
+
+def test_all_steps_without_a_receipt_are_no_finished_training(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    cut_training(copy, "dense", STEPS)  # it is about to save its policy
+    text = build_report([copy], tmp_path / "report").read_text(encoding="utf-8")
+    assert f"Training of dense (unfinished, step {STEPS} of {STEPS}): not there yet" in text
+
+
+def test_labels_of_one_seed_are_not_drawn_for_both(run: Path, tmp_path: Path) -> None:
+    second = make_run(tmp_path / "seed-1", seed=1)
+    shutil.rmtree(second / "labels")
+    index = build_report([second, run], tmp_path / "report")
+    assert not (index.parent / "last-good-line.png").exists()
+    assert not (index.parent / "last-good-line-distance.png").exists()
 
 
 def test_seeds_are_grouped_and_a_missing_seed_is_not_averaged_away(run: Path, tmp_path: Path) -> None:

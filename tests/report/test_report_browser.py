@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from synthetic_run import Size, make_run
 
-from chromium import Chromium, find_chromium
+from chromium import NO_CHROMIUM, Chromium, skips_browser
 from psgpo.report import build_report
 
-BINARY = find_chromium()
-pytestmark = pytest.mark.skipif(BINARY is None, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = pytest.mark.skipif(skips_browser(), reason=NO_CHROMIUM)
 PAPER = 703
 """Width of an A4 page between the margins of print.css, in CSS pixels."""
 CONTRAST = """(() => {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_run import ARMS, STEPS, make_run
+from synthetic_run import ARMS, STEPS, cut_training, make_run
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl, write_jsonl
@@ -126,6 +126,29 @@ def test_learning_curves_of_an_arm_lie_over_each_other_where_two_recipes_have_it
     ends = [load_run(runs[name]).rl["dense"]["pass_rate"][-STEPS // 10 :].mean() for name in ("a0", "a1")]
     assert last["synthetic"][2:] == pytest.approx((np.mean(ends), min(ends), max(ends)))
     assert last["other"][2] == last["other"][3] == last["other"][4]
+
+
+def test_an_unfinished_seed_has_no_learning_curve_beside_other_recipes(runs: dict[str, Path], tmp_path: Path) -> None:
+    copies = {name: tmp_path / name for name in ("a0", "a1", "b0")}
+    for name, copy in copies.items():
+        shutil.copytree(runs[name], copy)
+    cut_training(copies["a1"], "dense", 12)
+    cut_training(copies["b0"], "progress", 12)
+    (section, _), *_ = compare_sections(groups(copies, *copies))
+    plots = {plot.name: plot for block in section.blocks for plot in block.plots}
+    assert "runs-pass-rate-dense" not in plots
+    lengths = [
+        [row[0] for row in plots["runs-pass-rate-progress"].frame.rows].count(name) for name in ("synthetic", "other")
+    ]
+    assert lengths == [STEPS, 12]  # one run by itself is drawn so far
+    missing = {block.missing: block.commands for block in section.blocks if "Training" in block.missing}
+    again = {
+        name: f"psgpo run {copies[name]}/recipe.json --set out={copies[name]} --until rl-" for name in ("a1", "b0")
+    }
+    assert missing == {
+        f"synthetic: Training of dense (seed 1 unfinished, step 12 of {STEPS})": (f"{again['a1']}dense",),
+        f"other: Training of progress (unfinished, step 12 of {STEPS})": (f"{again['b0']}progress",),
+    }
 
 
 def test_a_run_without_problems_yet_is_not_compared(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from psgpo.problems.programs import chat_prompt
 from psgpo.records import Call, CallTests, Completion, Problem
 from psgpo.rerank import search as search_module
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
+from psgpo.rerank.render import render_search
 from psgpo.rerank.scores import aggregates, prefix_aggregates
 from psgpo.rerank.strategies import Attempt, beam
 from psgpo.sampling import open_sampler
@@ -163,13 +165,40 @@ def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
     refused([row for row in samples if row["greedy"]], "no sampled response")
     refused([samples[0], samples[0]], r"samples.jsonl:2: response 0 of p0 \(sft\) is here twice")
     refused([{"task_id": "p0", "completion": "x"}], "no response with token ids and a verdict")
+    refused(
+        [row for row in samples if row["problem_id"] not in ("p1", "p4")],
+        r"2 of the 6 problems in .*problems.jsonl have no sampled response \(p1, p4\); give samples of all",
+    )
     refused(samples, "orm: an ORM: give it as --orm", "--prm", str(world / "orm"))
     refused(samples, "prm: a PRM, which scores lines: give it as --prm", "--orm", str(world / "prm"))
     refused(samples, "the name 'prm' is taken", "--prm", str(world / "prm"), "--orm", f"prm={world / 'orm'}")
     refused(samples, "nothing: no such folder", "--prm", str(world / "nothing"))
     assert not list((tmp_path / "out").iterdir())  # refused before anything was written
     rerank(world, tmp_path / "out")
-    refused(samples[: len(samples) // 2], "holds another job")
+    again = [row | {"verdict": row["verdict"] | {"status": "WRONG_ANSWER"}} for row in samples]
+    refused(again, "holds another job")
+
+
+def test_a_half_finished_evaluation_of_a_run_is_refused(world: Path, tmp_path: Path) -> None:
+    run = tmp_path / "my run"
+    folder = run / "evaluation" / "dense"
+    shutil.copytree(world / "sft", folder)
+    (run / "recipe.json").write_text("{}")
+    summary = (folder / "summary.json").rename(tmp_path / "later.json")  # it is written last
+    given = ["samples", world, tmp_path / "out", str(folder / "samples.jsonl"), "--no-majority"]
+    go_on = f"psgpo run '{run}/recipe.json' --set 'out={run}' --until evaluate-dense"
+    with pytest.raises(UserError, match=f"evaluation of dense has not come to its end.*; run: {re.escape(go_on)}$"):
+        command(*given)
+    assert not list((tmp_path / "out").glob("*.json"))
+    summary.rename(folder / "summary.json")
+    assert "pass@1 of the one that is chosen" in command(*given)
+
+
+def test_a_problem_with_fewer_responses_ends_every_curve_and_is_named(world: Path, tmp_path: Path) -> None:
+    rows = [row for row in read_jsonl(world / "sft" / "samples.jsonl", dict) if not row["greedy"]]
+    write_jsonl(tmp_path / "samples.jsonl", [row for row in rows if (row["problem_id"], row["index"]) != ("p2", 3)])
+    printed = command("samples", world, tmp_path / "out", str(tmp_path / "samples.jsonl"), "--no-majority")
+    assert "n ends at 3, the fewest responses of a problem (p2); others have up to 4" in printed
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +213,8 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
     strategies = ["best-of-n", "beam", "rejection"]
     assert set(summary["methods"]) == {*strategies, "random", "oracle", "majority", "likelihood-mean"}
     assert all(name in (searched / "printed.txt").read_text() for name in summary["methods"])
+    assert summary["majority"] is None
+    assert "majority is left out: scripts\n" in render_search(summary | {"majority": "scripts"})
     tokenizer = load_tokenizer(world / "policy" / "model")
     for name in strategies:
         rows = list(read_jsonl(searched / f"{name}.jsonl", dict))
@@ -201,6 +232,11 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
         passed = [one is not None and one["response"]["verdict"]["status"] == "PASSED" for one in best]
         last = summary["methods"][name]["curve"][-1]
         assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))
+
+
+def test_what_search_wrote_is_no_file_of_samples(searched: Path, world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"best-of-n.jsonl:1: no response with token ids .* of a run, or the folder of"):
+        command("samples", world, tmp_path / "out", str(searched / "best-of-n.jsonl"), "--no-majority")
 
 
 def test_search_reads_what_reranking_reads(searched: Path, world: Path) -> None:

@@ -151,6 +151,8 @@ def test_what_was_not_graded_so_is_refused(world: Path, tmp_path: Path) -> None:
         r"samples.jsonl:1: sample 0 of p0 was graded as another program, or by other tests", world / "eval", changed
     )
     refused(r"samples.jsonl:5: task 'p1' is unknown", world / "eval", PROBLEMS[:1])
+    more = [*PROBLEMS, dataclasses.replace(PROBLEMS[0], id="p3")]
+    refused(r"samples.jsonl: 1 of the 4 problems in .* have no sampled response \(p3\)", world / "eval", more)
     part = tmp_path / "part"
     part.mkdir()
     refused("part: holds no samples.jsonl; give the folder of psgpo eval --model", part)
@@ -179,8 +181,8 @@ def test_the_graded_part_of_a_chat_is_read(text: str, read: str | None, world: P
     run_eval(request, tmp_path / "answers.jsonl")
     more = {"finished": True, "tokens": 9, "prompt_ids": [1], "token_ids": [2], "tokenizer": "t"}
     write_jsonl(tmp_path / "eval" / "samples.jsonl", [{"task_id": "p0", "sample_id": 0, "solution": text, **more}])
-    samples = load_evaluation(tmp_path / "eval", {p.id: p for p in PROBLEMS}, world / "problems.jsonl")
+    samples = load_evaluation(tmp_path / "eval", {p.id: p for p in PROBLEMS[:1]}, world / "problems.jsonl")
     (response,) = samples.responses["p0"]
     assert response.text == (text if read is None else read)
     assert response.verdict.passed
-    assert (samples.drawn, samples.tokenizer, samples.missing) == ({"p0#eval#0": 9}, "t", ["p1", "p2"])
+    assert (samples.drawn, samples.tokenizer) == ({"p0#eval#0": 9}, "t")

@@ -8,8 +8,8 @@ import pytest
 
 from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl
-from psgpo.records import Call, CallTests, Problem, Response, Status, StdioCase, StdioTests, Verdict
-from psgpo.rerank.outputs import can_vote, digest, votes_of
+from psgpo.records import AssertTests, Call, CallTests, Problem, Response, Status, StdioCase, StdioTests, Verdict
+from psgpo.rerank.outputs import digest, votes_of, why_no_majority
 
 CALLS = tuple(Call(args=(x,), expected="never to be seen") for x in (1, 2, 3))
 PROBLEM = Problem(id="p", prompt="double", tests=CallTests(function="solve", calls=CALLS))
@@ -33,10 +33,10 @@ HOSTILE = {
 }
 
 
-def responses(programs):
+def responses(programs, problem="p"):
     verdict = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=3)
     return [
-        Response(problem_id="p", index=i, checkpoint="c", token_ids=(1,), text=text, finished=True, verdict=verdict)
+        Response(problem_id=problem, index=i, checkpoint="c", token_ids=(1,), text=text, finished=True, verdict=verdict)
         for i, text in enumerate(programs)
     ]
 
@@ -95,7 +95,46 @@ def test_long_numbers_have_a_digest() -> None:
     assert digest(10**5000) == digest(10**5000) != digest(10**5000 + 1)
 
 
-def test_only_calls_have_outputs() -> None:
-    stdio = Problem(id="s", prompt="echo", tests=StdioTests(cases=(StdioCase(stdin="1", expected="1"),)))
-    assert can_vote([PROBLEM])
-    assert not can_vote([PROBLEM, stdio])
+CASES = tuple(StdioCase(stdin=text, expected="never to be seen") for text in ("3\n1 2 3\n", "1\n5\n"))
+SUMS = Problem(id="s", prompt="print the sum", tests=StdioTests(cases=CASES))
+SCRIPTS = {
+    "input": "n = int(input())\nprint(sum(map(int, input().split())))\n",
+    "whole": "import sys\n_, *x = sys.stdin.read().split()\nsys.stdout.write(str(sum(map(int, x))))\n",
+    "bytes": "import sys\n_, *x = sys.stdin.buffer.read().split()\n"
+    "sys.stdout.buffer.write(b'%d \\n\\n' % sum(map(int, x)))\n",
+    "number": "_, *x = open(0).read().split()\nprint(sum(map(int, x)))\n",
+    "main": "def main():\n    input()\n    print(sum(map(int, input().split())))\n    exit()\n"
+    "if __name__ == '__main__':\n    main()\n",
+    "afresh": "try:\n    seen\nexcept NameError:\n    seen = True\n"
+    "    input()\n    print(sum(map(int, input().split())))\n",
+    "quotes": "s = '{}\"'\ninput()\nprint(sum(map(int, input().split())), end=s[3:])\n",
+}
+OTHERS = {
+    "product": "input()\nx = 1\nfor y in input().split():\n    x *= int(y)\nprint(x + 1)\n",
+    "first case only": "if input() == '1':\n    raise ValueError\nprint(6)\n",
+}
+SILENT = {
+    "nothing": "input()\n",
+    "crash": "print(1 / 0)\n",
+    "no program": "print(\n",
+    "killed": "import os\nos._exit(0)\n",
+    "past the streams": "import os\nos.write(1, b'6')\n",
+}
+
+
+def test_programs_that_print_the_same_vote_together(sandbox: Sandbox, tmp_path: Path) -> None:
+    programs = [*SCRIPTS.values(), *OTHERS.values(), *SILENT.values(), f"So:\n```python\n{SCRIPTS['input']}```\n"]
+    watched = Watched(sandbox)
+    groups = {"s": responses(programs, "s"), "p": responses([HONEST["double"], HONEST["twice"]])}
+    votes = votes_of(groups, {"p": PROBLEM, "s": SUMS}, watched, tmp_path / "outputs.jsonl")
+    assert votes["s"] == [*[0] * len(SCRIPTS), 1, 2, *[None] * len(SILENT), 0]
+    assert votes["p"] == [0, 0]
+    assert "never to be seen" not in repr(watched.asked)
+
+
+def test_tests_that_are_scripts_have_no_outputs() -> None:
+    script = Problem(id="a", prompt="double", tests=AssertTests(entry_point="f", checks=("assert f(1) == 2",)))
+    assert why_no_majority([PROBLEM, SUMS]) is None
+    assert why_no_majority([PROBLEM, script, SUMS]) == (
+        "1 of 3 problems (a) are tested by scripts, which say of no value that it is the output"
+    )

@@ -12,7 +12,10 @@ import typer
 
 def inspect(
     source: Annotated[
-        Path, typer.Argument(help="A run directory, or labels of psgpo labels (folder or file).", show_default=False)
+        Path,
+        typer.Argument(
+            help="A run directory, labels of psgpo labels (folder or file), or a file of samples.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The page to write.", show_default=False)],
     prm: Annotated[
@@ -28,12 +31,12 @@ def inspect(
     problem: Annotated[list[str] | None, typer.Option(help="Only the problem of this id. Repeatable.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Labelled responses (and evaluation samples), at most.")] = 200,
     problems: Annotated[
-        Path | None, typer.Option(help="Problems of a label file; default: beside it.", show_default=False)
+        Path | None, typer.Option(help="Problems of a file; default: beside it.", show_default=False)
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="Folder of the responses' tokenizer, for a label file.", show_default=False)
+        Path | None, typer.Option(help="Folder of the responses' tokenizer, for a file.", show_default=False)
     ] = None,
-    stored: Annotated[bool, typer.Option("--stored", help="Open no model: only what the run has written.")] = False,
+    stored: Annotated[bool, typer.Option("--stored", help="Open no model, run no program: only the files.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Look at responses line by line: PRM scores, labels, probes, rewards, values, tests. Writes one HTML file."""

@@ -150,6 +150,10 @@ class Recipe(Section):
                 known = [*self.prm, *(["oracle"] if key == "prm" else [])]
                 raise ValueError(f"arms.{arm}.{key} = {value!r} is not a PRM of this recipe; allowed: {known}")
             start = self.prm.get(settings.value_init or "")
+            if start is None and settings.value_map in ("identity", "probability"):
+                raise ValueError(
+                    f"arms.{arm}.value_map = {settings.value_map!r} maps a PRM's scores: name it in value_init"
+                )
             starts = "value_map" if settings.value_map == "head" else "value_init" if start is not None else ""
             if starts and self.rl_of(arm).advantage != "gae":
                 raise ValueError(f"arms.{arm}.{starts} starts a critic, and only advantage = 'gae' has one")
@@ -172,6 +176,10 @@ class Recipe(Section):
                 raise ValueError(f"{table}.minibatches must divide {table}.prompts_per_step * responses_per_prompt")
             if rl.steps < rl.checkpoints:
                 raise ValueError(f"{table}.checkpoints cannot exceed {table}.steps")
+            if rl.critic_warmup >= rl.steps:
+                raise ValueError(
+                    f"{table}.critic_warmup leaves the policy no step to learn in: less than {table}.steps"
+                )
             if rl.advantage != "gae" and rl.responses_per_prompt < 2:
                 raise ValueError(f"{table}.advantage = {rl.advantage!r} compares responses: set responses_per_prompt")
             if rl.advantage != "gae" and rl.critic_warmup:
@@ -204,6 +212,11 @@ class Recipe(Section):
             behind = self.prm.get(settings.prm or "")
             if settings.prm is not None and scope != (behind.scope if behind else "line"):
                 raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of scope {scope!r}")
+            if behind is not None and scope == "program" and behind.kind != "causal" and settings.line_score == "score":
+                raise ValueError(
+                    f"arms.{arm}: prm.{settings.prm} of kind {behind.kind!r} gives logits: none is the worst, to pay a "
+                    "response without a program with; set line_score = 'signed'"
+                )
             start = self.prm.get(settings.value_init or "")
             if start is not None and (start.kind, start.scope) != ("causal", "line"):
                 raise ValueError(f"arms.{arm}.value_init: a critic starts from a PRM of kind 'causal', scope 'line'")

@@ -28,7 +28,6 @@ from psgpo.records import AssertTests, CallTests, Tests, Verdict
 from psgpo.report.commands import run_command
 from psgpo.report.programs import visible
 
-ORACLE = "a run asks the oracle about the labelled responses only"
 LONGEST, MOST_TESTS = 500, 100
 """Characters of a test's input or output, and tests of a problem, that are shown."""
 
@@ -56,9 +55,10 @@ def page_data(source: Source, evidence: Evidence, command: str) -> Page:
 
 def _facts(source: Source) -> tuple[str, ...]:
     facts = [str(source.path)]
+    samples = "samples" if source.run is None else "evaluation samples"
     if source.run is not None:
         facts.append(f"seed {source.run.recipe.seed}")
-    for what, (shown, total) in (("labelled responses", source.labelled), ("evaluation samples", source.sampled)):
+    for what, (shown, total) in (("labelled responses", source.labelled), (samples, source.sampled)):
         if total:
             facts.append(f"{shown} {what}" if shown == total else f"{shown} of {total} {what}")
     return tuple(facts)
@@ -74,9 +74,10 @@ def _missing(source: Source) -> dict[str, Missing]:
     if run is None:
         found["exact"] = Missing(reason="only runs of the embedded benchmark keep exact labels")
         found["prm"] = Missing(reason="none was given; choose a folder with --prm")
+        found["labels"] = Missing(reason="the file holds samples; psgpo labels make labels responses of a model")
         return found
-    embedded = run.recipe.problems.kind == "opchain"
-    found["exact"] = Missing(reason=ORACLE if embedded else "only the embedded benchmark has an oracle")
+    reason = source.no_exact if source.embedded else "only the embedded benchmark has an oracle"
+    found["exact"] = Missing(reason=reason)
     found["prm"] = Missing(reason="the run has trained none", command=run_command(run))
     samples = {entry.response.checkpoint for entry in source.entries if entry.label is None}
     of = run.recipe.labels.of

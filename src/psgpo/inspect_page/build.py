@@ -8,6 +8,7 @@ from pathlib import Path
 from psgpo.errors import UserError
 from psgpo.inspect_page.assemble import page_data
 from psgpo.inspect_page.evidence import stored_evidence
+from psgpo.inspect_page.exact import with_exact
 from psgpo.inspect_page.model import Page
 from psgpo.inspect_page.page import write_page
 from psgpo.inspect_page.source import read_source
@@ -41,6 +42,7 @@ def build_page(
     else:
         from psgpo.inspect_page.scoring import read_evidence  # loads torch
 
+        source = with_exact(source)
         evidence = read_evidence(source, prms=prms, arms=arms, tokenizer=tokenizer, device=device)
     page = page_data(source, evidence, command)
     write_page(page, out)

@@ -17,7 +17,7 @@ from psgpo.records import LineLabels, Problem, Response
 Place = tuple[str, str, int]
 """(problem id, checkpoint, index) of a response."""
 Proofs = dict[Place, dict[int, tuple[int, ...]]]
-"""Response to probed line to the ids that a completion that passed added."""
+"""Response to probed line to the ids that the first completion that passed added."""
 
 
 def place_of(response: Response) -> Place:

@@ -60,7 +60,7 @@ def credit_of_arms(
     run, credit = source.run, [dict[str, Credit]() for _ in source.entries]
     if run is None:
         if names:
-            raise UserError(f"{source.path}: a label file has no arms; leave --arm out")
+            raise UserError(f"{source.path}: a file has no arms; leave --arm out")
         missing["credit"] = Missing(reason="they come from the arms of a run; give a run directory")
         return [], list(credit)
     unknown = [name for name in names if name not in run.recipe.arms]

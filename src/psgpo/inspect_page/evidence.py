@@ -88,7 +88,7 @@ def stored_evidence(source: Source, names: Sequence[str] = ()) -> Evidence:
         found = [unscored(source.run, name, source.entries, missing) for name in names or shown_prms(source.run)]
         scored = [one for one in found if one is not None]
     elif names:
-        raise UserError(f"{source.path}: a label file holds no scores of {', '.join(names)}; leave --stored out")
+        raise UserError(f"{source.path}: a file holds no scores of {', '.join(names)}; leave --stored out")
     nothing: list[None] = [None] * len(source.entries)
     return Evidence(
         prms=[view for view, _ in scored],

@@ -89,7 +89,7 @@ class ProbeView:
     drawn: int
     passed: int
     completion: tuple[str, str] | None
-    """What was kept and what a completion that passed went on with; None where none passed or none was kept."""
+    """What was kept and what the first completion that passed went on with; None where none passed or none was kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -86,7 +86,7 @@ class Reader:
         return tuple(decoded[start:end] or f"⟨{name}⟩" for start, end, name in spans)
 
     def completions(self, entry: Entry) -> Mapping[int, tuple[str, str]]:
-        """Per probed line, the text that was kept and what a completion that passed added."""
+        """Per probed line, the text that was kept and what the first completion that passed added."""
         found = {}
         for line, added in entry.completions.items():
             assert entry.label is not None
@@ -99,16 +99,22 @@ class Reader:
 def _reader(source: Source, given: Path | None, prms: Sequence[Path], missing: dict[str, Missing]) -> Reader | None:
     """With the tokenizer of the responses."""
     wanted = {entry.label.tokenizer for entry in source.entries if entry.label is not None and entry.label.tokenizer}
+
+    def reader(folder: Path) -> Reader | None:
+        found = Reader(load_tokenizer(folder))
+        if wanted:
+            return found if wanted == {tokenizer_fingerprint(found.tokenizer)} else None
+        # Samples name no tokenizer; another one gives another text.
+        return found if any(found.pieces(entry) is not None for entry in source.entries) else None
+
     if given is not None:
-        tokenizer = load_tokenizer(given)
-        if not wanted <= {tokenizer_fingerprint(tokenizer)}:
+        own = reader(given)
+        if own is None:
             raise UserError(f"--tokenizer {given}: not the tokenizer of these responses; give that of their model")
-        return Reader(tokenizer)
+        return own
     for folder in [*source.tokenizers, *prms]:
-        if (folder / "tokenizer_config.json").is_file():
-            tokenizer = load_tokenizer(folder)
-            if wanted <= {tokenizer_fingerprint(tokenizer)}:
-                return Reader(tokenizer)
+        if (folder / "tokenizer_config.json").is_file() and (own := reader(folder)) is not None:
+            return own
     reason = "the tokenizer of the responses is not known; give its folder with --tokenizer"
     missing["tokens"] = missing["completions"] = Missing(reason=reason)
     return None

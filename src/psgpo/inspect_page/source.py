@@ -1,4 +1,4 @@
-"""What there is to show: a run directory, or the labels of `psgpo labels make`. No torch.
+"""What there is to show: a run directory, the labels of `psgpo labels make`, or a file of samples. No torch.
 
 Only files are read here. Of a run: the labelled responses of the baseline's (or `labels.of`'s) checkpoints and,
 where asked for, the evaluation's samples of a policy. A response that the limit leaves out takes its whole problem with
@@ -8,7 +8,7 @@ it, so that those shown of one problem are all there are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Entry:
     exact: Exact | None = None
     greedy: bool = False
     completions: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """Probed line to the ids that a completion that passed added."""
+    """Probed line to the ids that the first completion that passed added."""
     stored: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """PRM to the scores that the run wrote; NaN where it could not score."""
 
@@ -44,14 +44,21 @@ class Source:
     path: Path
     title: str
     run: Run | None
-    """None for a label file."""
+    """None for a file."""
     problems: Mapping[str, Problem]
     """Of the entries, as far as their file is there."""
     entries: tuple[Entry, ...]
     labelled: tuple[int, int]
     """Labelled responses shown, and how many there are."""
     sampled: tuple[int, int]
-    """Evaluation samples shown, and how many there are of the policies asked for."""
+    """Samples shown, and how many there are of the policies asked for, or in the file."""
+    no_exact: str = "the run keeps those of labelled responses; the oracle is asked about the others without --stored"
+    """Why a response of the embedded benchmark may have no exact labels, see `psgpo.inspect_page.exact`."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether there is an oracle."""
+        return self.run is not None and self.run.recipe.problems.kind == "opchain"
 
     @property
     def tokenizers(self) -> tuple[Path, ...]:
@@ -77,13 +84,13 @@ def read_source(
     limit: int,
     problems: Path | None = None,
 ) -> Source:
-    """Read a run directory, a folder of `psgpo labels make`, or a label file.
+    """Read a run directory, a folder of `psgpo labels make`, or a file of labels or samples.
 
     Args:
         policies: `sft` or arms whose evaluation samples are shown too; for runs.
         problem_ids: only these problems; empty for all.
         limit: labelled responses, and evaluation samples, at most (but at least one problem's).
-        problems: the problems of a label file; None for those beside it.
+        problems: the problems of a file; None for those beside it.
 
     Raises:
         UserError: nothing to show, a file is missing or broken, or a policy or problem does not exist.
@@ -92,7 +99,7 @@ def read_source(
         return _of_run(load_run(path), policies, problem_ids, limit)
     if policies:
         raise UserError(f"{path}: not a run directory, so it has no evaluation samples; leave --policy out")
-    return _of_labels(path, problem_ids, limit, problems)
+    return _of_file(path, problem_ids, limit, problems)
 
 
 def _of_run(run: Run, policies: Sequence[str], problem_ids: Sequence[str], limit: int) -> Source:
@@ -142,38 +149,53 @@ def _samples(run: Run, policy: str) -> list[Entry]:
     if policy not in run.evaluations:
         command = run_command(run, until=f"evaluate-{policy}")
         raise UserError(f"--policy {policy}: not evaluated yet; run: {command}")
-
-    def parse(row: dict[str, Any]) -> Entry:
-        known = {key: row[key] for key in Response.__dataclass_fields__ if key in row}
-        return Entry(response=Response.from_json(known), greedy=bool(row["greedy"]))
-
-    return list(read_jsonl(run.path / "evaluation" / policy / "samples.jsonl", parse))
+    return list(read_jsonl(run.path / "evaluation" / policy / "samples.jsonl", _sample))
 
 
-def _of_labels(path: Path, problem_ids: Sequence[str], limit: int, problems: Path | None) -> Source:
+def _sample(row: dict[str, Any]) -> Entry:
+    known = {key: row[key] for key in Response.__dataclass_fields__ if key in row}
+    return Entry(response=Response.from_json(known), greedy=bool(row["greedy"]))
+
+
+def _of_row(row: dict[str, Any]) -> list[Entry]:
+    """What a line of a file holds: a label, all that a search found for a problem, or a sample of an evaluation."""
+    if "labels" in row:
+        label = LineLabels.from_json(row)
+        return [Entry(response=label.response, label=label)]
+    if "candidates" in row:
+        return [Entry(response=Response.from_json(one["response"])) for one in row["candidates"]]
+    if "greedy" in row:
+        return [_sample(row)]
+    raise ValueError(
+        "neither a label (labels), nor a sample of an evaluation (greedy), nor what psgpo rerank search found "
+        f"(candidates); its keys are: {', '.join(row)}"
+    )
+
+
+def _of_file(path: Path, problem_ids: Sequence[str], limit: int, problems: Path | None) -> Source:
     file = path / "labels.jsonl" if path.is_dir() else path
     if not file.is_file():
         raise UserError(
-            f"{path}: neither a run directory (recipe.json) nor labels of psgpo labels make (labels.jsonl); give one"
+            f"{path}: neither a run directory (recipe.json) nor labels of psgpo labels make (labels.jsonl), nor a file "
+            "of samples; give one"
         )
-    labels = list(read_jsonl(file, LineLabels.from_json))
+    entries = [entry for row in read_jsonl(file, _of_row) for entry in row]
     known = {problem.id: problem for problem in load_problems_jsonl(problems or problems_beside(file))}
-    proofs: Proofs = folder_completions(file.parent, labels, known.values())
-    entries = [
-        Entry(response=label.response, label=label, completions=proofs.get(place_of(label.response), {}))
-        for label in labels
-    ]
+    labels = [entry.label for entry in entries if entry.label is not None]
+    proofs: Proofs = folder_completions(file.parent, labels, known.values()) if labels else {}
+    entries = [replace(entry, completions=proofs.get(place_of(entry.response), {})) for entry in entries]
     shown = _whole_problems(_only(entries, problem_ids), limit)
     if not shown:
         raise UserError(f"{file}: holds no response{' to these problems' if problem_ids else ''}; nothing to show")
+    labelled = sum(entry.label is not None for entry in shown)
     return Source(
         path=file,
         title=file.parent.name or str(file),
         run=None,
         problems=known,
         entries=tuple(shown),
-        labelled=(len(shown), len(labels)),
-        sampled=(0, 0),
+        labelled=(labelled, len(labels)),
+        sampled=(len(shown) - labelled, len(entries) - len(labels)),
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from psgpo.parallel.team import Team
 Network = TypeVar("Network", PreTrainedModel, TokenValueModel)
 T = TypeVar("T")
 
+ANEW = "start it anew in another folder, with a lower learning rate"
 SUMMED = ("set_gradient_divide_factor", "set_force_sum_reduction_for_comms")
 """Methods of FSDP 2 that make it sum gradients; younger than FSDP 2 itself."""
 
@@ -115,10 +117,14 @@ class Replica(Generic[Network]):
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], limit: float) -> float:
-    """Scale the gradient down to this norm, at most; its norm before."""
-    if not any(_is_sharded(p) for p in parameters):
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
+    """Scale the gradient down to this norm, at most; its norm before.
+
+    Raises:
+        UserError: the norm is no number: a step along it would leave no weight a number.
+    """
     norm = _gathered(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    if not math.isfinite(norm):
+        raise UserError(f"the training diverged: the gradient's norm is {float(norm)}; {ANEW}")
     nn.utils.clip_grads_with_norm_(parameters, limit, norm)
     return float(norm)
 
@@ -229,10 +235,7 @@ def placed(whole: Any, like: Tensor) -> Any:
 def _check_numbers(state: dict[str, Tensor]) -> None:
     for name, value in state.items():
         if value.isnan().any():
-            raise UserError(
-                f"the training diverged: {name} is not a number; "
-                "start it anew in another folder, with a lower learning rate"
-            )
+            raise UserError(f"the training diverged: {name} is not a number; {ANEW}")
 
 
 def _check_equal(state: dict[str, Tensor], team: Team, cause: str) -> None:

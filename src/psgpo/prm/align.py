@@ -85,10 +85,19 @@ def _last_before(starts: Sequence[int], end: int) -> int:
     return next((t for t in range(len(starts) - 1, -1, -1) if starts[t] < end), -1)
 
 
-def without_newline(text: str) -> str:
-    """The text up to the end of its last line of code, whose newline is left out; what stands behind it too."""
+def code_alone(text: str) -> str:
+    """The lines of code of a response, what an ORM reads: no prose, no fence, no newline behind the last line.
+
+    Lines of code that open a fence would be read in another way alone; they stay behind the text before them.
+
+    >>> code_alone("Here:\\n```python\\nx = 1\\n```\\n")
+    'x = 1'
+    """
     lines = code_lines(text)
-    return text[: lines[-1].start + len(lines[-1].text)] if lines else text
+    alone = "\n".join(line.text for line in lines)
+    if len(code_lines(alone)) != len(lines):
+        return text[: lines[-1].start + len(lines[-1].text)]
+    return alone if lines else text
 
 
 def with_end(aligned: Aligned, text: str, eos: int) -> Aligned:

@@ -73,16 +73,24 @@ def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Ta
     """Scores beside the truth the example was built with; lines whose truth was left open count nowhere.
 
     An open line weighs nothing and has no target (`psgpo.prm.data`); for `progress` that is every line of its response.
-    For `soft` lines without a measured rate weigh nothing.
+    For `soft` lines without a measured rate weigh nothing. An open line before the first one known to be bad, or in a
+    response without one, leaves open where the first error is.
     """
     silent = [
         neutral or (weight == 0 and (target != "sign" or value == 0))
         for neutral, weight, value in zip(example.neutral, example.weights, example.targets, strict=True)
     ]
+    if target == "sign":
+        lines = zip(silent, example.neutral, example.targets, strict=True)
+        code = ((is_open, value) for is_open, neutral, value in lines if not neutral)
+        known = next((not is_open for is_open, value in code if is_open or value < 0), True)
+    else:
+        known = any(example.weights)
     return ScoredResponse(
         problem_id=example.problem_id,
         scores=scores,
         neutral=silent,
         last_good=example.last_solvable,
         progress=None if target == "sign" else example.targets,
+        error_known=known,
     )

@@ -169,21 +169,40 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
         neutral=neutral,
         last_solvable=last,
         targets=tuple(float(value) for value in targets),
-        weights=_weights(label, neutral, known=truth is not None, target=settings.target),
+        weights=_weights(
+            label, neutral, known=truth is not None, target=settings.target, neutral_labels=settings.neutral_labels
+        ),
     )
 
 
-def _weights(label: LineLabels, neutral: Sequence[bool], *, known: bool, target: str) -> tuple[float, ...]:
-    """`token_weights`, but 0 for code lines that the search left without a label; for progress then 0 for all lines."""
+def _weights(
+    label: LineLabels, neutral: Sequence[bool], *, known: bool, target: str, neutral_labels: bool
+) -> tuple[float, ...]:
+    """`token_weights`, but 0 for lines that the search left without a label; for progress then 0 for all lines."""
     weights = token_weights(label.line_ends, neutral)
     if target == "soft":
         return _soft_weights(label, neutral, weights, known=known)
     if known or label.real_valued:
         return weights
-    open_lines = [not flag and value == 0 for flag, value in zip(neutral, label.labels, strict=True)]
+    open_lines = _open_lines(label.labels, neutral, neutral_too=not neutral_labels)
     if target == "progress" and any(open_lines):
         return (0.0,) * len(weights)
     return tuple(0.0 if is_open else weight for is_open, weight in zip(open_lines, weights, strict=True))
+
+
+def _open_lines(labels: Sequence[float], neutral: Sequence[bool], *, neutral_too: bool) -> list[bool]:
+    """Which lines the search left without a label: code lines; with `neutral_too`, which has them carry the label of
+    their prefix, neutral lines behind an open code line too, and those at the top before one.
+
+    >>> _open_lines([0, 1, 0, 0, 0], [True, False, True, False, True], neutral_too=True)
+    [False, False, False, True, True]
+    """
+    found = [not flag and value == 0 for flag, value in zip(neutral, labels, strict=True)]
+    if neutral_too:
+        code = [m for m, flag in enumerate(neutral) if not flag]
+        for m in (m for m, flag in enumerate(neutral) if flag and code):
+            found[m] = found[max((c for c in code if c < m), default=code[0])]
+    return found
 
 
 def _soft_weights(

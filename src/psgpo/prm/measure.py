@@ -58,6 +58,9 @@ class ScoredResponse:
     progress: Sequence[float] | None = None
     """The true share that is done after each line, where the target is progress; of soft, the share of completions that
     passed. Shape: (L,)."""
+    error_known: bool = True
+    """Whether the truth says where the first bad line is, or that there is none; else the response has no part in
+    `first_error` and `processbench`."""
 
 
 def measure(
@@ -74,7 +77,7 @@ def measure(
         `by_position`: the same per fifth of the program, line m of T being at m/T, with `from` (excluded) and `to`.
         `first_error`: `responses` with an error; shares `exact` and `within_one` line (neutral ones not counted).
         `processbench`: `accuracy_wrong` (first error exactly found), `accuracy_right` (no error reported), `f1` (their
-            harmonic mean), `right` (count).
+            harmonic mean), `right` (count). Both of responses with `error_known`.
         `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true share.
         `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `f1_good`, `f1_bad`,
             `first_error_exact`, `first_error_within_one`, `processbench_f1`; `auroc_by_position` has one per fifth.
@@ -105,7 +108,7 @@ def measure(
         "problems": len({response.problem_id for response in responses}),
         "lines": classification(good_N, called_N, evidence_N),
         "by_position": by_position,
-        **first_errors([good for good, _, _ in decisions], [called for _, called, _ in decisions]),
+        **first_errors(*_known_errors(responses, decisions)),
         "calibration": calibrated,
         "regression": regression,
         "intervals": _intervals(responses, decisions, fifths, resamples, seed),
@@ -243,12 +246,20 @@ def _intervals(
             values.append(auroc(evidence_N[fifth_N == fifth], good_N[fifth_N == fifth]))
         drawn["f1_good"].append(f1(good_N, called_N))
         drawn["f1_bad"].append(f1(~good_N, ~called_N))
-        errors = first_errors(good, called)
+        errors = first_errors(*_known_errors([responses[i] for i in indices], chosen))
         drawn["first_error_exact"].append(errors["first_error"]["exact"])
         drawn["first_error_within_one"].append(errors["first_error"]["within_one"])
         drawn["processbench_f1"].append(errors["processbench"]["f1"])
     intervals: dict[str, Any] = {name: _percentiles(values) for name, values in drawn.items()}
     return intervals | {"auroc_by_position": [_percentiles(values) for values in along]}
+
+
+def _known_errors(
+    responses: Sequence[ScoredResponse], decisions: Sequence[tuple[Flags, Flags, Array]]
+) -> tuple[list[Flags], list[Flags]]:
+    """(good, called good) of the responses whose first bad line is known."""
+    known = [of_one for response, of_one in zip(responses, decisions, strict=True) if response.error_known]
+    return [good for good, _, _ in known], [called for _, called, _ in known]
 
 
 def _percentiles(values: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from psgpo.prm.align import Aligned, Aligner, with_end, without_newline
+from psgpo.prm.align import Aligned, Aligner, code_alone, with_end
 from psgpo.prm.data import PrmExample, token_weights
 from psgpo.prompts import cut_prompt, encode_prompt, fill
 
@@ -103,7 +103,7 @@ def program_examples(encoder: Encoder, programs: Iterable[tuple[Labelled, bool]]
     """(program, passed): one target, the verdict, behind the last line; programs without lines are left out."""
     made: list[PrmExample] = []
     for index, (program, passed) in enumerate(programs):
-        aligned, _ = encoder.code(without_newline(program.code))
+        aligned, _ = encoder.code(code_alone(program.code))
         L, ends = len(aligned.lines), aligned.line_ends
         if not L:
             continue

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psgpo.errors import UserError
 from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, load_tokenizer
-from psgpo.prm.align import Aligned, Aligner, with_end, without_newline
+from psgpo.prm.align import Aligned, Aligner, code_alone, with_end
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.encoder import EncoderScorer
 from psgpo.prm.ngrams import NgramScorer
@@ -140,7 +140,7 @@ class CausalScorer:
         return self._prompt(problem), aligned.token_ids, aligned.line_ends[-1:]
 
     def _whole(self, code: str) -> str:
-        return without_newline(code) if self.record.scope == "program" else code
+        return code_alone(code) if self.record.scope == "program" else code
 
     def _ended(self, code: str) -> Aligned:
         """The text as ids, with an end-of-sequence id where its last line has no newline."""

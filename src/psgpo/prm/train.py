@@ -94,6 +94,7 @@ def train_prm(
     prepare_training(model, compute, seed=seed)
     _check(train, held_out, model)
     job = _job(train, held_out, settings, seed) | compute.model_dump(mode="json", include={"dtype", "lora"})
+    train, held_out = _informative(train, "train on"), _informative(held_out, "choose the epoch by")
     weigh = line_weights(train, settings)
     train = [weigh(example) for example in train]
     replica = Replica(model, team, device)
@@ -140,6 +141,21 @@ def train_prm(
     log.close()
     team.wait()
     return best
+
+
+def _informative(examples: Sequence[PrmExample], what: str) -> list[PrmExample]:
+    """Those with a line that weighs something: a batch of open responses alone would have a loss of 0 / 0.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [example for example in examples if any(example.weights)]
+    if not found:
+        raise UserError(
+            f"PRM training: none of the {len(examples)} responses to {what} has a line that counts, their labels are "
+            "open; label more responses, or by a strategy that decides more lines (docs/labels.md)"
+        )
+    return found
 
 
 def _optimizers(model: TokenValueModel, settings: PrmSettings) -> list[torch.optim.Optimizer]:

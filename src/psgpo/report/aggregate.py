@@ -85,6 +85,15 @@ class Experiment:
         """All runs when every one has evaluated the policy, else none: a missing seed is not averaged away."""
         return self.runs if all(policy in run.evaluations for run in self.runs) else ()
 
+    def with_training(self, arm: str) -> tuple[Run, ...]:
+        """All runs when every one has trained the arm to its end, else none: seeds at different steps have no mean.
+
+        One run by itself is here from its first step on, so that it can be watched; what shows it says how far it is.
+        """
+        if len(self.runs) == 1:
+            return self.runs if self.first.steps(arm) else ()
+        return self.runs if all(run.trained(arm) for run in self.runs) else ()
+
 
 def pass_rates(evaluation: Evaluation) -> dict[str, float]:
     """pass@1 of every problem, in the order of their ids: the share of its sampled responses that passed."""

@@ -14,7 +14,7 @@ from psgpo.report.cells import MISSING, Cell, Column, Table, percent
 from psgpo.report.commands import run_command, seed_command
 from psgpo.report.figures import LEARNING, forest, training_curve_of_runs
 from psgpo.report.groups import Apart, Comparison, Group, between, comparisons, pairs, settings_that_differ
-from psgpo.report.sections import Block, Section
+from psgpo.report.sections import Block, Section, untrained
 from psgpo.report.style import PALETTE, Plot, Series
 from psgpo.report.tables import INTERVAL, shown, signed_cell
 
@@ -191,7 +191,11 @@ def _curves(groups: Sequence[Group], series: dict[str, Series], suffix: str) -> 
     arms = dict.fromkeys(arm for _, data in trained for arm in data.arms)
     drawn = [training_curve_of_runs(trained, series, arm, curve, suffix) for arm in arms]
     plots = tuple(plot for plot in drawn if plot is not None)
-    return [Block(title="Learning curves", plots=plots, key=tuple(series))] if plots else []
+    blocks = [Block(title="Learning curves", plots=plots, key=tuple(series))] if plots else []
+    for label, data in trained:
+        shared = [arm for arm in data.arms if sum(arm in other.arms for _, other in trained) > 1]
+        blocks += [dataclasses.replace(each, missing=f"{label}: {each.missing}") for each in untrained(data, shared)]
+    return blocks
 
 
 def _series(index: int, label: str) -> Series:

@@ -163,8 +163,8 @@ def training_curve_of_runs(
 
 
 def _of_all_seeds(data: Experiment, arm: str, curve: Curve) -> list[Array]:
-    """The metric of every run, or nothing: a missing seed is not averaged away."""
-    columns = [run.rl[arm][curve.metric] for run in data.runs if curve.metric in run.rl[arm]]
+    """The metric of every run, or nothing: a missing seed, or one that is unfinished, is not averaged away."""
+    columns = [run.rl[arm][curve.metric] for run in data.with_training(arm) if curve.metric in run.rl[arm]]
     columns = [column for column in columns if np.isfinite(column).any()]
     return columns if len(columns) == len(data.runs) else []
 
@@ -185,9 +185,9 @@ def _over_steps(
     seeds = max(len(columns) for *_, columns in lines)
     rows: list[tuple[Value, ...]] = []
     for label, style, columns in lines:
-        length = min(len(column) for column in columns)
+        length = len(columns[0])
         window = max(1, length // 10)
-        values = np.stack([smooth(column[:length], window) for column in columns])
+        values = np.stack([smooth(column, window) for column in columns])
         steps = np.arange(1, length + 1)
         mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
         axes.plot(steps, mean, color=style.colour, linestyle=style.dash)

@@ -138,6 +138,14 @@ class Run:
         """Every policy the recipe asks for, evaluated or not."""
         return ("sft", *self.recipe.arms)
 
+    def steps(self, arm: str) -> int:
+        """How many RL steps of an arm there are."""
+        return len(self.rl[arm].get("step", ()))
+
+    def trained(self, arm: str) -> bool:
+        """Whether an arm's training has come to its end: a stage that is still running has written some steps too."""
+        return f"rl-{arm}" in self.stages and self.steps(arm) == self.recipe.rl_of(arm).steps
+
 
 def load_run(path: Path | str) -> Run:
     """Read one run directory.

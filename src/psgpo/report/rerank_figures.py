@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from psgpo.report.figures import PERCENT
 from psgpo.report.load import number
@@ -34,7 +36,7 @@ def write_rerank_figures(summary: Json, out: Path) -> list[Path]:
 
 @styled
 def curves(methods: Json, axis: str) -> Plot:
-    """Every method over `axis` (n or tokens), with the 95 % interval of those that do not frame the others."""
+    """Every method over `axis` (n or tokens); behind the end of the curves, side by side, the 95 % interval of each."""
     figure, axes = new_figure("half")
     figure.set_size_inches(7.2, 4.2)  # up to a dozen names stand beside the curves
     ends: list[tuple[float, float, Series]] = []
@@ -44,22 +46,25 @@ def curves(methods: Json, axis: str) -> Plot:
         points = method["curve"]
         xs, ys = [point[axis] for point in points], [point["value"] for point in points]
         axes.plot(xs, ys, color=series.colour, linestyle=series.dash)
-        if name not in FRAME and len(numbered) <= len(PALETTE):
-            low, high = [point["low"] for point in points], [point["high"] for point in points]
-            axes.fill_between(xs, low, high, color=series.colour, alpha=0.08, linewidth=0)
         ends.append((float(xs[-1]), float(ys[-1]), series))
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.02)
-    axes.yaxis.set_major_formatter(PERCENT)
-    if axis == "n" and ends[0][0] > 16:
+    first, last = (float(methods["random"]["curve"][place][axis]) for place in (0, -1))
+    if axis == "n" and last > 16:
         axes.set_xscale("log", base=2)
+        ticks = LogLocator(base=2).tick_values(first, last)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.set_xlabel("n responses drawn" if axis == "n" else "sampled tokens per problem")
+        ticks = MaxNLocator(8, integer=True).tick_values(first, last)
+    axes.set_xticks([tick for tick in ticks if first <= tick <= last])  # none among the intervals
+    _intervals(axes, [(series, methods[series.label]["curve"][-1]) for *_, series in ends], first, last)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PERCENT)
+    largest = "n" if axis == "n" else "budget"
+    bars = f"bars, best first: 95 % over problems at the largest {largest}"
+    axes.set_xlabel(f"{'n responses drawn' if axis == 'n' else 'sampled tokens per problem'}\n{bars}")
     axes.set_title("pass@1 of the chosen program")
     end_labels(axes, ends, gap=0.05)
-    caption = "Exact over all subsets of the responses." if axis == "n" else "At equal sampled tokens."
+    exact = "Exact over all subsets of the responses." if axis == "n" else "At equal sampled tokens."
+    caption = f"{exact} B{bars[1:]}; those of every point are in the CSV file."
     alt = f"pass@1 of the chosen program over {axis}, for " + ", ".join(
         f"{s.label} ({100 * y:.1f} %)" for _, y, s in ends
     )
@@ -76,6 +81,24 @@ def curves(methods: Json, axis: str) -> Plot:
             for p in methods[name]["curve"]
         ],
     )
+
+
+def _intervals(axes: Axes, found: Sequence[tuple[Series, Json]], first: float, last: float) -> None:
+    """The interval of each method at the end of the curves, right of it: more than a few bands would hide each other.
+
+    Args:
+        found: each method's series and last point.
+        first, last: where the curves begin and end on the horizontal axis, in its own scale.
+    """
+    there, back = axes.xaxis.get_transform(), axes.xaxis.get_transform().inverted()
+    begin, end = there.transform([first, last])
+    width = max(end - begin, 1.0) / 50
+    ordered = sorted(found, key=lambda item: -item[1]["value"])
+    xs = back.transform(end + width * np.arange(1, len(ordered) + 1))
+    for x, (series, point) in zip(xs, ordered, strict=True):
+        axes.vlines(x, point["low"], point["high"], color=series.colour, linewidth=1.2)
+        axes.plot([x], [point["value"]], "o", color=series.colour, markersize=2.5)
+    axes.set_xlim(*back.transform([begin - width, end + width * (len(ordered) + 1)]))
 
 
 def _series(name: str, number: int) -> Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -116,24 +117,41 @@ def _diagnostics(data: Experiment, series: dict[str, Series]) -> Section:
     table = stage_tables.training_table(data)
     if table is None:
         return section
-    # Arms that are not there yet stand in the table as dashes, and under the learning curves with their command.
-    drawn = tuple(block for block in section.blocks if block.plots)
     last = Block(title="Last tenth of the steps", table=table)
-    return Section(id=section.id, title=section.title, lead=section.lead, blocks=(*drawn, last))
+    return dataclasses.replace(section, blocks=(*section.blocks, last))
 
 
 def _curves(
     data: Experiment, series: dict[str, Series], curves: Sequence[figures.Curve], id: str, title: str, lead: str
 ) -> Section:
     drawn = tuple(plot for curve in curves if (plot := figures.training_curve(data, series, curve)) is not None)
-    trained = tuple(arm for arm in data.arms if any(run.rl[arm] for run in data.runs))
-    blocks = [Block(plots=drawn, key=trained)] if drawn else []
-    if absent := _lacking(data, data.arms, lambda run, arm: run.rl[arm]):
-        stages = {f"rl-{arm}": runs for arm, runs in absent.items()}
-        blocks.append(_missing(f"Training of {', '.join(absent)}", stages))
+    shown = tuple(arm for arm in data.arms if data.with_training(arm))
+    blocks = [*([Block(plots=drawn, key=shown)] if drawn else []), *untrained(data, data.arms)]
     band = "; bands reach from the lowest to the highest seed" if len(data.runs) > 1 else ""
     smoothing = f"Each point averages the tenth of the run before it{band}."
     return Section(id=id, title=title, lead=f"{lead} {smoothing}", blocks=tuple(blocks))
+
+
+def untrained(data: Experiment, arms: Sequence[str]) -> list[Block]:
+    """Which of the arms are not trained to their end, how far each is, and the commands that go on."""
+    absent = _lacking(data, arms, lambda run, arm: run.trained(arm))
+    if not absent:
+        return []
+    stages = {f"rl-{arm}": runs for arm, runs in absent.items()}
+    return [_missing(f"Training of {', '.join(_how_far(data, arm, runs) for arm, runs in absent.items())}", stages)]
+
+
+def _how_far(data: Experiment, arm: str, runs: Sequence[Run]) -> str:
+    """The arm's name, and at which step the runs are that have not finished it; the name alone before the first."""
+    if not any(run.steps(arm) for run in runs):
+        return arm
+    several = len(data.runs) > 1
+    places = [
+        f"{f'seed {run.recipe.seed} ' if several else ''}unfinished, step {run.steps(arm)} of "
+        f"{run.recipe.rl_of(arm).steps}"
+        for run in runs
+    ]
+    return f"{arm} ({'; '.join(places)})"
 
 
 def _where(data: Experiment, series: dict[str, Series]) -> Section:
@@ -210,7 +228,9 @@ def _mutants(data: Experiment) -> Section:
 def _prm(data: Experiment, series: dict[str, Series]) -> Section:
     table = stage_tables.prm_table(data)
     blocks = [Block(table=table)] if table is not None else []
-    if absent := _lacking(data, list(data.first.recipe.prm), lambda run, name: name in run.prm):
+    if absent := _lacking(
+        data, list(data.first.recipe.prm), lambda run, name: name in run.prm and run.prm[name].measure
+    ):
         stages = {f"prm-{name}": runs for name, runs in absent.items()}
         blocks.append(_missing(f"PRM {', '.join(absent)}", stages))
     plots = tuple(p for p in (stage_figures.auroc_by_position(data), stage_figures.reliability(data)) if p)

@@ -77,18 +77,24 @@ def one(data: Experiment) -> bool:
 @styled
 def last_good_line(data: Experiment) -> tuple[Plot, Plot] | None:
     """Where the last good line of failed responses lies: as the labels say and exactly, and by how much they differ."""
-    found: list[tuple[float, float, int]] = []
-    for run in data.runs:
-        for label in run.labels:
-            exact = run.exact.get(response_key(label))
-            if exact is not None and exact.lines and not label.response.verdict.passed:
-                lines = exact.lines
-                distance = label.last_solvable - exact.last_on_track
-                found.append((label.last_solvable / lines, exact.last_on_track / lines, distance))
-    if not found:
+    per_run = [_last_lines(run) for run in data.runs]
+    if not all(per_run):  # a seed that lacks labels is not left out
         return None
+    found = [row for rows in per_run for row in rows]
     search, truth, apart = (np.array(column, dtype=float) for column in zip(*found, strict=True))
     return _positions(search, truth), _distances(apart)
+
+
+def _last_lines(run: Run) -> list[tuple[float, float, int]]:
+    """Of every failed response: where its last good line is by its labels, and exactly, and how many lines apart."""
+    found = []
+    for label in run.labels:
+        exact = run.exact.get(response_key(label))
+        if exact is not None and exact.lines and not label.response.verdict.passed:
+            lines = exact.lines
+            distance = label.last_solvable - exact.last_on_track
+            found.append((label.last_solvable / lines, exact.last_on_track / lines, distance))
+    return found
 
 
 def _positions(search: Array, truth: Array) -> Plot:

@@ -82,17 +82,33 @@ TRAINING: tuple[tuple[str, str, str, Show], ...] = (
 
 def training_table(data: Experiment) -> Table | None:
     """Metrics of every arm over the last tenth of its RL steps."""
-    if not any(run.rl[arm] for run in data.runs for arm in data.arms):
+    if not any(run.steps(arm) for run in data.runs for arm in data.arms):
         return None
-    columns = (Column(title="Arm", numeric=False), *(Column(title=title, help=help) for _, title, help, _ in TRAINING))
+    several = len(data.runs) > 1
+    columns = (
+        Column(title="Arm", numeric=False),
+        Column(title="Steps", help="slowest seed" if several else "done"),
+        *(Column(title=title, help=help) for _, title, help, _ in TRAINING),
+    )
     rows = []
     for arm in data.arms:
-        cells = [Cell(text=arm, kind="head", series=arm)]
+        cells = [Cell(text=arm, kind="head", series=arm), _steps(data, arm)]
         for metric, _, _, show in TRAINING:
-            cells.append(counted([_last_tenth(run, arm, metric) for run in data.runs], show))
+            cells.append(counted([_last_tenth(run, arm, metric) for run in data.with_training(arm)], show))
         rows.append(tuple(cells))
     caption = "What the training of every arm wrote, averaged over its last tenth."
+    if not all(run.trained(arm) for run in data.runs for arm in data.arms):
+        caption += (
+            " An arm that a seed has not finished has no mean." if several else " Where it is unfinished: so far."
+        )
     return Table(name="training", caption=caption, columns=columns, rows=tuple(rows))
+
+
+def _steps(data: Experiment, arm: str) -> Cell:
+    """How far the training is, in the seed where it is least far."""
+    fewest, steps = min(run.steps(arm) for run in data.runs), data.first.recipe.rl_of(arm).steps
+    done = all(run.trained(arm) for run in data.runs)
+    return Cell(text=f"{fewest} of {steps}", note="" if done else "unfinished", value=fewest)
 
 
 def _last_tenth(run: Run, arm: str, metric: str) -> float:

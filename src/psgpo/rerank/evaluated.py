@@ -17,7 +17,7 @@ from psgpo.jsonl import read_jsonl
 from psgpo.lines import extract_code
 from psgpo.problems.programs import answered_code, judged_program, program_of
 from psgpo.records import Problem, Response, Status, Verdict
-from psgpo.rerank.samples import SampleSet, name_of
+from psgpo.rerank.samples import SampleSet, name_of, refuse_missing
 
 Json = dict[str, Any]
 CHECKPOINT = "eval"
@@ -31,7 +31,8 @@ def load_evaluation(folder: Path, problems: Mapping[str, Problem], problems_file
     than its first fenced block, which is where a response's code is elsewhere, that part alone is the response.
 
     Raises:
-        UserError: no such folder, an evaluation that is not finished, or other problems or tests than it was graded on.
+        UserError: no such folder, an evaluation that is not finished, or other problems or tests than it was graded on,
+            or more of them.
     """
     reader = _Reader(problems, problems_file, _verdicts(folder))
     groups: dict[str, list[Response]] = {}
@@ -39,9 +40,9 @@ def load_evaluation(folder: Path, problems: Mapping[str, Problem], problems_file
         groups.setdefault(response.problem_id, []).append(response)
     if not groups:
         raise UserError(f"{folder / 'samples.jsonl'}: holds no sample; run psgpo eval --model again")
+    refuse_missing(folder / "samples.jsonl", groups, problems, problems_file)
     return SampleSet(
-        responses={name: groups[name] for name in problems if name in groups},
-        missing=[name for name in problems if name not in groups],
+        responses={name: groups[name] for name in problems},
         drawn=reader.drawn,
         tokenizer=reader.tokenizer,
     )
@@ -55,7 +56,10 @@ def _verdicts(folder: Path) -> dict[tuple[str, int], Json]:
             "the samples.jsonl of a run"
         )
     if not (folder / "results.jsonl").is_file():
-        raise UserError(f"{folder}: its samples are not graded yet; run the same psgpo eval again")
+        raise UserError(
+            f"{folder}: its samples are not graded yet; run the same psgpo eval again, or of a run give samples.jsonl "
+            "itself"
+        )
     return {(row["task_id"], row["index"]): row for row in read_jsonl(folder / "results.jsonl", _place)}
 
 

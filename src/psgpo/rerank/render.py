@@ -8,7 +8,6 @@ from typing import Any
 from psgpo.rerank.curves import ORACLE, RANDOM
 
 Json = Mapping[str, Any]
-SHOWN_MISSING = 5
 FOOT = "minus: paired, at the end of the row. of oracle: share of what a perfect choice gains over a random one."
 
 
@@ -21,10 +20,10 @@ def render_samples(summary: Json) -> str:
         f"{data['responses']} responses to {data['problems']} problems ({data['fewest']} to {data['most']} each), "
         f"{data['tokens_per_response']:.1f} tokens each. pass@1 of the one that is chosen among n:"
     )
-    notes = [f"majority is left out: {summary['majority']}"] if summary["majority"] else []
-    if data["missing"]:
-        named = ", ".join(data["missing"][:SHOWN_MISSING])
-        notes.append(f"WARNING: {len(data['missing'])} problems have no responses and do not count ({named} ...)")
+    notes = _left_out(summary)
+    if data["fewest"] < data["most"]:
+        fewest = f"the fewest responses of a problem ({data['fewest_of']})"
+        notes.append(f"n ends at {last}, {fewest}; others have up to {data['most']}")
     tokens = [f"{methods[RANDOM]['curve'][n - 1]['tokens']:.0f}" for n in shown]
     columns = [f"n={n}" for n in shown]
     return "\n".join(
@@ -46,7 +45,13 @@ def render_search(summary: Json) -> str:
         for name, cost in data["cost"].items()
     ]
     columns = [str(budget) for budget in budgets]
-    return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, ""])
+    return "\n".join(
+        [head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, *_left_out(summary), ""]
+    )
+
+
+def _left_out(summary: Json) -> list[str]:
+    return [f"majority is left out: {summary['majority']}"] if summary["majority"] else []
 
 
 def table(methods: Json, columns: Sequence[str], points: Sequence[int]) -> list[str]:

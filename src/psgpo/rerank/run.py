@@ -28,7 +28,7 @@ from psgpo.prm.evaluation.journal import digest
 from psgpo.records import Problem
 from psgpo.rerank.curves import Drawn, expected_tokens, fewest_of, measure
 from psgpo.rerank.evaluated import load_evaluation
-from psgpo.rerank.outputs import Evaluator, can_vote, votes_of
+from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.samples import SampleSet, load_samples, name_of
 from psgpo.rerank.scores import Columns, likelihood_columns, open_readers, prm_columns
 
@@ -193,11 +193,8 @@ def _votes(
     """(votes, None), or (None, why there are none)."""
     if not request.majority:
         return None, "not asked for"
-    if not can_vote([request.problems[name] for name in samples.responses]):
-        return (
-            None,
-            "some problems are tested by scripts or standard input, which say of no value that it is the output",
-        )
+    if (why_not := why_no_majority([request.problems[name] for name in samples.responses])) is not None:
+        return None, why_not
     limits: Json = {"timeout": request.timeout, "memory_mb": request.memory_mb, "workers": request.workers}
     with sandbox() if sandbox is not None else Sandbox(**limits) as evaluator:
         path = request.out / "outputs.jsonl"
@@ -217,13 +214,13 @@ def _job(request: RerankRequest, samples: SampleSet) -> Json:
 
 
 def _data(samples: SampleSet, drawn: Mapping[str, Drawn]) -> Json:
-    counts = [len(group) for group in samples.responses.values()]
+    counts = {problem: len(group) for problem, group in samples.responses.items()}
     return {
         "problems": len(counts),
-        "missing": list(samples.missing),
-        "responses": sum(counts),
-        "fewest": min(counts),
-        "most": max(counts),
+        "responses": sum(counts.values()),
+        "fewest": min(counts.values()),
+        "fewest_of": min(counts, key=counts.__getitem__),
+        "most": max(counts.values()),
         "tokens_per_response": expected_tokens(drawn, 1),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +12,16 @@ from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.records import AssertTests, CallTests, Problem, Response, Status, Tests
 
+SHOWN_MISSING = 5
+"""Problems that an error names."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleSet:
     """What is chosen from."""
 
     responses: Mapping[str, Sequence[Response]]
-    """Problem id to its sampled responses, in the order of the problems; problems without any are left out."""
-    missing: Sequence[str]
-    """Problems without a response."""
+    """Problem id to its sampled responses, in the order of the problems; every problem has some."""
     drawn: Mapping[str, int] = field(default_factory=dict)
     """Sampled tokens of a response, by its name, where `token_ids` may hold fewer."""
     tokenizer: str = ""
@@ -36,19 +38,21 @@ def name_of(response: Response) -> str:
 
 
 def load_samples(path: Path, problems: Mapping[str, Problem], problems_file: Path) -> SampleSet:
-    """The sampled (not greedy) responses of `samples.jsonl`, as evaluations of runs and `psgpo rerank search` write it.
+    """The sampled (not greedy) responses of `samples.jsonl`, as evaluations of runs write it.
 
     Raises:
-        UserError: the file is missing, malformed or empty, holds a response twice, or answers other problems.
+        UserError: the file is missing, malformed or empty, is of an evaluation that has not come to its end, holds a
+            response twice, or answers other problems, or not all of them.
     """
+    _refuse_unfinished(path)
     groups: dict[str, list[Response]] = {}
     seen: set[str] = set()
 
     def parse(row: dict[str, Any]) -> Response | None:
         if "verdict" not in row or "token_ids" not in row:
             raise ValueError(
-                "no response with token ids and a verdict; give evaluation/<policy>/samples.jsonl of a run, or what "
-                "psgpo rerank search wrote, or the folder of psgpo eval --model"
+                "no response with token ids and a verdict; give evaluation/<policy>/samples.jsonl of a run, or the "
+                "folder of psgpo eval --model"
             )
         if row.get("greedy"):
             return None
@@ -67,10 +71,37 @@ def load_samples(path: Path, problems: Mapping[str, Problem], problems_file: Pat
             groups.setdefault(response.problem_id, []).append(response)
     if not groups:
         raise UserError(f"{path}: holds no sampled response; give a file of samples, not of greedy answers alone")
-    return SampleSet(
-        responses={name: groups[name] for name in problems if name in groups},
-        missing=[name for name in problems if name not in groups],
-    )
+    refuse_missing(path, groups, problems, problems_file)
+    return SampleSet(responses={name: groups[name] for name in problems})
+
+
+def refuse_missing(
+    path: Path, groups: Mapping[str, Sequence[Response]], problems: Mapping[str, Problem], problems_file: Path
+) -> None:
+    """
+    Raises:
+        UserError: there are problems without a response.
+    """
+    missing = [name for name in problems if name not in groups]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of the {len(problems)} problems in {problems_file} have no sampled response "
+            f"({', '.join(missing[:SHOWN_MISSING])}); give samples of all, or leave these out of --problems (another "
+            "file, or the filters of the evaluation)"
+        )
+
+
+def _refuse_unfinished(path: Path) -> None:
+    """An evaluation appends to its samples as it goes and writes `summary.json` last."""
+    folder = path.absolute().parent
+    run = folder.parent.parent
+    of_run = folder.parent.name == "evaluation" and (run / "recipe.json").is_file()
+    if of_run and path.is_file() and not (folder / "summary.json").is_file():
+        go_on = ["psgpo", "run", str(run / "recipe.json"), "--set", f"out={run}", "--until", f"evaluate-{folder.name}"]
+        raise UserError(
+            f"{path}: the evaluation of {folder.name} has not come to its end, so these are some of its samples; run: "
+            f"{shlex.join(go_on)}"
+        )
 
 
 def _check(response: Response, problems: Mapping[str, Problem], problems_file: Path) -> None:

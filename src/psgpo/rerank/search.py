@@ -6,7 +6,8 @@ out/
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
                         (`psgpo.rerank.scores`), mean `logprob` per token, `response` with its verdict
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
-  summary.json          `data`, `methods`: curves over budgets, differences at the largest
+  summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
+                        out, or null
   curves.csv            method, tokens, value, low, high
 
 A program that was finished when B tokens were spent was found with B tokens, so one run gives the curve over all
@@ -39,7 +40,7 @@ from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
-from psgpo.rerank.outputs import Evaluator, can_vote, votes_of
+from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
 from psgpo.rerank.scores import prefix_aggregates
 from psgpo.rerank.strategies import Attempt, Strategy, beam, best_of_n, rejection
@@ -185,8 +186,8 @@ def run_search(
         for name in (BEST_OF_N, *strategies):
             report = functools.partial(progress, name)
             rows[name] = _searched(name, problems, models, settings, out, judge, report)
-        votes = None
-        if can_vote(problems):
+        votes, why_not = None, why_no_majority(problems)
+        if why_not is None:
             pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
             votes = votes_of(pool, by_id, judge, out / "outputs.jsonl", progress=functools.partial(progress, "outputs"))
     methods = measure_search(rows, votes, settings.budget, choose, resamples=resamples, seed=settings.seed)
@@ -198,6 +199,7 @@ def run_search(
             "choose": choose,
             "cost": {name: _cost(found) for name, found in rows.items()},
         },
+        "majority": why_not,
         "methods": methods,
     }
     write_json(out / "summary.json", summary)

@@ -64,6 +64,8 @@ def group_normalised(reward_BT: Tensor, step_BT: Tensor, mask_BT: Tensor, *, gro
 
     GRPO with process supervision (DeepSeekMath, arXiv 2402.03300, section 4.1.3). With the last token as the only step
     it is GRPO with outcome supervision (section 4.1.2): the same for every token of a response. Biased deviation.
+    With many steps that earn about nothing, each costs its response the mean: long programs that pass lose to short
+    ones (docs/reward-shapes.md).
 
     Args:
         reward_BT: 0 but at steps.

@@ -265,8 +265,8 @@ class PpoTrainer:
         if scale <= 0:
             warnings.warn(
                 f"ValueInit: over {self.rl.value_fit_responses} responses the PRM's score does not rise with the "
-                f"return (slope {scale:.3g}); the critic starts as good as constant. Raise rl.value_fit_responses or "
-                "set value_map",
+                f"return (slope {scale:.3g}); the critic starts from the score turned round. A score says how good the "
+                "prefix is, not what is still to be earned: value_map = 'head' fits a head on the PRM's trunk instead",
                 stacklevel=2,
             )
         return scale, float(return_N.mean() - scale * score_N.mean())

@@ -21,6 +21,7 @@ from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code, line_end_tokens
 from psgpo.models import load_tokenizer
 from psgpo.parallel.team import Team
+from psgpo.prm.align import code_alone
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.score import PrmScorer
@@ -213,10 +214,9 @@ class TextLineScorer:
 
     def _programs(self, pairs: Sequence[tuple[str, str]]) -> list[Array]:
         """One score for each. Shape of each: (1,)."""
-        lines = [[line.text for line in code_lines(text)] for _, text in pairs]
         scores = [np.array([self.NO_PROGRAM]) for _ in pairs]
-        there = [b for b, of_program in enumerate(lines) if of_program]
-        programs = [(pairs[b][0], "\n".join(lines[b])) for b in there]
+        there = [b for b, (_, text) in enumerate(pairs) if code_lines(text)]
+        programs = [(pairs[b][0], code_alone(pairs[b][1])) for b in there]
         fits = [self._scorer.readable(*program) for program in programs]
         read = [program for program, fit in zip(programs, fits, strict=True) if fit]
         found = list(self._read(self._scorer.score_prefixes(read)).reshape(-1, 1))

@@ -218,7 +218,7 @@ function drawNotes(pane) {
     r.label && r.label.unlabelled && note(`The search gave up: ${r.label.unlabelled}`),
     !view && absent("PRM scores", [...missingKinds("prm "), "prm"]),
     view && !r.scores[view.name] && absent(`Scores of PRM ${view.name}`, [`prm ${view.name}`]),
-    !r.label && absent("Search labels", [`labels ${r.checkpoint}`]),
+    !r.label && absent("Search labels", [`labels ${r.checkpoint}`, "labels"]),
     !r.exact && absent("Exact labels", ["exact"]),
     !r.tokens && absent("Tokens", ["tokens"]),
     !arm() && absent("Rewards, values and advantages", ["credit", ...missingKinds("arm ")]),
@@ -251,7 +251,7 @@ function drawSearch(r) {
   const free = !passes(r) && probes.length && solvable > drawn
     ? h("p", { class: "note" }, `${lines(drawn + 1, solvable)} needed no draw: a program known to pass begins so.`)
     : "";
-  const heads = [["#", "n"], ["Kept", ""], ["Passed", "n"], ["Answer", ""], [spoken("Completion"), "wide"]];
+  const heads = [["#", "n"], ["Kept", ""], ["Passed", "n"], ["Answer", ""], [spoken("First passing completion"), "wide"]];
   const joined = "The program was joined with others of the problem; no prefix of it was completed.";
   const reason = strategy === "splice" ? joined : "No completion had to be drawn for this response.";
   const none = passes(r) ? "" : h("p", { class: "note" }, reason);
@@ -264,7 +264,7 @@ function drawSearch(r) {
 const lines = (from, to) => (from === to ? `Line ${from}` : `Lines ${from}–${to}`);
 
 function probeRow(probe, n) {
-  const completion = probe.completion && h("details", {}, h("summary", {}, "A completion that passes"),
+  const completion = probe.completion && h("details", {}, h("summary", {}, "First passing completion"),
     drawCompletion(...probe.completion));
   return h("tr", {},
     h("td", { class: "n" }, n + 1), h("td", { class: "short" }, lines(1, probe.line)),

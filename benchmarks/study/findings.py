@@ -1,0 +1,144 @@
+"""docs/results/README.md from findings.md.j2: the prose is by hand, every number comes from the pages' CSV files.
+
+What the template calls, with the names of study.toml; all give text, and "–" where there is no number:
+
+gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
+level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
+greedy_gain(…), many_gain(…)  their differences, as `gain`
+operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
+share(CELL, ARM, OF)          share of the gain of another arm
+steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
+auroc(CELL, PRM)              against exact labels, with its interval
+label(CELL, COLUMN)           a column of the table of labels
+cost(CELL, KIND)              CPU-seconds of a seed
+best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
+at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+
+from psgpo.errors import UserError
+from study.cells import BASELINE, FOLDER, Study
+
+TEMPLATE = FOLDER / "findings.md.j2"
+DASH = "–"
+Row = dict[str, str]
+
+
+def render(study: Study, tables: Path) -> str:
+    """The page, from the CSV files in `tables`.
+
+    Raises:
+        UserError: the template asks for a row that is in no table.
+    """
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(**_functions(study, tables))
+
+
+def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
+    @functools.cache
+    def rows(name: str) -> list[Row]:
+        path = tables / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(f"{TEMPLATE}: asks for {path}, which is not there; run `{study.command_of('table')}`")
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+
+    def row(table: str, cell: str, **wanted: str) -> Row:
+        chosen = study.cells.get(cell)
+        if chosen is None:
+            raise UserError(f"{TEMPLATE}: no cell {cell!r}")
+        wanted = {"cell": chosen.title} | wanted
+        for found in rows(f"{chosen.group}-{table}"):
+            if all(found[key] == value for key, value in wanted.items()):
+                return found
+        raise UserError(f"{TEMPLATE}: {chosen.group}-{table}.csv has no row {wanted}")
+
+    def of_arm(table: str, cell: str, arm: str, against: str | None = None) -> Row:
+        return row(table, cell, arm=arm, **({} if against is None else {"against": against}))
+
+    def gain(cell: str, arm: str, against: str = BASELINE) -> str:
+        return _difference(of_arm("arms", cell, arm, against), "difference, bootstrap")
+
+    def decoded(part: str, cell: str, arm: str, against: str = BASELINE) -> str:
+        return _difference(of_arm("decoding", cell, arm, against), f"{part}: difference")
+
+    def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
+        return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
+
+    def factor(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
+        return f"{float(of_arm('operations', cell, arm, against)[f'{lengths} operations: factor']):.1f}"
+
+    def curve(cell: str, metric: str, arm: str, place: int) -> str:
+        group = study.cells[cell].group
+        lines = {arm, f"{study.cells[cell].title}: {arm}"}  # the second where the group has several cells
+        found = [each for each in rows(f"{group}-{metric}") if each["line"] in lines]
+        if not found:
+            raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line of {cell}/{arm}")
+        return f"{float(found[place]['mean']):.1f}"
+
+    return {
+        "gain": gain,
+        "greedy_gain": functools.partial(decoded, "greedy"),
+        "many_gain": functools.partial(decoded, "pass@8"),
+        "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
+        "greedy": lambda cell, arm: _share(of_arm("decoding", cell, arm)["greedy"]),
+        "many": lambda cell, arm: _share(of_arm("decoding", cell, arm)["pass@8"]),
+        "operations": operations,
+        "factor": factor,
+        "share": lambda cell, arm, of: _interval(row("shares", cell, arm=arm, **{"of the gain of": of}), "share", 2),
+        "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
+        "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
+        "label": lambda cell, column: _plain(row("labels", cell)[column]),
+        "cost": lambda cell, kind: row("costs", cell)[kind],
+        "best": lambda cell, policy, how, n: _share(row("best-of", cell, policy=policy, takes=how)[f"n = {n}"]),
+        "at_end": functools.partial(curve, place=-1),
+        "at_start": functools.partial(curve, place=0),
+    }
+
+
+def _difference(row: Row, column: str) -> str:
+    """
+    >>> _difference({"d": "0.0871", "d: low": "0.0567", "d: high": "0.119"}, "d")
+    '**+.087** (+.057 … +.119)'
+    >>> _difference({"d": "-0.01", "d: low": "", "d: high": ""}, "d"), _difference({"d": ""}, "d")
+    ('−.010', '–')
+    """
+    if row[column] in ("", DASH):
+        return DASH
+    point = _signed(row[column])
+    low, high = row[f"{column}: low"], row[f"{column}: high"]
+    if not low:
+        return point
+    clear = float(low) > 0 or float(high) < 0
+    return f"{f'**{point}**' if clear else point} ({_signed(low)} … {_signed(high)})"
+
+
+def _interval(row: Row, column: str, digits: int) -> str:
+    """
+    >>> _interval({"s": "0.574", "s: low": "0.44", "s: high": "1.03"}, "s", 2)
+    '.57 (.44 … 1.03)'
+    """
+    parts = [_share(row[key], digits) for key in (column, f"{column}: low", f"{column}: high")]
+    return parts[0] if DASH in parts else f"{parts[0]} ({parts[1]} … {parts[2]})"
+
+
+def _share(value: str, digits: int = 3) -> str:
+    return DASH if value in ("", DASH) else f"{float(value):.{digits}f}".replace("0.", ".", 1)
+
+
+def _signed(value: str) -> str:
+    return f"{float(value):+.3f}".replace("-", "−").replace("0.", ".", 1)
+
+
+def _plain(value: str) -> str:
+    """A share as a share, other numbers as they are."""
+    return _share(value) if value.startswith("0.") else value or DASH
