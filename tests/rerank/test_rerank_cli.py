@@ -32,12 +32,12 @@ from psgpo.models import TokenValueModel, create_policy, load_tokenizer, train_t
 from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.programs import chat_prompt
-from psgpo.records import Call, CallTests, Completion, Problem
+from psgpo.records import Call, CallTests, Completion, Problem, Response
 from psgpo.rerank import search as search_module
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.render import render_search
-from psgpo.rerank.scores import aggregates, prefix_aggregates
-from psgpo.rerank.strategies import Attempt, beam
+from psgpo.rerank.scores import aggregates, open_readers, prm_columns
+from psgpo.rerank.strategies import Attempt, Row, beam
 from psgpo.sampling import open_sampler
 from psgpo.seeds import derive_seed
 from psgpo.sft import train_sft
@@ -239,22 +239,47 @@ def test_what_search_wrote_is_no_file_of_samples(searched: Path, world: Path, tm
         command("samples", world, tmp_path / "out", str(searched / "best-of-n.jsonl"), "--no-majority")
 
 
-def test_search_reads_what_reranking_reads(searched: Path, world: Path) -> None:
+def test_what_guides_is_what_chooses(searched: Path, world: Path) -> None:
     """Prefixes, one by one, get the scores that their lines have in the whole program."""
-    scorer = open_scorer(world / "prm")
+    scorer, tokenizer = open_scorer(world / "prm"), load_tokenizer(world / "policy" / "model")
+    attempt = Attempt(budget=1, max_new_tokens=1, text=TokenText(tokenizer), stops=frozenset())
     prompts = {problem.id: problem.prompt for problem in PROBLEMS}
     compared = 0
     for name in ("best-of-n", "beam", "rejection"):
         for row in read_jsonl(searched / f"{name}.jsonl", dict):
+            prompt = prompts[row["problem_id"]]
             for candidate in row["candidates"]:
                 text = candidate["response"]["text"]
-                if all(line.neutral for line in code_lines(text)):
+                neutral = [line.neutral for line in code_lines(text)]
+                if all(neutral):
                     continue
-                scores = scorer.score_lines(prompts[row["problem_id"]], text)
-                whole = aggregates(scores, [line.neutral for line in code_lines(text)], RECORD)
-                assert candidate["scores"] == pytest.approx(whole, abs=1e-4)
+                scores = scorer.score_lines(prompt, text)
+                assert candidate["scores"] == pytest.approx(aggregates(scores, neutral, RECORD), abs=1e-4)
+                prefixes = attempt.prefixes(Row(ids=tuple(candidate["response"]["token_ids"]), finished=True))
+                guiding = scorer.score_prefixes([(prompt, prefix) for prefix in prefixes])
+                assert guiding == pytest.approx(scores[~np.array(neutral)], abs=1e-4)
                 compared += 1
     assert compared > 20
+
+
+@pytest.mark.parametrize("target", ["sign", "progress"])
+def test_search_and_samples_score_the_same_programs_alike(
+    target: str, searched: Path, world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world / "prm", tmp_path / "prm")
+    dataclasses.replace(RECORD, target=target).save(tmp_path / "prm")
+    out = tmp_path / "out"
+    search(world, out, "--prm", str(tmp_path / "prm"), "--method", "beam")
+    candidates = [c for row in read_jsonl(out / "best-of-n.jsonl", dict) for c in row["candidates"]]
+    commented = [c for c in candidates if {False, True} == {line.neutral for line in code_lines(c["response"]["text"])}]
+    assert commented
+    responses = {str(n): Response.from_json(c["response"]) for n, c in enumerate(commented)}
+    (reader,), _ = open_readers([("mine", tmp_path / "prm")], [], "cpu")
+    problems = {problem.id: problem for problem in PROBLEMS}
+    columns = prm_columns(reader, responses, problems, tmp_path / "read", progress=lambda done, total: None)
+    for n, candidate in enumerate(commented):
+        found = {kind: columns[f"mine-{kind}"][str(n)] for kind in ("last", "mean", "min", "product")}
+        assert candidate["scores"] == pytest.approx(found, abs=1e-4)
 
 
 def test_best_of_n_is_plain_sampling(searched: Path, world: Path) -> None:
@@ -355,12 +380,10 @@ def test_any_model_of_transformers_can_be_searched(make, world: Path, tmp_path: 
             assert response["finished"]
             assert ids[-1] == own.eos_token_id
             assert own.decode(ids, skip_special_tokens=True) == response["text"]
-            heads = [own.decode(ids[:n], skip_special_tokens=True) for n in range(len(ids) + 1)]
-            ends = [line.end for line in code_lines(response["text"]) if not line.neutral]
-            if ends:  # the PRM reads the text of the policy's tokens, cut its own way
-                prefixes = [next(head for head in heads if len(head) >= end) for end in ends]
-                scores = scorer.score_prefixes([(prompts[problem], prefix) for prefix in prefixes])
-                assert candidate["scores"] == pytest.approx(aggregates(scores, [False] * len(ends), RECORD), abs=1e-4)
+            neutral = [line.neutral for line in code_lines(response["text"])]
+            if not all(neutral):  # the PRM reads the text of the policy's tokens, cut its own way
+                scores = scorer.score_lines(prompts[problem], response["text"])
+                assert candidate["scores"] == pytest.approx(aggregates(scores, neutral, RECORD), abs=1e-4)
         assert methods[name]["curve"][-1]["value"] == pytest.approx(np.mean([passed_by_min(row) for row in rows]))
         statuses |= {candidate["response"]["verdict"]["status"] for _, candidate in found}
     assert "PASSED" in statuses
@@ -475,6 +498,4 @@ def test_aggregates_by_hand() -> None:
     # A progress PRM's margins are T max(0, R) + 1/2 - m: with T = 2 and max R = 0.75 they are 1 and 0.
     progress = aggregates([1.0, 0.0], [False, False], dataclasses.replace(RECORD, target="progress"))
     assert progress["last"] == pytest.approx(0.75)
-    assert prefix_aggregates([0.75, 0.5], dataclasses.replace(RECORD, target="progress")) == pytest.approx(progress)
-    assert prefix_aggregates([0.5, 0.0, 1.0], RECORD) == pytest.approx(found)
     assert all(np.isnan(value) for value in aggregates([0.5], [True], RECORD).values())

@@ -59,18 +59,6 @@ def aggregates(scores: ArrayLike, neutral: Sequence[bool], record: ScorerRecord)
     return dict(zip(AGGREGATES, values, strict=True))
 
 
-def prefix_aggregates(scores: ArrayLike, record: ScorerRecord) -> dict[str, float]:
-    """`aggregates` from what `TextScorer.score_prefixes` says at each line that is not neutral. Shape: (L,).
-
-    Of a `progress` PRM that is R_m, from which the margins of its lines follow.
-    """
-    scores_L: Array = np.asarray(scores, dtype=np.float64)
-    T = len(scores_L)
-    if record.target == "progress" and T:
-        scores_L = T * max(0.0, float(scores_L.max())) + 0.5 - np.arange(1, T + 1, dtype=np.float64)
-    return aggregates(scores_L, [False] * T, record)
-
-
 def prm_columns(
     reader: PrmReader,
     responses: Mapping[str, Response],

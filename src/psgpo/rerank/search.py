@@ -34,7 +34,7 @@ from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
-from psgpo.lines import TokenText, extract_code
+from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.records import Problem, Response
@@ -42,7 +42,7 @@ from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
-from psgpo.rerank.scores import prefix_aggregates
+from psgpo.rerank.scores import aggregates
 from psgpo.rerank.strategies import Attempt, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
@@ -298,7 +298,9 @@ def _judged(
         }
         for problem, attempt in zip(problems, attempts, strict=True)
     ]
-    for written, (n, candidate), verdict in zip(texts, found, grade_programs(judge, programs), strict=True):
+    scores = _aggregates([(problems[n].prompt, written) for written, (n, _) in zip(texts, found, strict=True)], models)
+    verdicts = grade_programs(judge, programs)
+    for written, (n, candidate), read, verdict in zip(texts, found, scores, verdicts, strict=True):
         response = Response(
             problem_id=problems[n].id,
             index=len(rows[n]["candidates"]),
@@ -312,12 +314,22 @@ def _judged(
         rows[n]["candidates"].append(
             {
                 "tokens": candidate.tokens,
-                "scores": prefix_aggregates(candidate.scores, models.scorer.record),
+                "scores": read,
                 "logprob": float(np.mean(candidate.row.logprobs)),
                 "response": response,
             }
         )
     return rows
+
+
+def _aggregates(pairs: Sequence[tuple[str, str]], models: Models) -> list[dict[str, float]]:
+    """Of each (problem, whole program), read as `psgpo rerank samples` reads it; equal ones once, so that they tie."""
+    known = list(dict.fromkeys(pairs))
+    found = {
+        pair: aggregates(scores, [line.neutral for line in code_lines(pair[1])], models.scorer.record)
+        for pair, scores in zip(known, models.scorer.score_many(known), strict=True)
+    }
+    return [found[pair] for pair in pairs]
 
 
 def _written(row: Json) -> Json:

@@ -6,9 +6,9 @@
     rejection   a whole program; the first line whose score falls more than `delta` below the highest before it is
                 thrown away with all behind it and written again, up to `tries` times; then anew
 
-What comes of each is the list of programs that were finished within the budget, with the PRM's score at every line;
-who takes which of them is not their business, so they differ in nothing but in how they come by programs. With width 1
-and one expansion, and with `delta` infinite, beam and rejection are best-of-n.
+What comes of each is the list of programs that were finished within the budget; who takes which of them is not their
+business, so they differ in nothing but in how they come by programs. Best-of-n never asks the PRM. With width 1 and one
+expansion, and with `delta` infinite, beam and rejection are best-of-n.
 
 A step of `beam` ends with the token that holds a newline, and goes on while it has added nothing but blank lines and
 comments, which have no score. Every sampled token counts, also of lines that are thrown away. The budget is never
@@ -76,8 +76,6 @@ class Candidate:
     """A finished program."""
 
     row: Row
-    scores: tuple[float, ...]
-    """Of the PRM at every line that is not neutral."""
     tokens: int
     """Sampled for the problem when it was finished, all rows together."""
 
@@ -179,12 +177,9 @@ class Attempt:
             self.scores |= dict(zip(unknown, map(float, answer), strict=True))
         return [self.scores.get(text, math.nan) for text in texts]
 
-    def enter(self, row: Row) -> Asking:
-        """Keep a finished program; returns the PRM's scores at its lines that are not neutral."""
-        spent = self.spent
-        scores = tuple((yield from self.score(self.prefixes(row))))
-        self.candidates.append(Candidate(row=row, scores=scores, tokens=spent))
-        return scores
+    def enter(self, row: Row) -> None:
+        """Keep a finished program."""
+        self.candidates.append(Candidate(row=row, tokens=self.spent))
 
 
 def best_of_n(attempt: Attempt) -> Asking:
@@ -192,7 +187,7 @@ def best_of_n(attempt: Attempt) -> Asking:
     while attempt.left:
         row = yield from attempt.whole(Row())
         if row is not None:
-            yield from attempt.enter(row)
+            attempt.enter(row)
 
 
 def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
@@ -205,7 +200,7 @@ def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
             scores = yield from attempt.score([attempt.reading(row) for row in longer])
             for row in longer:
                 if row.finished:
-                    yield from attempt.enter(row)
+                    attempt.enter(row)
             finished = [(score, row) for score, row in kept if row.finished]
             ranked = [*finished, *zip(scores, longer, strict=True)]
             kept = sorted(ranked, key=lambda item: -_or_lowest(item[0]))[:width]
@@ -221,17 +216,18 @@ def rejection(attempt: Attempt, *, delta: float, tries: int) -> Asking:
             row = yield from attempt.whole(row)
             if row is None:
                 break
+            attempt.enter(row)
             row = yield from _before_the_fall(attempt, row, delta)
             if row is None:
                 break
 
 
 def _before_the_fall(attempt: Attempt, row: Row, delta: float) -> Asking:
-    """Enter a finished program; returns what stands before its first falling line, None where no line falls."""
+    """What stands before the first falling line of a finished program; None where no line falls."""
     text, ends = attempt.text.decode_with_ends(row.ids)
     lines = code_lines(text)
     where = [i for i, line in enumerate(lines) if not line.neutral]
-    scores = yield from attempt.enter(row)
+    scores = yield from attempt.score(attempt.prefixes(row))
     highest = -math.inf
     for i, score in zip(where, scores, strict=True):
         if score < highest - delta:
