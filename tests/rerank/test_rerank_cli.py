@@ -28,7 +28,7 @@ from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines
-from psgpo.models import TokenValueModel, create_policy, load_tokenizer, train_tokenizer
+from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.programs import chat_prompt
@@ -280,6 +280,19 @@ def test_search_and_samples_score_the_same_programs_alike(
     for n, candidate in enumerate(commented):
         found = {kind: columns[f"mine-{kind}"][str(n)] for kind in ("last", "mean", "min", "product")}
         assert candidate["scores"] == pytest.approx(found, abs=1e-4)
+
+
+def test_the_likelihood_is_at_temperature_1_whatever_the_sampling(world: Path, tmp_path: Path) -> None:
+    search(world, tmp_path / "out", "--method", "beam", "--temperature", "0.5")
+    model, _ = load_policy(world / "policy" / "model")
+    candidates = [c for row in read_jsonl(tmp_path / "out" / "best-of-n.jsonl", dict) for c in row["candidates"]]
+    assert len(candidates) > 10
+    for candidate in candidates:
+        prompt, ids = candidate["response"]["prompt_ids"], candidate["response"]["token_ids"]
+        with torch.no_grad():
+            table = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
+        each = [float(table[len(prompt) + n - 1, token]) for n, token in enumerate(ids)]
+        assert candidate["logprob"] == pytest.approx(np.mean(each), abs=1e-4)
 
 
 def test_best_of_n_is_plain_sampling(searched: Path, world: Path) -> None:

@@ -4,7 +4,7 @@ out/
   job.json              what was asked for; STRATEGY.job.json: the strategy's own settings
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
-                        (`psgpo.rerank.scores`), mean `logprob` per token, `response` with its verdict
+                        (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
                         out, or null
@@ -42,8 +42,8 @@ from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
-from psgpo.rerank.scores import aggregates
-from psgpo.rerank.strategies import Attempt, Strategy, beam, best_of_n, rejection
+from psgpo.rerank.scores import aggregates, log_likelihoods
+from psgpo.rerank.strategies import Attempt, Ids, Row, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
 
@@ -272,7 +272,7 @@ def _chunk(
         top_p=settings.top_p,
         seed=settings.seed,
     ).run(players)
-    return _judged(name, players, attempts, problems, models, judge)
+    return _judged(name, players, attempts, problems, models, settings, judge)
 
 
 def _judged(
@@ -281,6 +281,7 @@ def _judged(
     attempts: Sequence[Attempt],
     problems: Sequence[Problem],
     models: Models,
+    settings: SearchSettings,
     judge: Grader,
 ) -> list[Json]:
     """What each attempt found, with verdicts: the rows of the strategy's file."""
@@ -299,8 +300,9 @@ def _judged(
         for problem, attempt in zip(problems, attempts, strict=True)
     ]
     scores = _aggregates([(problems[n].prompt, written) for written, (n, _) in zip(texts, found, strict=True)], models)
+    logprobs = _mean_logprobs([(players[n].prompt_ids, candidate.row) for n, candidate in found], models, settings)
     verdicts = grade_programs(judge, programs)
-    for written, (n, candidate), read, verdict in zip(texts, found, scores, verdicts, strict=True):
+    for written, (n, candidate), read, logprob, verdict in zip(texts, found, scores, logprobs, verdicts, strict=True):
         response = Response(
             problem_id=problems[n].id,
             index=len(rows[n]["candidates"]),
@@ -315,7 +317,7 @@ def _judged(
             {
                 "tokens": candidate.tokens,
                 "scores": read,
-                "logprob": float(np.mean(candidate.row.logprobs)),
+                "logprob": logprob,
                 "response": response,
             }
         )
@@ -330,6 +332,16 @@ def _aggregates(pairs: Sequence[tuple[str, str]], models: Models) -> list[dict[s
         for pair, scores in zip(known, models.scorer.score_many(known), strict=True)
     }
     return [found[pair] for pair in pairs]
+
+
+def _mean_logprobs(rows: Sequence[tuple[Ids, Row]], models: Models, settings: SearchSettings) -> list[float]:
+    """log p per token at temperature 1 of rows behind their prompts: what was drawn at another one is read again."""
+    if settings.temperature == 1:
+        return [float(np.mean(row.logprobs)) for _, row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1].ids))  # rows of a forward pass are padded
+    read = log_likelihoods(models.sampler.model, [(rows[i][0], rows[i][1].ids) for i in order])
+    found = dict(zip(order, read, strict=True))
+    return [found[i] / len(row.ids) for i, (_, row) in enumerate(rows)]
 
 
 def _written(row: Json) -> Json:
