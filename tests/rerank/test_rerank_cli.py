@@ -213,6 +213,7 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
     strategies = ["best-of-n", "beam", "rejection"]
     assert set(summary["methods"]) == {*strategies, "random", "oracle", "majority", "likelihood-mean"}
     assert all(name in (searched / "printed.txt").read_text() for name in summary["methods"])
+    assert "beam: only the last column is a run of its budget" in (searched / "printed.txt").read_text()
     assert summary["majority"] is None
     assert "majority is left out: scripts\n" in render_search(summary | {"majority": "scripts"})
     tokenizer = load_tokenizer(world / "policy" / "model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -173,6 +174,31 @@ def test_rejection_without_a_fall_is_best_of_n():
         for strategy in (best_of_n, lambda a: rejection(a, delta=math.inf, tries=4))
     ]
     assert found(runs[0]) == found(runs[1])
+
+
+@pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.2, tries=3)])
+def test_of_rows_drawn_one_at_a_time_a_smaller_budget_is_a_part_of_the_larger(strategy):
+    table = {"e\n": 0.5, "e\nb\n": 0.1, "e\nd\n": 0.45, "d\n": 0.2}
+
+    def script():
+        return {(): [(5, 6, 2, END), (4, END), (5, 6, 4, END)] * 3, (5, 6): [(2, END), (4, END)] * 3}
+
+    whole = found(played(strategy, script(), table, budget=12)[0])
+    assert len(whole) > 2
+    for budget in range(1, 12):
+        part, _ = played(strategy, script(), table, budget=budget)
+        assert found(part) == [one for one in whole if one[1] <= budget]
+
+
+def test_of_a_beam_it_is_not():
+    def script():
+        return {(): [(END,), (5, 5, 5, 5, 6)] * 2, (5, 5): [(5, 5, 6)] * 2, (5, 5, 5, 5, 6): [(END,)] * 2}
+
+    two = functools.partial(beam, width=1, expansions=2)
+    larger, smaller = (played(two, script(), {"eeee\n": 0.5}, budget=budget)[0] for budget in (12, 5))
+    # A share of 6 lets the second row end its line, 5 tokens, beside the first row's one; a share of 2 cuts it.
+    assert found(larger)[0] == ((END,), 6)
+    assert found(smaller) == [((END,), 5)]
 
 
 @pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.1, tries=1)])

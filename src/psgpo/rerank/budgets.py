@@ -35,7 +35,9 @@ def measure_search(
     resamples: int,
     seed: int,
 ) -> Json:
-    """`curve` over budgets, and `minus` and `closed` (`curves.compared`) at the largest, of every method.
+    """`curve` over tokens, and `minus` and `closed` (`curves.compared`) at the largest budget, of every method.
+
+    What a point below the largest budget says of beam: see `psgpo.rerank.search`.
 
     Args:
         rows: by strategy, those of the same problems in the same order.

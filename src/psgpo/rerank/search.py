@@ -10,8 +10,10 @@ out/
                         out, or null
   curves.csv            method, tokens, value, low, high
 
-A program that was finished when B tokens were spent was found with B tokens, so one run gives the curve over all
-smaller budgets. random, likelihood-mean, majority and oracle choose among the programs of best-of-n.
+A curve says what could be chosen from what was finished when B tokens were spent. Best-of-n and rejection draw one row
+at a time, so theirs are runs of all smaller budgets. Beam shares what is left among its rows: below the full budget its
+curve is how this run went, not what a run of that budget gives. random, likelihood-mean, majority and oracle choose
+among the programs of best-of-n.
 """
 
 from __future__ import annotations
