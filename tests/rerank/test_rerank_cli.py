@@ -171,12 +171,24 @@ def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
     )
     refused(samples, "orm: an ORM: give it as --orm", "--prm", str(world / "orm"))
     refused(samples, "prm: a PRM, which scores lines: give it as --prm", "--orm", str(world / "prm"))
-    refused(samples, "the name 'prm' is taken", "--prm", str(world / "prm"), "--orm", f"prm={world / 'orm'}")
+    prm, orm = str(world / "prm"), world / "orm"
+    refused(samples, r"--orm .*/orm: the name 'prm' is taken by --prm .*/prm;", "--prm", prm, "--orm", f"prm={orm}")
+    refused(samples, "the name 'prm-last' is taken by --prm", "--prm", prm, "--orm", f"prm-last={orm}")
+    refused(samples, "the name 'likelihood-mean' is taken by a method", "--orm", f"likelihood-mean={orm}")
+    refused(samples, "the name 'likelihood' is taken by the policy", "--prm", f"likelihood={prm}")
     refused(samples, "nothing: no such folder", "--prm", str(world / "nothing"))
     assert not list((tmp_path / "out").iterdir())  # refused before anything was written
     rerank(world, tmp_path / "out")
     again = [row | {"verdict": row["verdict"] | {"status": "WRONG_ANSWER"}} for row in samples]
     refused(again, "holds another job")
+
+
+@pytest.mark.parametrize("name", ["samples", "search"])
+def test_intervals_need_a_resample(name: str) -> None:
+    done = CliRunner().invoke(app, [name, "--resamples", "0"])
+    assert done.exit_code == 2
+    assert "--resamples" in done.output
+    assert "greater than or equal to 1" in re.sub(r"[\s│]+", " ", done.output)
 
 
 def test_a_half_finished_evaluation_of_a_run_is_refused(world: Path, tmp_path: Path) -> None:

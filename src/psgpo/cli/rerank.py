@@ -20,7 +20,7 @@ OF_FILES = {"timeout": 2.0, "memory_mb": 256}
 """Usual limits of a program where the problems are a file."""
 Out = Annotated[Path, typer.Option(help="Folder for summary.json, curves.csv and figures.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Of all that is random.")]
-Resamples = Annotated[int, typer.Option(min=0, help="Of problems, behind the intervals.")]
+Resamples = Annotated[int, typer.Option(min=1, help="Of problems, behind the intervals.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
 Timeout = Annotated[
     float | None,
@@ -79,7 +79,7 @@ def samples(
     from psgpo.rerank.run import RerankRequest, named_models, refuse_repeated_names, run_rerank
 
     prms, orms = named_models(prm or [], "--prm"), named_models(orm or [], "--orm")
-    refuse_repeated_names([*prms, *orms])
+    refuse_repeated_names(prms, orms)
     filters = {"split": split, "platform": platform, "difficulty": difficulty, "since": since, "until": until}
     given = filters | {"limit": limit}
     limits = limits_of_tasks(problems, of_files=OF_FILES, timeout=timeout, memory_mb=memory_mb)

@@ -26,17 +26,20 @@ from psgpo.job import check_job
 from psgpo.jsonl import write_json
 from psgpo.prm.evaluation.journal import digest
 from psgpo.records import Problem
-from psgpo.rerank.curves import Drawn, expected_tokens, fewest_of, measure
+from psgpo.rerank.budgets import BEST_OF_N
+from psgpo.rerank.curves import LIKELIHOOD, MAJORITY, ORACLE, RANDOM, Drawn, expected_tokens, fewest_of, measure
 from psgpo.rerank.evaluated import load_evaluation
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.samples import SampleSet, load_samples, name_of
-from psgpo.rerank.scores import Columns, likelihood_columns, open_readers, prm_columns
+from psgpo.rerank.scores import AGGREGATES, Columns, likelihood_columns, open_readers, prm_columns
 
 Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 """(what, done, total)."""
 Named = Sequence[tuple[str, Path]]
 """Models and what the tables call them."""
+METHODS = (RANDOM, ORACLE, MAJORITY, *LIKELIHOOD, BEST_OF_N, "beam", "rejection")
+"""What the tables of both commands call by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,17 +164,22 @@ def named_models(given: Sequence[str], option: str) -> list[tuple[str, Path]]:
     return found
 
 
-def refuse_repeated_names(models: Named) -> None:
-    """Two models of one name would share their columns.
+def refuse_repeated_names(prms: Named, orms: Named) -> None:
+    """Two files of scores, or two columns, of one name would be one.
 
     Raises:
-        UserError: there are two.
+        UserError: a model's name is that of another, or makes a column that another model or a method has.
     """
-    names = [name for name, _ in models]
-    reserved = {"random", "oracle", "majority", "likelihood"}
-    for name in names:
-        if names.count(name) > 1 or name in reserved:
-            raise UserError(f"--prm, --orm: the name {name!r} is taken; tell models apart with NAME=FOLDER")
+    files, columns = {"likelihood": "the policy"}, dict.fromkeys(METHODS, "a method")
+    for option, models, ends in (("--prm", prms, [f"-{kind}" for kind in AGGREGATES]), ("--orm", orms, [""])):
+        for name, folder in models:
+            for taken, made in ((files, name), *((columns, f"{name}{end}") for end in ends)):
+                if made in taken:
+                    raise UserError(
+                        f"{option} {folder}: the name {made!r} is taken by {taken[made]}; tell models apart with "
+                        "NAME=FOLDER"
+                    )
+                taken[made] = f"{option} {folder}"
 
 
 def _refuse_missing_ids(request: RerankRequest, samples: SampleSet) -> None:
