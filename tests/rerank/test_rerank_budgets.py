@@ -30,7 +30,8 @@ ROWS = {
 
 
 def test_what_is_finished_within_a_budget_can_be_chosen():
-    found = measure_search(ROWS, {"p": [0, 1, 1], "q": []}, 64, "min", resamples=20, seed=0)
+    judged = {"orm": {"p": [0.1, 0.3, 0.2], "q": []}}
+    found = measure_search(ROWS, {"p": [0, 1, 1], "q": []}, 64, "min", judged=judged, resamples=20, seed=0)
     values = {name: [point["value"] for point in method["curve"]] for name, method in found.items()}
     assert [point["tokens"] for point in found["random"]["curve"]] == [8, 16, 24, 32, 40, 48, 56, 64]
     # Of p; q never finishes under best-of-n and counts as a fail, so all are halved.
@@ -38,6 +39,7 @@ def test_what_is_finished_within_a_budget_can_be_chosen():
     assert values["oracle"] == [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert values["random"] == pytest.approx([0, 0.25, 0.25, 0.25, 1 / 3, 1 / 3, 1 / 3, 1 / 3])
     assert values["likelihood-mean"] == [0] * 8
+    assert values["orm"] == [0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
     assert values["majority"] == pytest.approx([0, 0.25, 0.25, 0.25, 0.5, 0.5, 0.5, 0.5])
     # The tie of q is a coin from 50 tokens on; p comes with the last token.
     assert values["beam"] == [0, 0, 0, 0, 0.5, 0.5, 0.25, 0.75]

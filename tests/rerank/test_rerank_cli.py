@@ -247,6 +247,26 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
         assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))
 
 
+def test_an_orm_judges_the_programs_of_a_search_that_is_done(searched: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    printed = search(world, out, "--orm", f"judge={world / 'orm'}")
+    assert re.search(r"^judge ", printed, re.MULTILINE)
+    assert (out / "best-of-n.jsonl").read_text() == (searched / "best-of-n.jsonl").read_text()
+    orm, prompts = open_scorer(world / "orm"), {problem.id: problem.prompt for problem in PROBLEMS}
+    passed = []
+    for row in read_jsonl(out / "best-of-n.jsonl", dict):
+        pool = [c["response"] for c in row["candidates"]]
+        scores = [round(orm.score_program(prompts[row["problem_id"]], one["text"]), 4) for one in pool]
+        best = [one["verdict"]["status"] == "PASSED" for one, s in zip(pool, scores, strict=True) if s == max(scores)]
+        passed.append(np.mean(best) if best else 0.0)
+    assert summary_of(out)["methods"]["judge"]["curve"][-1]["value"] == pytest.approx(np.mean(passed))
+    with pytest.raises(UserError, match="the name 'beam' is taken by a method"):
+        search(world, out, "--orm", f"beam={world / 'orm'}")
+    with pytest.raises(UserError, match="prm: a PRM, which scores lines: give it as --prm"):
+        search(world, out, "--orm", str(world / "prm"))
+
+
 def test_what_search_wrote_is_no_file_of_samples(searched: Path, world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"best-of-n.jsonl:1: no response with token ids .* of a run, or the folder of"):
         command("samples", world, tmp_path / "out", str(searched / "best-of-n.jsonl"), "--no-majority")

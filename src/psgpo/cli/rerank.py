@@ -19,6 +19,7 @@ _PROGRAMS = "Programs"
 OF_FILES = {"timeout": 2.0, "memory_mb": 256}
 """Usual limits of a program where the problems are a file."""
 Out = Annotated[Path, typer.Option(help="Folder for summary.json, curves.csv and figures.", show_default=False)]
+Orm = Annotated[list[str] | None, typer.Option(help="FOLDER or NAME=FOLDER of an ORM. Repeatable.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Of all that is random.")]
 Resamples = Annotated[int, typer.Option(min=1, help="Of problems, behind the intervals.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, ...")]
@@ -47,9 +48,7 @@ def samples(
     prm: Annotated[
         list[str] | None, typer.Option(help="FOLDER or NAME=FOLDER of a PRM. Repeatable.", show_default=False)
     ] = None,
-    orm: Annotated[
-        list[str] | None, typer.Option(help="FOLDER or NAME=FOLDER of an ORM. Repeatable.", show_default=False)
-    ] = None,
+    orm: Orm = None,
     policy: Annotated[
         Path | None, typer.Option(help="Folder of the policy that wrote them: adds its likelihood.", show_default=False)
     ] = None,
@@ -115,6 +114,7 @@ def search(
     prm: Annotated[Path, typer.Option(help="Folder of a PRM.", show_default=False)],
     budget: Annotated[int, typer.Option(help="Sampled tokens for a problem, lost ones included.", show_default=False)],
     data: Data = None,
+    orm: Orm = None,
     split: Split = None,
     platform: Platform = None,
     difficulty: Difficulty = None,
@@ -152,13 +152,15 @@ def search(
 ) -> None:
     """Let a PRM guide the sampling line by line, against best-of-n by the same PRM with the same tokens.
 
-    The same command again goes on where it stopped; methods may be added, and --choose may change.
+    The same command again goes on where it stopped; methods and ORMs may be added, and --choose may change.
     """
     from psgpo.errors import UserError
     from psgpo.evaluation.benchmark import usable_cores
     from psgpo.job import only_process
     from psgpo.report.rerank_figures import write_rerank_figures
     from psgpo.rerank.render import render_search
+    from psgpo.rerank.run import named_models, refuse_repeated_names
+    from psgpo.rerank.scores import open_readers
     from psgpo.rerank.search import STRATEGIES, SearchSettings, open_models, run_search
 
     chosen = list(dict.fromkeys(method or STRATEGIES))
@@ -176,6 +178,8 @@ def search(
         tries=tries,
     )
     settings.check()
+    orms = named_models(orm or [], "--orm")
+    refuse_repeated_names([], orms)
     filters = {"split": split, "platform": platform, "difficulty": difficulty, "since": since, "until": until}
     given = filters | {"limit": limit}
     used = limits_of_tasks(problems, of_files=OF_FILES, timeout=timeout, memory_mb=memory_mb)
@@ -183,6 +187,7 @@ def search(
     limits |= {"workers": workers or usable_cores()}
     loaded = load_tasks(problems, data, given, operations, seed, {}, limits["workers"])
     models = open_models(policy, prm, template=template, batch_size=batch_size, device=device)
+    _, judges = open_readers([], orms, device)
     with only_process(out), bars() as display:
         summary = run_search(
             loaded,
@@ -191,6 +196,7 @@ def search(
             out,
             strategies=chosen,
             limits=limits,
+            orms=judges,
             resamples=resamples,
             choose=choose,
             progress=drawn_on(display),

@@ -6,14 +6,15 @@ out/
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
                         (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
+  scores/NAME.jsonl     what an ORM said of them, kept as it comes; NAME.job.json: which ORM
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
                         out, or null
   curves.csv            method, tokens, value, low, high
 
 A curve says what could be chosen from what was finished when B tokens were spent. Best-of-n and rejection draw one row
 at a time, so theirs are runs of all smaller budgets. Beam shares what is left among its rows: below the full budget its
-curve is how this run went, not what a run of that budget gives. random, likelihood-mean, majority and oracle choose
-among the programs of best-of-n.
+curve is how this run went, not what a run of that budget gives. random, likelihood-mean, majority, ORMs and oracle
+choose among the programs of best-of-n.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
+from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
-from psgpo.rerank.scores import aggregates, log_likelihoods
+from psgpo.rerank.samples import name_of
+from psgpo.rerank.scores import aggregates, log_likelihoods, prm_columns
 from psgpo.rerank.strategies import Attempt, Ids, Row, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
@@ -165,6 +168,7 @@ def run_search(
     *,
     strategies: Sequence[str] = STRATEGIES,
     limits: Mapping[str, Any],
+    orms: Sequence[PrmReader] = (),
     resamples: int = 2000,
     choose: str = "min",
     progress: Progress = lambda what, done, total: None,
@@ -174,6 +178,7 @@ def run_search(
 
     Args:
         limits: of the sandbox: timeout, memory_mb, workers, and test_timeout where a test has a limit of its own.
+        orms: further judges of the programs of best-of-n; one more may be given when the call goes on.
         choose: the aggregate of line scores by which the PRM chooses among finished programs.
         sandbox: opens what judges programs; None: a `Sandbox` with the limits.
 
@@ -188,11 +193,14 @@ def run_search(
         for name in (BEST_OF_N, *strategies):
             report = functools.partial(progress, name)
             rows[name] = _searched(name, problems, models, settings, out, judge, report)
+        pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
         votes, why_not = None, why_no_majority(problems)
         if why_not is None:
-            pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
             votes = votes_of(pool, by_id, judge, out / "outputs.jsonl", progress=functools.partial(progress, "outputs"))
-    methods = measure_search(rows, votes, settings.budget, choose, resamples=resamples, seed=settings.seed)
+    judged = _by_orms(orms, pool, by_id, out, progress)
+    methods = measure_search(
+        rows, votes, settings.budget, choose, judged=judged, resamples=resamples, seed=settings.seed
+    )
     summary = {
         "data": {
             "problems": len(problems),
@@ -207,6 +215,23 @@ def run_search(
     write_json(out / "summary.json", summary)
     write_curves(out / "curves.csv", methods, ("tokens",))
     return summary
+
+
+def _by_orms(
+    orms: Sequence[PrmReader],
+    pool: Mapping[str, Sequence[Response]],
+    problems: Mapping[str, Problem],
+    out: Path,
+    progress: Progress,
+) -> dict[str, dict[str, list[float]]]:
+    """Scores of the pool by ORM and problem."""
+    responses = {name_of(response): response for group in pool.values() for response in group}
+    found: dict[str, dict[str, list[float]]] = {}
+    for reader in orms:
+        report = functools.partial(progress, reader.name)
+        column = prm_columns(reader, responses, problems, out, progress=report)[reader.name]
+        found[reader.name] = {name: [column[name_of(response)] for response in group] for name, group in pool.items()}
+    return found
 
 
 def _cost(rows: Sequence[Json]) -> Json:
