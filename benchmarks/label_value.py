@@ -106,7 +106,7 @@ def _affordable(labels: Sequence[LineLabels], budget: int) -> list[LineLabels]:
 
 def _train(
     policy: Path, examples: Sequence[PrmExample], held_out: Sequence[PrmExample], settings: PrmSettings, seed: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     # Another hash than the one that held problems out: the ids of the rest all fall on one side of that.
     renamed = {example.problem_id: f"choose/{example.problem_id}" for example in examples}
     choosing = [example for example in examples if is_held_out(renamed[example.problem_id], CHOOSING)]
@@ -124,7 +124,7 @@ def _train(
 
 
 def _text(row: Mapping[str, Any]) -> str:
-    means = [f"{statistics.fmean(row[key]):.3f}" for key in MEASURES]
+    means = ["–" if None in row[key] else f"{statistics.fmean(row[key]):.3f}" for key in MEASURES]
     return "| " + " | ".join([*(str(value) for key, value in row.items() if key not in MEASURES), *means]) + " |"
 
 

@@ -9,6 +9,7 @@ lengths. Prints a Markdown table; the last column is the plan over the measureme
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
 from dataclasses import dataclass
@@ -173,6 +174,7 @@ def cases() -> list[Case]:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| model | adapters | checkpointing | dtype | micro-batch, tokens | measured, KiB | planned, KiB | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     ratios = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from psgpo.errors import UserError
-from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.records import Problem
 
 
@@ -53,6 +54,18 @@ def test_write_replaces_only_when_complete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_jsonl(path, broken())  # type: ignore[arg-type]
     assert [row["a"] for row in read_jsonl(path, dict)] == [1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:3].encode())
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_json(tmp_path / "recipe.json", {"a": 1})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class Cell(Section):
     against: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 (pydantic copies it)
     """References of an arm: arms of this cell, or `CELL/ARM`. Absent: this cell's baseline."""
     gain_of: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
-    """Arm to the arms whose gains over the baseline are wholes that its own gain is a share of."""
+    """Arm to the arms (of this cell, or `CELL/ARM`) whose gains over their baselines its own gain is a share of."""
     curve_arms: tuple[str, ...] = ()
     """Policies whose checkpoints are evaluated too, for pass@1 against PPO steps."""
     best_of: tuple[str, ...] = ()
@@ -216,8 +216,9 @@ def _completed(path: Path, name: str, cell: Cell, groups: Mapping[str, Group], b
             raise refuse("seeds", f"{sorted(other)} are no seeds of its base {whole.base!r}")
     if len(whole.at) > 1:
         raise refuse("at", f"{', '.join(whole.at)}: figures have one such axis; give one")
-    for arm, references in whole.against.items():
-        for other in (reference.rpartition("/")[0] for reference in references):
-            if other and other not in before:
-                raise refuse(f"against.{arm}", f"{other!r} is no cell above this one")
+    for key, named in (("against", whole.against), ("gain_of", whole.gain_of)):
+        for arm, references in named.items():
+            for other in (reference.rpartition("/")[0] for reference in references):
+                if other and other not in before:
+                    raise refuse(f"{key}.{arm}", f"{other!r} is no cell above this one")
     return whole

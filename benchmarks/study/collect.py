@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from psgpo.config import HOW_KEYS
 from psgpo.errors import UserError
 from psgpo.evaluation.grade import tests_digest
+from psgpo.job import undo_command
 from psgpo.jsonl import read_jsonl, write_json
 from psgpo.prm.evaluation.journal import digest
 from psgpo.prm.measure import auroc
@@ -18,7 +20,7 @@ from psgpo.problems import load_problems_jsonl
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
 from study.cells import Cell, Study
-from study.posts import Post
+from study.posts import CHOSEN, Post
 from study.results import Json, pack_lengths
 
 TRAINING = (
@@ -39,7 +41,7 @@ def collect(study: Study, cell: str, run: RunDirectory, posts: Sequence[Post]) -
     """Write the result of a run whose stages and posts are done; returns its path.
 
     Raises:
-        UserError: an evaluation does not cover the run's test problems.
+        UserError: an evaluation does not cover the run's test problems, or is of other than the wanted samples.
     """
     seed = run.recipe.seed
     problems = sorted(load_problems_jsonl(run.path / "problems" / "test.jsonl"), key=lambda problem: problem.id)
@@ -57,7 +59,7 @@ def collect(study: Study, cell: str, run: RunDirectory, posts: Sequence[Post]) -
         "policies": {policy: _policy(run.path, policy, problems) for policy in ("sft", *arms)},
         "training": {arm: _training(run.path / "rl" / arm / "metrics.jsonl") for arm in arms},
         "curves": _curves(run, study.cells[cell]),
-        "best_of": {post.policy: _best_of(post, problems) for post in posts if post.kind == "best-of"},
+        "best_of": {post.policy: best_of_result(run.path, post, problems) for post in posts if post.kind == "best-of"},
         "prm": {name: _prm(_read(run.path / "prm" / name / "measure.json")) for name in wanted.prm},
         "labels": _labels(run.path),
     }
@@ -95,7 +97,8 @@ def _stages(run: Path) -> Json:
 
 
 def _policy(run: Path, policy: str, problems: Sequence[Problem]) -> Json:
-    rows = _samples(run / "evaluation" / policy / "samples.jsonl", problems)
+    undo = undo_command(run, f"evaluate-{policy}", run / "evaluation" / policy)
+    rows = _samples(run / "evaluation" / policy / "samples.jsonl", problems, undo)
     greedy = [row for group in rows for row in group if row["greedy"]]
     sampled = [[row for row in group if not row["greedy"]] for group in rows]
     passed = [[_passed(row) for row in group] for group in sampled]
@@ -107,15 +110,17 @@ def _policy(run: Path, policy: str, problems: Sequence[Problem]) -> Json:
     }
 
 
-def _samples(path: Path, problems: Sequence[Problem]) -> list[list[Mapping[str, Any]]]:
-    """Rows of every problem in order of index; as many of each."""
+def _samples(path: Path, problems: Sequence[Problem], undo: str) -> list[list[Mapping[str, Any]]]:
+    """Rows of every problem in order of index; as many of each. `undo` removes them, so that they are made anew."""
     groups: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
     for row in read_jsonl(path, dict):
         if row["problem_id"] not in groups:
-            raise UserError(f"{path}: problem {row['problem_id']} is none of the run's test problems; evaluate again")
+            raise UserError(
+                f"{path}: problem {row['problem_id']} is none of the run's test problems; {undo}, and run again"
+            )
         groups[row["problem_id"]].append(row)
     if len({len(group) for group in groups.values()}) != 1:
-        raise UserError(f"{path}: not as many responses to every test problem; evaluate again")
+        raise UserError(f"{path}: not as many responses to every test problem; {undo}, and run again")
     return [sorted(group, key=lambda row: row["index"]) for group in groups.values()]
 
 
@@ -146,9 +151,23 @@ def _curves(run: RunDirectory, cell: Cell) -> Json:
     return found
 
 
-def _best_of(post: Post, problems: Sequence[Problem]) -> Json:
-    rows = _samples(post.out / "samples.jsonl", problems)
-    found: Json = {"samples": post.samples, "passes": [sum(map(_passed, group)) for group in rows]}
+def best_of_result(run: Path, post: Post, problems: Sequence[Problem]) -> Json:
+    """The result of a post of kind `best-of`, `chosen` with it; counted over the samples that are there.
+
+    Raises:
+        UserError: see `collect`.
+    """
+    # What the PRM takes of them lies inside: it goes with the samples, and so does its receipt.
+    chosen = run / "stages" / f"{CHOSEN}{post.policy}.json"
+    undo = undo_command(run, post.name, post.out) + (f" {shlex.quote(str(chosen))}" if chosen.is_file() else "")
+    rows = _samples(post.out / "samples.jsonl", problems, undo)
+    samples = len(rows[0])
+    if samples != post.samples:
+        raise UserError(
+            f"{post.out}: {samples} samples of every problem, and study.toml wants best_of_samples = {post.samples}; "
+            f"{undo}, and run again"
+        )
+    found: Json = {"samples": samples, "passes": [sum(map(_passed, group)) for group in rows]}
     file = post.out / "chosen" / "summary.json"
     if file.is_file():
         methods = _read(file)["methods"]

@@ -168,7 +168,7 @@ def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> 
     for cell in cells:
         for policy in study.cells[cell].best_of:
             seeds = present(study, results, Side(cell=cell, arm=policy)).seeds
-            for method, curves in best_of_curves(results, cell, policy, seeds).items():
+            for method, curves in best_of_curves(study, results, cell, policy, seeds).items():
                 if method.startswith("any") or method.endswith("-mean"):
                     label = _label(study, cells, cell, policy)
                     data[f"{label}, {'pass@k' if method.startswith('any') else method}"] = [

@@ -12,6 +12,7 @@ auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
+checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint
 at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
 """
 
@@ -77,13 +78,22 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
     def factor(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return f"{float(of_arm('operations', cell, arm, against)[f'{lengths} operations: factor']):.1f}"
 
-    def curve(cell: str, metric: str, arm: str, place: int) -> str:
+    def points(cell: str, metric: str, arm: str) -> list[Row]:
         group = study.cells[cell].group
         lines = {arm, f"{study.cells[cell].title}: {arm}"}  # the second where the group has several cells
         found = [each for each in rows(f"{group}-{metric}") if each["line"] in lines]
         if not found:
             raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line of {cell}/{arm}")
-        return f"{float(found[place]['mean']):.1f}"
+        return found
+
+    def curve(cell: str, metric: str, arm: str, place: int) -> str:
+        return f"{float(points(cell, metric, arm)[place]['mean']):.1f}"
+
+    def checkpoint(cell: str, arm: str, step: int) -> str:
+        found = {int(float(each["PPO step"])): each["mean"] for each in points(cell, "checkpoints", arm)}
+        if step not in found:
+            raise UserError(f"{TEMPLATE}: {cell}/{arm} has checkpoints {list(found)}, not {step}")
+        return _share(found[step])
 
     return {
         "gain": gain,
@@ -101,6 +111,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
         "cost": lambda cell, kind: row("costs", cell)[kind],
         "best": lambda cell, policy, how, n: _share(row("best-of", cell, policy=policy, takes=how)[f"n = {n}"]),
         "at_end": functools.partial(curve, place=-1),
+        "checkpoint": checkpoint,
         "at_start": functools.partial(curve, place=0),
     }
 

@@ -8,6 +8,7 @@ Each is a process of its own and leaves a receipt in stages/, as the run's own s
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import sys
@@ -21,6 +22,10 @@ from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.stages import policy_folder
 from study.cells import Cell
+from study.results import chosen_by
+
+CHOSEN = "study-chosen-"
+"""What the receipts of choices begin with, before the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +53,9 @@ def posts_of(run: RunDirectory, cell: Cell) -> list[Post]:
         out = study / "best_of" / policy
         found.append(Post(name=f"study-best-of-{policy}", kind="best-of", out=out, **given))
         if cell.best_of_prm is not None:
-            name = f"study-chosen-{policy}"
-            found.append(Post(name=name, kind="chosen", out=out / "chosen", prm=cell.best_of_prm, **given))
+            found.append(
+                Post(name=f"{CHOSEN}{policy}", kind="chosen", out=out / "chosen", prm=cell.best_of_prm, **given)
+            )
     return sorted(found, key=lambda post: post.kind == "chosen")
 
 
@@ -67,7 +73,7 @@ def _curves(run: RunDirectory, cell: Cell) -> Iterator[Post]:
 
 
 def run_posts(run: RunDirectory, posts: list[Post], jobs: int, *, go_on: Callable[[], bool]) -> bool:
-    """Do those that are not done, `jobs` side by side. False when `go_on` forbade to start some.
+    """Do those that are not done (`is_done`), `jobs` side by side. False when `go_on` forbade to start some.
 
     Raises:
         Whatever a post raises; the others end first.
@@ -78,7 +84,7 @@ def run_posts(run: RunDirectory, posts: list[Post], jobs: int, *, go_on: Callabl
     whole = True
     # A choice reads what an evaluation wrote.
     for first in (True, False):
-        todo = [p for p in posts if (p.kind != "chosen") == first and not run.stage_done(p.name)]
+        todo = [p for p in posts if (p.kind != "chosen") == first and not is_done(run, p)]
         with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
             running = []
             for post in todo:
@@ -90,6 +96,18 @@ def run_posts(run: RunDirectory, posts: list[Post], jobs: int, *, go_on: Callabl
         if not whole:
             return False
     return whole
+
+
+def is_done(run: RunDirectory, post: Post) -> bool:
+    """Whether a post has left its receipt; of a choice, whether it is that of the wanted PRM too.
+
+    Another number of samples is refused in `collect`: those that are there are not thrown away unasked.
+    """
+    if post.kind != "chosen" or not run.stage_done(post.name):
+        return run.stage_done(post.name)
+    assert post.prm is not None
+    file = post.out / "summary.json"
+    return file.is_file() and chosen_by(post.prm, json.loads(file.read_text(encoding="utf-8"))["methods"])
 
 
 def carry_out(path: Path, post: Post) -> str:

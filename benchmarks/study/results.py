@@ -22,7 +22,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,24 @@ def why_missing(study: Study, results: Results, cell: str, seed: int, policy: st
     return OTHER_RECIPE if result.outdated(study.recipe(cell, seed), policy=policy) else None
 
 
+def why_no_best_of(study: Study, results: Results, cell: str, seed: int, policy: str) -> str | None:
+    """Why the tables have no best of n of a policy whose result of (cell, seed) is there; None when they have it."""
+    chosen, result = study.cells[cell], results[cell, seed]
+    of, prm = result.data.get("best_of", {}).get(policy), chosen.best_of_prm
+    if of is None:
+        return "best of n not measured"
+    if of["samples"] != chosen.best_of_samples:
+        return f"best of {of['samples']} measured, not of {chosen.best_of_samples}"
+    if prm is not None and not chosen_by(prm, of.get("chosen", {})):
+        return f"not chosen by PRM {prm}"
+    return OTHER_RECIPE if prm is not None and result.outdated(study.recipe(cell, seed), prm=prm) else None
+
+
+def chosen_by(prm: str, methods: Collection[str]) -> bool:
+    """Whether a PRM is among those whose ways to choose are named (`psgpo.rerank`: PRM-last, ...)."""
+    return any(name.rpartition("-")[0] == prm for name in methods)
+
+
 def unfinished(study: Study, results: Results, cell: str, seed: int) -> list[str]:
     """What study.toml wants of (cell, seed) and its result does not have; empty when it is done."""
     chosen, recipe = study.cells[cell], study.recipe(cell, seed)
@@ -151,8 +169,7 @@ def unfinished(study: Study, results: Results, cell: str, seed: int) -> list[str
     of_prms = result.data["prm"]
     left += [f"prm {name}" for name in recipe.prm if name not in of_prms or result.outdated(recipe, prm=name)]
     left += [f"curve of {arm}" for arm in chosen.curve_arms if arm not in result.data.get("curves", {})]
-    samples = {name: of["samples"] for name, of in result.data.get("best_of", {}).items()}
-    left += [f"best of {policy}" for policy in chosen.best_of if samples.get(policy) != chosen.best_of_samples]
+    left += [f"best of {policy}" for policy in chosen.best_of if why_no_best_of(study, results, cell, seed, policy)]
     return left
 
 

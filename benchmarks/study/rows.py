@@ -25,7 +25,7 @@ from study.compare import (
     steps_to_reach,
     two_level_bootstrap,
 )
-from study.results import OTHER_RECIPE, Result, Results
+from study.results import OTHER_RECIPE, Result, Results, why_no_best_of
 from study.tables import Level, Row
 
 OPERATIONS = ((1, 2), (3, 4), (5, 6), (7, 8))
@@ -98,9 +98,12 @@ def shares(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """Gains over the baseline as shares of the gain of the arm that bounds them."""
     rows: list[Row] = []
     for cell in cells:
-        baseline = Side(cell=cell, arm=BASELINE)
         for arm, bound in ((arm, bound) for arm, bounds in study.cells[cell].gain_of.items() for bound in bounds):
-            parts, wholes = (pair(study, results, Side(cell=cell, arm=one), baseline) for one in (arm, bound))
+            other, _, name = bound.rpartition("/")
+            sides_of = ((cell, arm), (other or cell, name))
+            parts, wholes = (
+                pair(study, results, Side(cell=of, arm=one), Side(cell=of, arm=BASELINE)) for of, one in sides_of
+            )
             common = [seed for seed in parts.seeds if seed in wholes.seeds]
             part, whole = ([of.differences()[of.seeds.index(seed)] for seed in common] for of in (parts, wholes))
             share = share_of_gain(part, whole)
@@ -278,9 +281,9 @@ def best_of(
     for cell in cells:
         for policy in study.cells[cell].best_of:
             alone = present(study, results, Side(cell=cell, arm=policy))
-            without = [seed for seed in alone.seeds if policy not in results[cell, seed].data.get("best_of", {})]
-            alone.missing.update(dict.fromkeys(without, (cell, "best of n not measured")))
-            for method, curves in best_of_curves(results, cell, policy, alone.seeds).items():
+            lack = {seed: why_no_best_of(study, results, cell, seed, policy) for seed in alone.seeds}
+            alone.missing.update({seed: (cell, why) for seed, why in lack.items() if why is not None})
+            for method, curves in best_of_curves(study, results, cell, policy, alone.seeds).items():
                 values = {f"n = {n}": Level.of([of[n - 1] for of in curves]) for n in points if n <= len(curves[0])}
                 rows.append(
                     {"cell": study.cells[cell].title, "policy": policy, "takes": method, "seeds": len(curves)}
@@ -290,12 +293,14 @@ def best_of(
     return rows
 
 
-def best_of_curves(results: Results, cell: str, policy: str, seeds: Sequence[int]) -> dict[str, list[list[float]]]:
+def best_of_curves(
+    study: Study, results: Results, cell: str, policy: str, seeds: Sequence[int]
+) -> dict[str, list[list[float]]]:
     """By method, a curve over n for each seed that has it. Of the PRM's ways to choose: last, mean, min, product."""
     found: dict[str, list[list[float]]] = {}
     for seed in seeds:
-        of = results[cell, seed].data.get("best_of", {}).get(policy)
-        if of is not None:
+        if why_no_best_of(study, results, cell, seed, policy) is None:
+            of = results[cell, seed].data["best_of"][policy]
             found.setdefault("any that passes (pass@k)", []).append(_pass_at(of["passes"], of["samples"]))
             for method, values in of.get("chosen", {}).items():
                 if method not in ("oracle", "random"):

@@ -6,7 +6,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from psgpo.jsonl import write_json
 Json = dict[str, Any]
 
 
-def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
+def check_job(path: Path, job: Json, *, results: Path | None = None, later: Collection[str] = ()) -> None:
     """Write `job` to `path`; when one is there already, it must be the same.
 
     Args:
         path: the file of the job.
         job: JSON values that decide the results.
         results: while this file is missing or empty, nothing was made by the job that is there, and it may be replaced.
+        later: keys that earlier versions did not write. A file without them is taken at its word and gets them now.
 
     Raises:
         UserError: the folder holds results of another job; the message names the keys that differ.
@@ -35,8 +37,10 @@ def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
         return
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
+        unknown = {key: job[key] for key in later if key not in there}
+        there |= unknown
         changed = sorted(key for key in job.keys() | there.keys() if there.get(key) != job.get(key))
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         raise UserError(
             f"{path}: not the file that psgpo wrote; delete {path.parent} or choose another folder"
         ) from None
@@ -44,6 +48,14 @@ def check_job(path: Path, job: Json, *, results: Path | None = None) -> None:
         raise UserError(
             f"{path}: holds another job ({', '.join(changed)} differ); delete {path.parent} or choose another folder"
         )
+    if unknown:
+        write_json(path, there)
+
+
+def undo_command(run: Path, stage: str, result: Path) -> str:
+    """The command behind which `psgpo run` makes a result anew: a stage that has its receipt is not run again, whatever
+    is missing of its results."""
+    return shlex.join(["rm", "-r", str(result), str(run / "stages" / f"{stage}.json")])
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,15 +71,13 @@ def write_jsonl(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
     """Write all records to `path` atomically (temporary file, then rename) and return how many."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     count = 0
-    with temporary.open("w", encoding="utf-8") as stream:
+    with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         for record in records:
             stream.write(dump_line(record))
             count += 1
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
     return count
 
 
@@ -90,10 +89,21 @@ def write_json(path: Path | str, value: Any, *, indent: int | None = 2) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     separators = (",", ":") if indent is None else None
     text = json.dumps(finite(value), ensure_ascii=False, indent=indent, separators=separators, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    with _replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place; when the body fails, as on a full disk, it is removed."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     temporary.replace(path)
 
 

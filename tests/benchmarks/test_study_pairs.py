@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from study_world import SAMPLES, STUDY, P, made_result, prm_measure, small_study
 
 from psgpo.errors import UserError
+from psgpo.jsonl import write_json, write_jsonl
+from psgpo.records import Call, CallTests, Problem
+from psgpo.runs.directory import RunDirectory
 from study import collect, rows
+from study.cells import Study
+from study.collect import best_of_result
 from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
-from study.results import load_all, pack_lengths, unfinished, unpack_lengths
+from study.posts import CHOSEN, Post, is_done
+from study.results import load_all, pack_lengths, unfinished, unpack_lengths, why_no_best_of
 from study.tables import shown
 
 DENSE, BASELINE = Side(cell="main", arm="dense"), Side(cell="main", arm="baseline")
@@ -187,6 +197,17 @@ def test_shares_are_of_the_bound_on_the_same_seeds(tmp_path: Path) -> None:
     assert row["missing"].startswith("missing seeds 2: not run")
 
 
+def test_a_share_may_be_of_an_arm_of_another_cell(tmp_path: Path) -> None:
+    text = STUDY.replace('against = {{dense = ["main/dense"]}}', 'gain_of = {{dense = ["main/value"]}}')
+    study = small_study(tmp_path, text)
+    for seed in range(2):
+        made_result(study, "main", seed, {"baseline": [1] * P, "value": [5] * P})
+        made_result(study, "warm", seed, {"baseline": [2] * P, "dense": [4] * P})
+    (row,) = rows.shares(study, load_all(study), ["warm"])
+    assert (row["seeds"], row["of the gain of"]) == (2, "main/value")
+    assert [row[key].value for key in ("gain", "which is", "share")] == [0.25, 0.5, 0.5]
+
+
 def test_steps_to_the_baseline_are_interpolated() -> None:
     points = [(0.0, 0.1), (30.0, 0.1), (60.0, 0.4)]
     assert steps_to_reach(points, 0.25) == pytest.approx(45)
@@ -225,13 +246,89 @@ def test_a_command_makes_room_for_what_run_would_take_for_done(tmp_path: Path) -
 
 
 def test_a_seed_without_best_of_n_is_named(tmp_path: Path) -> None:
-    study = small_study(tmp_path, STUDY.replace('curve_arms = ["dense"]', 'best_of = ["dense"]'))
+    study = small_study(tmp_path, STUDY.replace('curve_arms = ["dense"]', 'best_of = ["dense"]\nbest_of_samples = 2'))
     of = {"samples": 2, "passes": [1] * P}
     for seed, best_of in enumerate(({"dense": of}, {}, {"dense": of})):
         made_result(study, "main", seed, best_of=best_of)
     (row,) = rows.best_of(study, load_all(study), ["main"])
     assert (row["seeds"], row["n = 1"].value, row["n = 2"].value) == (2, 0.5, 1.0)
     assert "missing seeds 1: best of n not measured" in row["missing"]
+
+
+BEST_OF = 'best_of = ["baseline"]\nbest_of_samples = 2\nbest_of_prm = "sign"'
+OF: Any = {"samples": 2, "passes": [1] * P, "chosen": {"random": [0.5, 0.5], "sign-last": [0.5, 0.75]}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ("best_of_samples = 3", "best of 2 measured, not of 3"),
+        ('best_of_prm = "other"', "not chosen by PRM other"),
+        ('overrides = ["prm.sign.epochs=9"]', "made by another recipe"),
+    ],
+)
+def test_best_of_n_is_that_of_the_samples_and_the_prm_that_are_wanted(tmp_path: Path, changed: str, why: str) -> None:
+    small = STUDY.replace('curve_arms = ["dense"]', BEST_OF)
+    study = small_study(tmp_path, small)
+    made_result(study, "main", 0, best_of={"baseline": OF})
+    assert unfinished(study, load_all(study), "main", 0) == []
+    assert [row["seeds"] for row in rows.best_of(study, load_all(study), ["main"])] == [1, 1]
+    key = changed.partition(" = ")[0]
+    lines = [line for line in small.splitlines() if not line.startswith(f"{key} = ") or "sampling" in line]
+    lines.insert(lines.index('best_of = ["baseline"]'), changed)
+    study = small_study(tmp_path, "\n".join(lines))
+    assert "best of baseline" in unfinished(study, load_all(study), "main", 0)
+    # The arm is there, its best of n is not.
+    assert why_no_best_of(study, load_all(study), "main", 0, "baseline") == why
+    assert rows.best_of(study, load_all(study), ["main"]) == []
+
+
+def test_the_best_of_n_in_git_is_what_the_study_wants() -> None:
+    study = Study.load()
+    results = {pair: of for pair, of in load_all(study).items() if pair[0] == "main"}
+    assert len(results) == 10
+    for (cell, seed), policy in itertools.product(results, study.cells["main"].best_of):
+        assert why_no_best_of(study, results, cell, seed, policy) is None
+
+
+def best_of_post(run: Path, **changes: Any) -> Post:
+    given = {"name": "study-best-of-dense", "kind": "best-of", "policy": "dense", "folder": run / "rl/dense/model"}
+    return Post(**({"out": run / "study/best_of/dense", "samples": 2, **given} | changes))
+
+
+def test_another_number_of_samples_is_not_recorded_over_what_was_drawn(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tests = CallTests(function="solve", calls=(Call(args=(1,), expected=2),))
+    problems = [Problem(id=name, prompt=name, tests=tests) for name in ("t0", "t1")]
+    verdicts = {"t0": ("PASSED", "PASSED"), "t1": ("PASSED", "TIMEOUT")}
+    drawn = [
+        {"problem_id": name, "index": index, "verdict": {"status": status}}
+        for name, statuses in verdicts.items()
+        for index, status in enumerate(statuses)
+    ]
+    post = best_of_post(run)
+    write_jsonl(post.out / "samples.jsonl", drawn)
+    for name in (post.name, f"{CHOSEN}dense"):
+        write_json(run / "stages" / f"{name}.json", {"stage": name})
+    assert best_of_result(run, post, problems) == {"samples": 2, "passes": [2, 1]}
+    with pytest.raises(
+        UserError, match=r"2 samples of every problem, and study.toml wants best_of_samples = 3"
+    ) as error:
+        best_of_result(run, best_of_post(run, samples=3), problems)
+    subprocess.run(str(error.value).partition("; ")[2].removesuffix(", and run again"), shell=True, check=True)
+    assert not post.out.exists()
+    assert list((run / "stages").iterdir()) == []
+
+
+def test_a_choice_by_another_prm_is_to_do(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path, Study.load().recipe("main", 0))
+    post = best_of_post(tmp_path, name=f"{CHOSEN}dense", kind="chosen", out=tmp_path / "chosen", prm="sign")
+    assert not is_done(run, post)
+    write_json(tmp_path / "stages" / f"{post.name}.json", {"stage": post.name})
+    assert not is_done(run, post)  # its results are gone
+    write_json(post.out / "summary.json", {"methods": {"random": {}, "sign-last": {}}})
+    assert is_done(run, post)
+    assert not is_done(run, dataclasses.replace(post, prm="exact"))
 
 
 def test_prms_are_measured_over_seeds(tmp_path: Path) -> None:

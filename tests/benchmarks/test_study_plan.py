@@ -23,6 +23,11 @@ from study.results import load_all
         ('group = "more"', 'group = "mroe"', r"cells\.warm\.group: no group 'mroe'; there are main, more"),
         ('base = "main"', 'base = "mian"', r"cells\.warm\.base: 'mian' is no cell above this one"),
         ('base = "main"', 'base = "main"\nseeds = [7]', r"cells\.warm\.seeds: \[7\] are no seeds of its base 'main'"),
+        (
+            'base = "main"',
+            'base = "main"\ngain_of = {{dense = ["mian/dense"]}}',
+            r"cells\.warm\.gain_of\.dense: 'mian' is no cell above",
+        ),
         ('"main/dense"', '"mian/dense"', r"cells\.warm\.against\.dense: 'mian' is no cell above"),
         ('title = "warmer"', 'titel = "warmer"', r"cells\.warm\.title: Field required"),
         (

@@ -6,9 +6,11 @@ import gzip
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
+from docs_scripts import script_of, tested_elsewhere
 from docs_world import PSGPO, Command, run
 from transformers import AutoTokenizer, BertConfig, BertModel, Qwen2Config
 
@@ -22,7 +24,6 @@ load = Scorer
 HUB = {"humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", "mbppplus", "livecodebench"}
 STAGED = ("run", "sft", "rl", "label", "evaluate")
 """Commands that start processes for stages."""
-DEMO = ("recipes/demo.toml", "recipe.toml")
 ANYWHERE = ("processes", "sampling", "rl", "labels", "evaluation")
 """Tables of the small settings that fit any recipe."""
 SMALL: dict[tuple[str, ...], list[str]] = {
@@ -33,6 +34,8 @@ SMALL: dict[tuple[str, ...], list[str]] = {
     ("prm", "train"): ["--epochs", "1"],
     ("firsterror", "make"): ["--opchain", "6"],
     ("rerank", "search"): ["--budget", "64", "--limit", "2"],
+    ("-m", "psgpo.problems.opchain", "rates"): ["--operations", "1", "2"],
+    ("-m", "psgpo.problems.opchain", "strength"): ["--count", "10"],
 }
 """Options that a command gets on top; the last one of a name counts."""
 
@@ -40,6 +43,7 @@ SMALL: dict[tuple[str, ...], list[str]] = {
 NEEDED = {
     "docs/eval.md": {"answers.jsonl": "answers.jsonl", "test.jsonl": "problems.jsonl"},
     "docs/firsterror.md": {"mutants": "labels/mbpp", "humaneval-mutants": "labels/humaneval"},
+    "docs/inspect.md": {"labels": "labels", "run/prm/sign": "prm/mine"},
     "docs/label-files.md": {"labels/labels.jsonl": "labels.jsonl", "labels/problems.jsonl": "problems.jsonl"},
     "docs/prm.md": {"labels": "labels/humaneval", "mutants": "labels/mbpp-train"},
     "docs/prm-eval.md": {
@@ -49,8 +53,17 @@ NEEDED = {
         "items.jsonl": "items.jsonl",
     },
     "docs/rerank.md": {"ngrams": "path/to/prm"},
+    "docs/report.md": {f"runs/{name}": f"runs/{name}" for name in ("a", "b", "c", "more-kl")},
 }
 """Page to what its commands take from elsewhere: name in the store, name on the page."""
+Json = dict[str, Any]
+OTHER_RUNS: dict[str, Json] = {
+    "a": {"seed": 1},
+    "b": {"seed": 2},
+    "c": {"seed": 3},
+    "more-kl": {"rl": {"kl_beta": 0.1}},
+}
+"""Copies of the demo's run in the store, and what their recipes say instead."""
 
 
 def lay_out(desk: Path) -> Path:
@@ -68,10 +81,11 @@ def lay_out(desk: Path) -> Path:
     rows = [_mbpp(number) for number in (2, 11, 12, 520, *range(601, 631))]
     for name in ("mbpp.jsonl", "mbpp.jsonl.gz"):
         write_rows(desk / name, rows)
-    write_rows(desk / "MbppPlus.jsonl.gz", [_mbpp_plus(number) for number in (2, 601, 602)])
+    write_rows(desk / "MbppPlus.jsonl.gz", [_mbpp_plus(number) for number in (2, 11, 601, 602)])
     samples = [{"task_id": f"HumanEval/{n}", "completion": f"    return x + {n}\n"} for n in range(6)]
     write_rows(desk / "samples.jsonl", samples)
-    shutil.copy(desk / "recipes" / "demo.toml", desk / "recipe.toml")
+    for name in ("recipe.toml", "mine.toml"):
+        shutil.copy(desk / "recipes" / "demo.toml", desk / name)
     (desk / "mypackage").mkdir()
     (desk / "mypackage" / "prm.py").write_text(SCORER, encoding="utf-8")
     for split, seed in (("train", "1"), ("test", "2")):
@@ -103,7 +117,18 @@ def _stock(desk: Path, store: Path) -> Path:
         kind = ["--kind", "ngrams", "--scope", scope, "--epochs", "1"]
         run([*PSGPO, "prm", "train", str(store / "mutants"), *kind, "--out", str(store / name)], desk)
     run([*PSGPO, "firsterror", "make", "--opchain", "6", "--out", str(store / "items.jsonl")], desk)
+    shutil.copytree(desk / "runs" / "demo" / "prm" / "sign", store / "run" / "prm" / "sign")
+    for name, changes in OTHER_RUNS.items():
+        _rename(shutil.copytree(desk / "runs" / "demo", store / "runs" / name), changes)
     return store
+
+
+def _rename(run: Path, changes: Json) -> None:
+    """Let a run be one of another seed or other settings, by its recipe; its numbers stay."""
+    file = run / "recipe.json"
+    recipe = json.loads(file.read_text(encoding="utf-8"))
+    recipe |= {key: recipe[key] | value if isinstance(value, dict) else value for key, value in changes.items()}
+    file.write_text(json.dumps(recipe | {"out": str(run)}), encoding="utf-8")
 
 
 def supply(page: str, store: Path, folder: Path) -> None:
@@ -167,8 +192,9 @@ def not_here(command: Command) -> str:
     """Why a command is not run on the desk; empty where it is."""
     program, arguments = command.words[0], command.psgpo
     if arguments is None:
-        own = program in ("python", ".venv/bin/python") and "/" not in command.words[1]
-        return "" if own else f"{program} is not psgpo; scripts have tests of their own"
+        if script := script_of(command):
+            return tested_elsewhere(script)
+        return "" if program in ("python", ".venv/bin/python") else f"{program} is not psgpo"
     if program in ("accelerate", "torchrun"):
         return "launchers have tests of their own"
     data = {"--benchmark": "--data", "--problems": "--data", "--plus": "--plus-data"}
@@ -181,20 +207,26 @@ def not_here(command: Command) -> str:
     return ""
 
 
+def small_options(words: list[str]) -> list[str]:
+    """Options that a command gets on top."""
+    return next((added for key, added in SMALL.items() if tuple(words[: len(key)]) == key), [])
+
+
+def _is_demo(recipe: Path) -> bool:
+    """By whatever name the reader has it."""
+    return recipe.is_file() and tomllib.loads(recipe.read_text(encoding="utf-8"))["name"] == "demo"
+
+
 def made_small(arguments: list[str], overrides: list[str], server: str) -> list[str]:
     """The command on tiny settings, its server the test's own."""
     words = [word.replace("http://localhost:8000/v1", server) for word in arguments]
     if words[0] == "inspect" and "--problem" in words:  # of a run of another machine
         at = words.index("--problem")
         del words[at : at + 2]
-    name = next((key for key in SMALL if tuple(words[: len(key)]) == key), None)
-    if name is not None:
-        added = SMALL[name]
-        if name == ("eval",) and "--model" not in words:
-            added = []
-        words += added
+    if words[0] != "eval" or "--model" in words:
+        words += small_options(words)
     if words[0] in STAGED or words[0] == "plan" or words[:2] == ["verl", "export"]:
-        demo = any(word in DEMO for word in words)
+        demo = any(word.endswith(".toml") and _is_demo(Path(word)) for word in words)
         kept = [one for one in overrides if demo or one.partition(".")[0] in ANYWHERE]
         words += [word for one in kept for word in ("--set", one)]
         words += [] if demo else ["--set", "model.dtype=float32"]

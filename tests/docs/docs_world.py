@@ -19,9 +19,23 @@ from psgpo.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = ROOT / "docs" / "results" / "study"
+"""Pages that `benchmarks/study table` writes."""
 PSGPO = [sys.executable, "-m", "psgpo"]
 SHELL = {"sh", "shell", "bash", "console"}
-OTHERS = {"accelerate", "torchrun", "pip", "hf", "tensorboard", "export/run.sh", "vllm", "cp", "cat", "head"}
+OTHERS = {
+    "accelerate",
+    "torchrun",
+    "pip",
+    "hf",
+    "tensorboard",
+    "export/run.sh",
+    "vllm",
+    "cp",
+    "cat",
+    "head",
+    "chromium",
+}
 """Programs whose arguments are not ours to check."""
 PROGRAMS = {"psgpo", "make", "python", ".venv/bin/python", ".venv/bin/psgpo", *OTHERS}
 MARK = re.compile(r"<!-- not run: (.+?) -->")
@@ -89,6 +103,16 @@ def blocks(page: Path) -> list[Block]:
 def _is_shell(text: str) -> bool:
     words = text.split()
     return bool(words) and words[0] in PROGRAMS
+
+
+def indented_commands(page: Path) -> list[str]:
+    """Places of commands that are a block by their four spaces alone: nothing here looks at them."""
+    found = []
+    for number, line in enumerate(prose(page).splitlines(), start=1):
+        match = re.match(r"(?: {4,}|\t)(?:\$ )?(?:[A-Z_]+=\S+ )*(\S+)", line)
+        if match and (match[1] in PROGRAMS | {"git"} or re.match(r"\.venv[\w-]*/bin/", match[1])):
+            found.append(f"{page.name}:{number}")
+    return found
 
 
 def block_commands(block: Block) -> Iterator[Command]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docs_scripts import SCRIPTS, script_of
 from docs_world import (
+    GENERATED,
     MARK,
     OTHERS,
     PAGES,
@@ -27,6 +29,7 @@ from docs_world import (
     anchors,
     block_commands,
     blocks,
+    indented_commands,
     links,
     parse,
     script_options,
@@ -39,6 +42,7 @@ from psgpo.config import load_recipe, parse_recipe
 from psgpo.config.base import Section
 from psgpo.config.recipe import Recipe
 from psgpo.errors import UserError
+from script_world import refused
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 COMMANDS = [command for block in BLOCKS if block.language in SHELL for command in block_commands(block)]
@@ -76,6 +80,23 @@ def test_languages_and_marks_are_known(page: Path) -> None:
     assert marks == sum(bool(block.not_run) for block in found), "a 'not run' comment is not directly above a block"
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent != GENERATED], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_stand_between_fences(page: Path) -> None:
+    assert not indented_commands(page), "put these commands between ``` lines: what is only indented is not tested"
+
+
+def test_an_indented_command_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Text:\n\n    psgpo doctor\n    x = 1\n\n```\n    make test\n```\n\n    A=1 .venv/bin/python x.py\n"
+        "make it so\n\n    $ git status\n    gitk\n",
+        encoding="utf-8",
+    )
+    assert indented_commands(page) == ["page.md:3", "page.md:10", "page.md:13"]
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, *SPOKEN], ids=lambda command: f"{command.place}-{command.words[0]}")
 def test_commands_exist_as_they_are_written(command: Command) -> None:
     fault = fault_of(command)
@@ -93,18 +114,47 @@ def fault_of(command: Command) -> str:
         return next((f"no target {word}" for word in words if "=" not in word and word not in targets), "")
     if Path(program).name.startswith("python"):
         own = words[:1] and words[0] in written_files(ROOT / command.place.partition(":")[0])
-        return "" if own else _script_fault(words)
+        return "" if own else _script_fault(words, whole=command.whole)
+    if script_of(command):
+        return _script_fault(words[words.index(script_of(command)) :], whole=command.whole)
     return "" if program in OTHERS else f"{program} is no program that the documents may use; see docs_world.OTHERS"
 
 
-def _script_fault(words: list[str]) -> str:
-    if words[:1] in (["-m"], ["-c"]):
+def _script_fault(words: list[str], *, whole: bool) -> str:
+    if words[0] == "-m" and words[1].startswith("psgpo."):
+        return refused(words)
+    if words[0] in ("-m", "-c"):
         return ""
     script = ROOT / words[0]
     if not (script.is_file() or (script / "__main__.py").is_file()):
         return f"no file {words[0]}"
+    if whole:
+        return refused(words)
     known = script_options(script)
     return next((f"no option {word}" for word in words if word.startswith("--") and word not in known), "")
+
+
+def test_every_script_that_is_named_has_a_test() -> None:
+    make = re.findall(r"python (benchmarks/\S+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    followed = [c for block in BLOCKS if block.language in SHELL and not block.not_run for c in block_commands(block)]
+    wanted = {*make, *map(script_of, [*followed, *SPOKEN])} - {""}
+    assert wanted <= set(SCRIPTS), "say in docs_scripts.SCRIPTS which test runs them"
+
+
+@pytest.mark.parametrize(("script", "test"), SCRIPTS.items())
+def test_the_test_that_is_named_is_there_and_about_the_script(script: str, test: str) -> None:
+    name, stem = re.escape(Path(script).name), Path(script).stem
+    text = (ROOT / test).read_text(encoding="utf-8")
+    assert (ROOT / script).exists()
+    assert re.search(rf"(?<!\w){name}(?!\w)|^(from|import) {stem}\b", text, re.MULTILINE), (
+        f"{test}: not a word of {name}"
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_say_what_they_take_and_refuse_the_rest(script: str) -> None:
+    assert not refused([script, "--help"])
+    assert "--no-such-option" in refused([script, "--no-such-option"]) or "required" in refused([script])
 
 
 def _recipe_fault(arguments: list[str]) -> str:

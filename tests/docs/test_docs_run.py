@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docs_desk import STAGED, lay_out, made_small, not_here, supply
+from docs_desk import STAGED, lay_out, made_small, not_here, small_options, supply
 from docs_world import PAGES, PSGPO, ROOT, SHELL, block_commands, blocks, run, written_files
 from typer.testing import CliRunner
 
@@ -60,7 +60,8 @@ def test_a_page_can_be_followed(
             if reason:
                 left.append(f"{command}: {reason}")
             elif command.psgpo is None:
-                run([sys.executable, *command.words[1:]], tmp_path)
+                words = list(command.words[1:])
+                run([sys.executable, *words, *small_options(words)], tmp_path)
                 done += 1
             else:
                 follow(made_small(command.psgpo, tiny_overrides, server), str(command))

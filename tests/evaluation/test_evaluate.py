@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -141,6 +143,33 @@ def test_samples_of_another_evaluation_are_refused(policy_dir, tmp_path):
         "sampling": SamplingSettings(max_new_tokens=24),
     }
     assert evaluate(policy_dir, tmp_path / "sft", **changed)["drawn"] == 0
+
+
+def test_samples_of_another_model_or_of_other_problems_are_refused(policy_dir, tmp_path):
+    evaluate(policy_dir, tmp_path / "sft")
+    other = tmp_path / "model"
+    shutil.copytree(policy_dir, other)
+    assert evaluate(other, tmp_path / "sft")["drawn"] == 0  # moved, and the same
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"another job \(model differ\); delete .*sft or choose another folder"):
+        evaluate(other, tmp_path / "sft")
+    harder = CallTests(function="solve", calls=(*TESTS.calls, Call(args=(2,), expected=3)))
+    for change in ({"prompt": "add 7"}, {"tests": harder}):
+        changed = [dataclasses.replace(PROBLEMS[0], **change), *PROBLEMS[1:]]
+        with pytest.raises(UserError, match=r"another job \(tasks differ\)"):
+            evaluate(policy_dir, tmp_path / "sft", problems=changed)
+    assert evaluate(policy_dir, tmp_path / "sft", problems=PROBLEMS[::-1])["drawn"] == 0
+
+
+def test_an_evaluation_begun_by_an_earlier_version_goes_on(policy_dir, tmp_path):
+    evaluate(policy_dir, tmp_path / "sft")
+    path = tmp_path / "sft" / "job.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in whole.items() if key not in ("model", "tasks")}))
+    assert evaluate(policy_dir, tmp_path / "sft")["drawn"] == 0
+    assert json.loads(path.read_text()) == whole  # from now on it is checked
 
 
 def test_without_greedy(policy_dir, tmp_path):

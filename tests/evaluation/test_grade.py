@@ -210,6 +210,18 @@ def test_the_original_tests_of_a_plus_benchmark_have_a_status_of_their_own(tmp_p
     assert "base_pass_at_k" not in summarise_grades(rows_of(a="1"), ["a"])
 
 
+def test_without_original_tests_nothing_passes_them(tmp_path: Path) -> None:
+    """Rows of the Hub do not tell which tests are the original ones."""
+    plus = {"a": dataclasses.replace(problem("a"), metadata={"base_tests": 0})}
+    rows = grade("a:bad a:good", tmp_path, problems=plus)
+    assert [(row["status"], "base_status" in row) for row in rows] == [("WRONG_ANSWER", False), ("PASSED", False)]
+    assert "base_pass_at_k" not in summarise_grades(rows, ["a"])
+    # Results of a version that counted no test as a pass lose it.
+    path = tmp_path / "results.jsonl"
+    path.write_text("".join(json.dumps(row | {"base_status": "PASSED"}) + "\n" for row in rows))
+    assert grade("a:bad a:good a:bad", tmp_path, problems=plus) == [*rows, rows[0] | {"index": 2}]
+
+
 def rows_of(**results: str) -> list[dict[str, Any]]:
     """`a="10"`: task a, first sample passed, second not. Every program has 4 tests; a wrong one passes 1."""
     return [

@@ -15,11 +15,11 @@ GOOD, BAD, COMMENT = ("    x = x + 1", "    x = x * 2", "    x = x - 3"), "    x
 SETTINGS = PrmSettings(target="sign", epochs=3, batch_size=8, learning_rate=3e-3)
 
 
-def save_policy(folder: Path) -> None:
+def save_policy(folder: Path, layers: int = 1) -> None:
     """A small untrained policy and its tokenizer."""
     tokenizer = train_tokenizer(["\n".join(["# task", "def solve(x):", *GOOD, BAD, COMMENT, "    return x"])] * 4, 300)
     create_policy(
-        tokenizer, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
+        tokenizer, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

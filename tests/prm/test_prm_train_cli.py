@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prm_text_world import mutants, save_mutants, save_roberta
-from prm_world import COMMENT, SETTINGS, random_labels
+from prm_world import COMMENT, SETTINGS, random_labels, save_policy
 from typer.testing import CliRunner
 
 from psgpo.cli.firsterror import app as firsterror
@@ -322,11 +322,20 @@ def test_a_large_causal_prm_learns_adapters_in_bfloat16_and_is_saved_whole(data,
     assert json.loads((tmp_path / "prm" / "job.json").read_text())["compute"]["dtype"] == "bfloat16"
 
 
+def test_a_prm_of_the_first_layers_of_a_model(data, tmp_path):
+    save_policy(tmp_path / "policy", layers=2)
+    train(data, "--out", tmp_path / "prm", "--init", tmp_path / "policy", *SMALL, "--epochs", 1, "--layers", 1)
+    model = TokenValueModel.from_pretrained(tmp_path / "prm" / "model")
+    assert model.classifier.config.num_hidden_layers == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--kind", "ngrams", "--dtype", "bfloat16"), "--dtype: for --kind causal; kind ngrams"),
         (("--kind", "ngrams", "--microbatch-tokens", 5), "--microbatch-tokens is for --kind causal"),
+        (("--kind", "ngrams", "--layers", 1), "--layers is for --kind causal"),
+        (("--layers", 9), "layers = 9: the model to start from has 1; give no more"),
         (("--dtype", "half"), "--dtype 'half': write float32 or bfloat16"),
     ],
 )

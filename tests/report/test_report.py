@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from psgpo.jsonl import write_json
 from psgpo.report import build_report
 from psgpo.report.groups import groups_of
 from psgpo.report.load import load_run
+from psgpo.runs.directory import RunDirectory
 
 SECTIONS = ("results", "learning", "where", "labels", "prm", "diagnostics", "programs", "tests", "reproduce")
 
@@ -266,3 +268,37 @@ def test_broken_file_is_named(run: Path, tmp_path: Path) -> None:
     (copy / "labels" / "summary.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"labels/summary\.json: not valid JSON"):
         build_report([copy], tmp_path / "report")
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("problems/strength.json", "problems"),
+        ("problems/tests.json", "problems"),
+        ("labels/summary.json", "labels"),
+        ("mutants/summary.json", "mutants"),
+        ("prm/sign/measure.json", "prm-sign"),
+        ("evaluation/dense/summary.json", "evaluate-dense"),
+    ],
+)
+def test_the_advice_about_a_broken_file_has_its_stage_run_again(
+    name: str, stage: str, run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "a run"
+    shutil.copytree(run, copy)
+    write_json(copy / "stages" / f"{stage}.json", {"stage": stage})
+    write_json(copy / name, [])
+    with pytest.raises(UserError, match="and run the recipe again") as caught:
+        load_run(copy)
+    advice = str(caught.value).partition("; ")[2].removesuffix(", and run the recipe again")
+    subprocess.run(advice, shell=True, check=True)
+    load_run(copy)
+    assert not RunDirectory.open(copy).stage_done(stage)
+
+
+def test_a_broken_receipt_is_deleted_and_its_stage_run_again(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "stages" / "sft.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"stages/sft\.json: not valid JSON .*; delete it, and run the recipe again"):
+        load_run(copy)

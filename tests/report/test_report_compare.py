@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from psgpo.report.build import build_report
 from psgpo.report.compare import compare_sections, compared, policy_table
 from psgpo.report.groups import Group, between, comparisons, groups_of, settings_that_differ
 from psgpo.report.load import load_run
+from psgpo.runs.directory import RunDirectory
 
 OTHER = {name: dict(settings) for name, settings in ARMS.items() if name != "value-init"}
 OTHER["dense"] |= {"lambda_fail": 0.5}
@@ -165,7 +167,25 @@ def test_policies_of_one_run_on_other_problems_are_refused(runs: dict[str, Path]
     shutil.copytree(runs["a0"], copy)
     samples = copy / "evaluation" / "dense" / "samples.jsonl"
     write_jsonl(samples, [row for row in read_jsonl(samples, dict) if row["problem_id"] != "t5"])
-    with pytest.raises(UserError, match="evaluation: dense was not evaluated on the same problems as baseline"):
+    with pytest.raises(
+        UserError, match="evaluation: dense was not evaluated on the same problems as baseline"
+    ) as caught:
+        build_report([copy])
+    advice = str(caught.value).partition("; ")[2].removesuffix(", and run the recipe again")
+    subprocess.run(advice, shell=True, check=True)
+    build_report([copy])
+    assert "dense" not in load_run(copy).evaluations
+    assert not RunDirectory.open(copy).stage_done("evaluate-dense")
+
+
+def test_a_baseline_that_is_out_of_date_is_what_goes(runs: dict[str, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["a0"], copy)
+    samples = copy / "evaluation" / "baseline" / "samples.jsonl"
+    write_jsonl(samples, [row for row in read_jsonl(samples, dict) if row["problem_id"] != "t5"])
+    with pytest.raises(
+        UserError, match=f"; rm -r {copy}/evaluation/baseline {copy}/stages/evaluate-baseline.json, and"
+    ):
         build_report([copy])
 
 

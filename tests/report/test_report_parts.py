@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +79,7 @@ def test_estimate_of_one_run_is_over_problems_and_of_two_over_seeds(data: Experi
     assert two_seeds.high - two_seeds.mean == pytest.approx(1.2706, abs=1e-3)
     assert two_seeds.sign == 0
     assert estimate([], []) is None
+    assert estimate([run, run], [{"a": 0.2, "b": 0.4}, {}]) is None  # a missing seed is not averaged away
 
 
 def test_bins_part_the_problems(data: Experiment) -> None:
@@ -85,6 +88,32 @@ def test_bins_part_the_problems(data: Experiment) -> None:
         inside = [[name for name in problems if keep(data.first, name)] for _, keep in bins]
         assert sorted(name for group in inside for name in group) == sorted(problems)
     assert [label for label, _ in difficulty_bins(data)] == ["1–2", "3–4", "5–6", "7–8"]
+
+
+def test_every_seed_is_in_every_quarter_of_lengths(data: Experiment) -> None:
+    """Though one seed's baseline writes three times as much."""
+    run = data.first
+    baseline = run.evaluations["baseline"]
+    longer = tuple(dataclasses.replace(sample, tokens=3 * sample.tokens) for sample in baseline.samples)
+    evaluations = run.evaluations | {"baseline": dataclasses.replace(baseline, samples=longer)}
+    recipe = run.recipe.model_copy(update={"seed": 1})
+    other = dataclasses.replace(run, path=Path("other"), recipe=recipe, evaluations=evaluations)
+    bins = length_bins(Experiment(runs=(run, other)))
+    assert len(bins) == 4
+    for one in (run, other):
+        assert [sum(keep(one, name) for name in baseline.outcomes()) for _, keep in bins] == [8] * 4
+    short, long = (min(map(np.mean, of.evaluations["baseline"].tokens().values())) for of in (run, other))
+    assert long == 3 * short
+    assert bins[0][0].startswith(f"{short:.0f}–")
+
+
+def test_as_many_groups_as_there_are_lengths(data: Experiment) -> None:
+    baseline = data.first.evaluations["baseline"]
+    alike = tuple(dataclasses.replace(sample, tokens=9) for sample in baseline.samples)
+    evaluations = {"baseline": dataclasses.replace(baseline, samples=alike)}
+    ((label, keep),) = length_bins(Experiment(runs=(dataclasses.replace(data.first, evaluations=evaluations),)))
+    assert label == "9–9"
+    assert all(keep(data.first, name) for name in baseline.outcomes())
 
 
 def test_difference_within_bins_adds_up(data: Experiment) -> None:
@@ -146,6 +175,24 @@ def test_programs_are_chosen_by_rule(data: Experiment) -> None:
         firsts.append(marks.index("−") / len(marks))
     assert firsts == sorted(firsts)
     assert all(len(line.scores) == 2 and not math.isnan(line.scores[0]) for p in programs for line in p.lines)
+
+
+def test_a_line_that_the_search_left_open_has_no_mark(data: Experiment) -> None:
+    def marks(first: int, **changes: Any) -> tuple[str, set[str], bool]:
+        """Mark and title of a program whose bad lines, from `first` on in their order, are 0."""
+        labels = []
+        for label in data.first.labels:
+            bad = [index for index, value in enumerate(label.labels) if value < 0]
+            values = tuple(0.0 if index in bad[first:] else value for index, value in enumerate(label.labels))
+            labels.append(dataclasses.replace(label, labels=values, **changes))
+        programs = choose_programs(dataclasses.replace(data.first, labels=tuple(labels), exact={}))[1:]
+        assert programs
+        lines = [line for program in programs for line in program.lines if not line.neutral]
+        return programs[0].title, {line.search for line in lines}, all("first bad line" in p.title for p in programs)
+
+    assert marks(0) == ("Fails (3 of 8 tests)", {"+", ""}, False)
+    assert marks(1)[1:] == ({"+", "−", ""}, True)  # proved up to the first bad line
+    assert marks(0, strategy="soft")[1:] == ({"+", "−"}, True)  # there 0 is a success rate
 
 
 def test_hidden_characters_of_programs_are_shown() -> None:

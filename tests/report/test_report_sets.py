@@ -13,7 +13,9 @@ from synthetic_run import PROBLEMS, make_run
 from psgpo.evaluation.sets import EvalSet, save_sets
 from psgpo.evaluation.summary import summarise_tests
 from psgpo.jsonl import read_jsonl, write_json
+from psgpo.report.aggregate import pass_at_1
 from psgpo.report.build import build_report
+from psgpo.report.groups import groups_of
 from psgpo.report.load import load_run
 
 IDS = [f"t{number}" for number in range(PROBLEMS)]
@@ -78,6 +80,22 @@ def test_the_page_names_the_parts(run: Path, summary: dict[str, Any]) -> None:
     for title in ("first: all 20 problems, 12 of them trained on", "second: all 12 problems, none of them trained on"):
         assert title in page
     assert page.count("pass@2") >= 3
+
+
+@pytest.mark.parametrize("unmade", [-1, 1])
+def test_a_seed_without_its_problems_is_missing(unmade: int, run: Path, tmp_path: Path) -> None:
+    """Whether it is the first of the seeds or the last."""
+    path = tmp_path / "other"
+    recipe = json.loads((run / "recipe.json").read_text()) | {"seed": unmade, "out": str(path)}
+    write_json(path / "recipe.json", recipe)
+    found = groups_of([load_run(run), load_run(path)])[0].data
+    assert found.part is not None
+    assert (found.part.test, found.part.which) == ("first", "clean")
+    assert len(found.parts) == 3
+    assert pass_at_1(found, "dense") is None
+    build_report([run, path], tmp_path / "report")
+    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
+    assert summary["pass_at_1"]["dense"] is None
 
 
 def test_a_run_that_is_not_evaluated_yet_has_dashes(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,9 +16,10 @@ from psgpo.evaluation.sets import EvalSet, load_sets, parts_of, save_sets
 from psgpo.evaluation.summary import summarise_tests
 from psgpo.problems.benchmarks import BENCHMARKS
 from psgpo.runs import hub
+from psgpo.runs.directory import RunDirectory
 from psgpo.runs.hub import cached_folder, model_folder
 from psgpo.runs.splits import load_tasks
-from psgpo.runs.stages import stage_graph
+from psgpo.runs.stages import run_stage, stage_graph
 
 Table = dict[str, Any]
 
@@ -217,6 +219,48 @@ def test_what_nothing_learns_from_is_not_trained_on(mbpp: Path) -> None:
     assert trained(9) == fine_tuned
     assert trained(0, **prm) == labelled
     assert trained(9, **prm) == fine_tuned | labelled
+
+
+RANGES = {"train": tasks(1, 2), "label": tasks(14, 15), "test": {"m": tasks(13, 16)}, "test_trained": "report"}
+UNTUNED: Table = {"sft": {"examples": 0, "optimizer": "adamw"}, "model": {"path": "m"}}
+PRM: Table = {"prm": {"n": {"kind": "ngrams", "target": "sign"}}}
+
+
+def made(mbpp: Path, problems: Table, **changes: Any) -> RunDirectory:
+    """A run that has its problems."""
+    run = RunDirectory.create(recipe(mbpp, problems, **UNTUNED, **changes))
+    run_stage(run, "problems", lambda done, total: None)
+    return run
+
+
+def test_a_prm_that_is_added_to_a_run_does_not_leave_its_tests_clean(mbpp: Path) -> None:
+    run = made(mbpp, RANGES)
+    assert load_sets(run.path / "problems")["m"].trained_on == set()
+    (run.path / "stages" / "evaluate-baseline.json").write_text("{}")
+    more = recipe(mbpp, RANGES, **UNTUNED, **PRM)
+    with pytest.raises(UserError, match=r"2 of 4 problems of problems\.test\.m \(Mbpp/14\) count as clean") as caught:
+        RunDirectory.create(more)
+    assert json.loads((run.path / "recipe.json").read_text())["prm"] == {}
+    advice = str(caught.value).partition("(nothing is drawn anew): ")[2].removesuffix(", and run the recipe again")
+    subprocess.run(advice, shell=True, check=True)
+    again = RunDirectory.create(more)
+    assert not again.stage_done("evaluate-baseline")
+    run_stage(again, "problems", lambda done, total: None)
+    assert load_sets(run.path / "problems")["m"].trained_on == {"Mbpp/14", "Mbpp/15"}
+    assert RunDirectory.create(more).stage_done("problems")
+
+
+def test_a_prm_that_spoils_a_test_is_not_added_where_that_is_refused(mbpp: Path) -> None:
+    strict = RANGES | {"test_trained": "refuse"}
+    made(mbpp, strict)
+    with pytest.raises(UserError, match=r"2 of 4 problems .* are labelled, so the PRM that is added would be trained"):
+        RunDirectory.create(recipe(mbpp, strict, **UNTUNED, **PRM))
+
+
+def test_a_prm_that_spoils_nothing_is_welcome(mbpp: Path) -> None:
+    apart = RANGES | {"test": {"m": tasks(16, 18)}}
+    made(mbpp, apart)
+    assert RunDirectory.create(recipe(mbpp, apart, **UNTUNED, **PRM)).stage_done("problems")
 
 
 def rows(passed: dict[str, list[bool]]) -> list[Table]:

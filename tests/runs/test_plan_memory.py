@@ -10,6 +10,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+import plan_memory
 from plan_memory import SMALL_T5, Case, cases, measured, networks, planned, sample
 from psgpo.runs.plan.live import LiveBytes
 
@@ -39,6 +40,18 @@ def test_a_step_peaks_where_the_plan_says(case: Case) -> None:
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_every_step_of_the_grid_peaks_where_the_plan_says(case: Case) -> None:
     assert planned(case) == pytest.approx(measured(case), rel=0.1)
+
+
+def test_the_script_prints_a_row_for_each_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_memory, "cases", lambda: CHOSEN[:2])
+    monkeypatch.setattr(sys, "argv", ["plan_memory.py"])
+    plan_memory.main()
+    _, _, first, second, _, end = capsys.readouterr().out.splitlines()
+    assert first.startswith("| psgpo-shift |  |  | float32 |  | ")
+    assert second.startswith("| psgpo-shift |  | yes | bfloat16 | 130 | ")
+    assert end.startswith("2 steps: ratio ")
 
 
 def test_what_is_planned_differs_by_more_than_its_error() -> None:

@@ -108,6 +108,24 @@ def test_folders_that_are_no_run(tmp_path: Path, tiny_recipe: Recipe) -> None:
         RunDirectory.open(tmp_path / "photos")
 
 
+def test_a_run_killed_at_its_first_write_starts_again(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.json.tmp").write_text('{"name": "de')
+    RunDirectory.create(tiny_recipe.model_copy(update={"out": out}))
+    assert {file.name for file in out.iterdir()} == {"recipe.json", "manifest.json"}
+
+
+def test_a_lost_recipe_is_not_made_up(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    recipe = tiny_recipe.model_copy(update={"out": tmp_path / "run"})
+    RunDirectory.create(recipe)
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(
+        UserError, match=r"recipe\.json: not valid JSON .*; put a copy of it back, or make the run anew"
+    ):
+        RunDirectory.create(recipe)
+
+
 def test_a_stage_wants_those_before_it(tmp_path: Path, tiny_recipe: Recipe) -> None:
     run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run"}))
     with pytest.raises(

@@ -89,6 +89,10 @@ def train(
             min=1, help="causal: padded tokens held at once; bounds memory, same result.", rich_help_panel=_TRAINING
         ),
     ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, help="causal: keep so many of the model's first layers.", rich_help_panel=_TRAINING),
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="causal: float32, or bfloat16 products.", rich_help_panel=_TRAINING)
     ] = None,
@@ -133,10 +137,9 @@ def train(
         class_weights=class_weights,
         label_smoothing=label_smoothing,
         microbatch_tokens=microbatch_tokens,
+        layers=layers,
     )
     compute = chosen_compute(kind, dtype=dtype, gradient_checkpointing=gradient_checkpointing, lora_rank=lora_rank)
-    if microbatch_tokens is not None and kind != "causal":
-        raise UserError(f"--microbatch-tokens is for --kind causal; kind {kind} takes --batch-size at once")
     check_shares(holdout, choosing)
     labels = [path for path in map(data_file, data) if recognised(path) == "labels"]
     prompts = _prompts_of_all(labels, problems)

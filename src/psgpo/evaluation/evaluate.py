@@ -7,7 +7,8 @@
     lines          code lines, neutral ones included
     comment_lines  neutral lines among them (comment, blank, docstring)
 
-`out_dir/job.json`: what was asked for; samples of another job are refused. `out_dir/summary.json`, written last:
+`out_dir/job.json`: what was asked for, with fingerprints of the policy's folder (`model`) and of the problems' prompts
+and tests (`tasks`); samples of another job are refused. `out_dir/summary.json`, written last:
 
     policy, checkpoint    folder of the policy; name written into the responses
     problems, samples     how many problems; responses drawn per problem, n
@@ -36,6 +37,8 @@ the choice of problems and the sampling, not the training seed.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,11 +50,13 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import EvaluationSettings, SamplingSettings
 from psgpo.errors import UserError
+from psgpo.evaluation.grade import tests_digest
 from psgpo.evaluation.sets import EvalSet
 from psgpo.evaluation.summary import summarise, summarise_tests
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, sample_responses
+from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import code_lines
 from psgpo.records import Problem, Response
 from psgpo.sampling import Sampler, open_sampler
@@ -93,14 +98,15 @@ def evaluate_policy(
     started = time.perf_counter()
     out = Path(out_dir)
     drawn_settings = sampling.model_copy(update={"temperature": settings.temperature})
-    check_job(out / "job.json", _job(policy_dir, problems, settings, drawn_settings, prompt_template, seed))
-    rows = _kept_rows(out / "samples.jsonl", problems, settings)
+    job, samples = _job(policy_dir, problems, settings, drawn_settings, prompt_template, seed), out / "samples.jsonl"
+    check_job(out / "job.json", job, results=samples, later=("model", "tasks"))
+    rows = _kept_rows(samples, problems, settings)
     total = len(problems) * (settings.samples + settings.greedy)
     drawn = total - len(rows)
     if drawn:
         opened = open_policy() if open_policy else nullcontext(_own_sampler(policy_dir, sampling, device))
         given: Json = {"sandbox": sandbox, "checkpoint": out.name, "seed": seed, "prompt_template": prompt_template}
-        with opened as (sampler, tokenizer), JsonlAppender(out / "samples.jsonl") as stream:
+        with opened as (sampler, tokenizer), JsonlAppender(samples) as stream:
             draw = functools.partial(sample_responses, sampler, tokenizer, **given)
             for new in _missing_rows(draw, problems, rows, settings, drawn_settings):
                 stream.append(*new)
@@ -184,7 +190,15 @@ def _job(
         "prompt_template": prompt_template,
         "seed": seed,
         "problems": sorted(ids),
+        "model": folder_fingerprint(Path(policy_dir)),
+        "tasks": _digest(problems),
     }
+
+
+def _digest(problems: Sequence[Problem]) -> str:
+    """SHA-256 of ids, prompts and tests, in whatever order: ids of generated problems repeat from seed to seed."""
+    tasks = sorted([problem.id, problem.prompt, tests_digest(problem.tests)] for problem in problems)
+    return hashlib.sha256(json.dumps(tasks).encode()).hexdigest()
 
 
 def _kept_rows(path: Path, problems: Sequence[Problem], settings: EvaluationSettings) -> list[Json]:

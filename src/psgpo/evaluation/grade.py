@@ -7,7 +7,8 @@ the command runs and in the order of the samples file when it has ended:
     sample_id             the file's own name of the sample, when it has one
     status                see docs/sandbox.md; only PASSED is a success
     tests_passed, tests_total
-    base_status           humanevalplus, mbppplus: the status by the original benchmark's tests alone
+    base_status           humanevalplus, mbppplus: the status by the original benchmark's tests alone; absent where the
+                          task does not tell which those are (rows of the Hub)
     first_failing         index of the first test that did not hold; null when all held or none ran
     seconds, cpu_seconds  wall time of grading, CPU time of the program's process
     mode                  how the tests reached the program: calls, asserts, asserts+objects, stdio
@@ -66,7 +67,8 @@ class _Job:
     program: str
     tests: Tests
     base_tests: int | None
-    """How many of the tests, from the first, are those of the original benchmark (HumanEval+, MBPP+)."""
+    """How many of the tests, from the first, are those of the original benchmark (HumanEval+, MBPP+); None or 0: the
+    task does not tell."""
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -179,6 +181,8 @@ def _kept_rows(path: Path, jobs: Mapping[str, _Job]) -> dict[tuple[str, int], Js
                 f"{sample.origin}: not the program (or not the tests) that was graded as sample {row['index']} of "
                 f"{row['task_id']} in {path}; choose another --out, or delete {path.parent}"
             )
+        if not jobs[key].base_tests:  # graded before it was known that no test at all is no pass
+            row.pop("base_status", None)
         rows[place] = row
     return rows
 
@@ -224,7 +228,7 @@ def _row(sample: Sample, key: str, fields: Json) -> Json:
 
 def _verdict_fields(verdict: Verdict, base_tests: int | None) -> Json:
     base = {}
-    if base_tests is not None:
+    if base_tests:
         failed = (outcome for outcome in verdict.outcomes[:base_tests] if outcome is not Status.PASSED)
         base = {"base_status": next(failed, Status.PASSED if verdict.outcomes else verdict.status).value}
     return {

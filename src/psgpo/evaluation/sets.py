@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from psgpo.errors import UserError
+from psgpo.job import undo_command
 from psgpo.jsonl import write_json
 
 FILE = "tests.json"
@@ -75,7 +76,7 @@ def save_sets(folder: Path, tests: Mapping[str, EvalSet]) -> None:
 
 
 def load_sets(folder: Path) -> dict[str, EvalSet]:
-    """The test sets of a run; none where its problems are not divided.
+    """The test sets of a run, of which `folder` holds the problems; none where they are not divided.
 
     Raises:
         UserError: the file is broken.
@@ -90,4 +91,7 @@ def load_sets(folder: Path) -> dict[str, EvalSet]:
             for name, row in rows.items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not what the stage problems wrote ({error}); run it again") from None
+        undo = undo_command(folder.parent, "problems", path)
+        raise UserError(
+            f"{path}: not what the stage problems wrote ({error}); {undo}, and run the recipe again"
+        ) from None

@@ -111,19 +111,31 @@ def check_architecture(kind: str, init: Path, key: str) -> None:
         raise UserError(f"{key} {init}: {', '.join(names)} is a causal language model, no encoder; use {other} causal")
 
 
-def chosen_settings(kind: str, *, learning_rate: float | None, batch_size: int | None, **options: Any) -> PrmSettings:
+def chosen_settings(
+    kind: str,
+    *,
+    learning_rate: float | None,
+    batch_size: int | None,
+    microbatch_tokens: int | None,
+    layers: int | None,
+    **options: Any,
+) -> PrmSettings:
     """Training settings; what is None has a default that suits the kind.
 
     Raises:
-        UserError: a value that is not allowed.
+        UserError: a value that is not allowed, or an option that this kind does not have.
     """
+    if microbatch_tokens is not None and kind != "causal":
+        raise UserError(f"--microbatch-tokens is for --kind causal; kind {kind} takes --batch-size at once")
+    if layers is not None and kind != "causal":
+        raise UserError(f"--layers is for --kind causal; kind {kind} keeps the whole model")
     rate, size = (0.02, 32) if kind == "ngrams" else (2e-5, 16)
     given: dict[str, Any] = {
         "learning_rate": rate if learning_rate is None else learning_rate,
         "batch_size": size if batch_size is None else batch_size,
     }
     try:
-        return PrmSettings(target="sign", **given, **options)
+        return PrmSettings(target="sign", microbatch_tokens=microbatch_tokens, layers=layers, **given, **options)
     except ValidationError as error:
         first = error.errors()[0]
         name = "-".join(str(part) for part in first["loc"]).replace("_", "-")

@@ -8,11 +8,11 @@ problems (`psgpo.evaluation.metrics.mean_over_seeds`), which covers the training
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from psgpo.errors import UserError
 from psgpo.evaluation.metrics import bootstrap_mean, mean_over_seeds, problem_pass_at_k
 from psgpo.evaluation.sets import Part
+from psgpo.job import undo_command
 from psgpo.report.load import Evaluation, Run, number
 
 BASELINE = "baseline"
@@ -136,9 +137,12 @@ def paired(
     for (run, policy), (other, against) in zip(ours, theirs, strict=True):
         left, right = pass_rates(run.evaluations[policy]), pass_rates(other.evaluations[against])
         if set(left) != set(right):
+            wanted = (left.keys() | right.keys()) & run.test_problems.keys()
+            stale, of = (run, policy) if left.keys() != wanted else (other, against)
+            undo = undo_command(stale.path, f"evaluate-{of}", stale.path / "evaluation" / of)
             raise UserError(
                 f"{run.path / 'evaluation'}: {policy} was not evaluated on the same problems as {against} in "
-                f"{other.path}; delete the evaluation that is out of date and run it again"
+                f"{other.path}; {undo}, and run the recipe again"
             )
         values.append({name: left[name] - right[name] for name in left})
     return estimate(runs, _kept(runs, values, keep))
@@ -190,14 +194,16 @@ def _bounds(record: Mapping[str, Any]) -> Estimate:
 
 
 def estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]]) -> Estimate | None:
-    """Mean of per-problem values: over problems for one run, over seeds and problems for several; None without any.
+    """Mean of per-problem values: over problems for one run, over seeds and problems for several.
+
+    None without runs, and when one of them has no value: a missing seed is not averaged away.
 
     Args:
-        values: per run, the value of each problem (by id). A run without any takes no part.
+        values: per run, the value of each problem (by id).
     """
-    filled = [(run, of_run) for run, of_run in zip(runs, values, strict=True) if of_run]
-    if not filled:
+    if not values or not all(values):
         return None
+    filled = list(zip(runs, values, strict=True))
     run, first = filled[0]
     if len(filled) == 1:
         listed = list(first.values())
@@ -231,21 +237,28 @@ def share(found: Estimate | None) -> Estimate | None:
 
 
 def length_bins(data: Experiment) -> Bins:
-    """Quartiles of problems by the mean number of tokens the baseline writes for them, in the same run."""
-    mean_tokens: dict[tuple[str, str], float] = {}
+    """Quarters of each run's problems by the mean number of tokens its baseline writes for them.
+
+    Each run is parted by itself, for one seed's baseline may write longer than another's, and every seed has to be in
+    every quarter. A label is the range over all runs. There are fewer groups where there are fewer lengths.
+    """
+    mean_tokens: dict[Path, dict[str, float]] = {}
     for run in data.with_evaluation(BASELINE):
         tokens = run.evaluations[BASELINE].tokens()
-        mean_tokens |= {(str(run.path), name): float(np.mean(values)) for name, values in tokens.items()}
-    if not mean_tokens:
+        mean_tokens[run.path] = {name: float(np.mean(values)) for name, values in tokens.items()}
+    count = min([GROUPS, *(len(set(of_run.values())) for of_run in mean_tokens.values())])
+    if not mean_tokens or not count:
         return []
-    edges = np.unique(np.round(np.quantile(list(mean_tokens.values()), np.linspace(0, 1, GROUPS + 1))))
-    edges[0], edges[-1] = min(mean_tokens.values()), max(mean_tokens.values()) + 1
+    groups: list[dict[Path, dict[str, float]]] = [{} for _ in range(count)]
+    for path, of_run in mean_tokens.items():
+        for group, names in zip(groups, np.array_split(sorted(of_run, key=of_run.__getitem__), count), strict=True):
+            group[path] = {str(name): of_run[str(name)] for name in names}
 
-    def between(low: float, high: float) -> Keep:
-        return lambda run, name: low <= mean_tokens.get((str(run.path), name), -1.0) < high
+    def among(group: Mapping[Path, Mapping[str, float]]) -> Keep:
+        return lambda run, name: name in group.get(run.path, {})
 
-    bins = [(float(low), float(high)) for low, high in itertools.pairwise(edges)]
-    return [(f"{low:.0f}–{high - 1:.0f}", between(low, high)) for low, high in bins]
+    lengths = [[tokens for of_run in group.values() for tokens in of_run.values()] for group in groups]
+    return [(f"{min(of):.0f}–{max(of):.0f}", among(group)) for of, group in zip(lengths, groups, strict=True)]
 
 
 def difficulty_bins(data: Experiment) -> Bins:

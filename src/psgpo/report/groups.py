@@ -69,14 +69,16 @@ def experiment(runs: Sequence[Run]) -> Experiment:
                 f"{after.path}: seed {after.recipe.seed} is already there from {before.path}, with the same settings; "
                 "give each once"
             )
-    parts = tuple(
-        Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(ordered[0].tests)
-    )
+    # A run that has not made its problems yet has no test sets: what it lacks is missing, not on all of them.
+    tests = next((run.tests for run in ordered if run.tests), {})
+    parts = tuple(Experiment(runs=tuple(_cut(run, part) for run in ordered), part=part) for part in parts_of(tests))
     return dataclasses.replace(parts[0], parts=parts) if parts else Experiment(runs=tuple(ordered))
 
 
 def _cut(run: Run, part: Part) -> Run:
-    """The run as if it had been evaluated on these problems alone."""
+    """The run as if it had been evaluated on these problems alone; not at all while it has no test sets."""
+    if part.test not in run.tests:
+        return dataclasses.replace(run, evaluations={})
     ids = run.tests[part.test].part(part.which)
     return dataclasses.replace(
         run,

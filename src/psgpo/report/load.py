@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import EvalSet, load_sets
+from psgpo.job import undo_command
 from psgpo.jsonl import read_jsonl
 from psgpo.records import LineLabels
 
@@ -156,26 +157,26 @@ def load_run(path: Path | str) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such run directory; `psgpo run RECIPE` makes one")
-    table = _read_json(path / "recipe.json")
+    table = _read_json(path, "recipe.json", advice="put a copy of it back, or make the run anew in another folder")
     if table is None:
         raise UserError(
             f"{path / 'recipe.json'}: missing, so this is not a run directory; `psgpo run RECIPE` makes one"
         )
     recipe = parse_recipe(table, origin=str(path / "recipe.json"))
-    stages = {p.stem: _stage(p) for p in sorted((path / "stages").glob("*.json"))}
+    stages = {p.stem: _stage(path, p.stem) for p in sorted((path / "stages").glob("*.json"))}
     problems = _problems(path / "problems")
     tests = load_sets(path / "problems")
     test_ids = [name for test in tests.values() for name in test.problems]
     test_ids = test_ids or [name for name, problem in problems.items() if problem.tests]
     policies = ("sft", *recipe.arms)
-    evaluations = {name: _evaluation(path / "evaluation" / name, name) for name in policies}
-    prms = {name: _prm(path / "prm" / name, name) for name in recipe.prm}
+    evaluations = {name: _evaluation(path, name) for name in policies}
+    prms = {name: _prm(path, name) for name in recipe.prm}
     return Run(
         path=path,
         recipe=recipe,
-        manifest=_read_json(path / "manifest.json") or {},
+        manifest=_read_json(path, "manifest.json") or {},
         stages=stages,
-        strength=_read_json(path / "problems" / "strength.json"),
+        strength=_read_json(path, "problems/strength.json", "problems"),
         prompts={name: problem.prompt for name, problem in problems.items()},
         difficulty={name: problem.difficulty for name, problem in problems.items() if problem.difficulty is not None},
         test_problems={name: problems[name].digest for name in test_ids if name in problems},
@@ -183,8 +184,8 @@ def load_run(path: Path | str) -> Run:
         rl={arm: _columns(path / "rl" / arm / "metrics.jsonl") for arm in recipe.arms},
         labels=tuple(_read_lines(path / "labels" / "labels.jsonl", LineLabels.from_json)),
         exact=dict(_read_lines(path / "labels" / "exact.jsonl", _exact)),
-        label_summary=_read_json(path / "labels" / "summary.json"),
-        mutant_summary=_read_json(path / "mutants" / "summary.json"),
+        label_summary=_read_json(path, "labels/summary.json", "labels"),
+        mutant_summary=_read_json(path, "mutants/summary.json", "mutants"),
         tests=tests,
         prm={name: prm for name, prm in prms.items() if prm is not None},
         evaluations={name: evaluation for name, evaluation in evaluations.items() if evaluation is not None},
@@ -201,15 +202,23 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
-def _read_json(path: Path) -> Json | None:
+def _read_json(run: Path, name: str, stage: str = "", *, advice: str = "") -> Json | None:
+    """One file of a run; None where it is not there.
+
+    Args:
+        stage: the stage that wrote it; empty: it comes back by itself, unless there is other `advice`.
+    """
+    path = run / name
     if not path.is_file():
         return None
+    undo = undo_command(run, stage, path) if stage else "delete it"
+    advice = advice or f"{undo}, and run the recipe again"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it and run its stage again") from None
+        raise UserError(f"{path}: not valid JSON ({error}); {advice}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; run its stage again")
+        raise UserError(f"{path}: expected a JSON object, found {type(value).__name__}; {advice}")
     return value
 
 
@@ -224,10 +233,10 @@ def _columns(path: Path) -> dict[str, Array]:
     return {name: np.array([number(row.get(name)) for row in rows]) for name in names}
 
 
-def _stage(path: Path) -> Stage:
-    record = _read_json(path) or {}
+def _stage(run: Path, stage: str) -> Stage:
+    record = _read_json(run, f"stages/{stage}.json") or {}
     return Stage(
-        name=str(record.get("stage", path.stem)),
+        name=str(record.get("stage", stage)),
         seconds=number(record.get("seconds")),
         cpu_seconds=number(record.get("cpu_seconds")),
         peak_memory_mb=number(record.get("peak_memory_mb")),
@@ -273,8 +282,9 @@ def _key(record: Mapping[str, Any]) -> Key:
     return (str(record["problem_id"]), int(record["index"]), str(record["checkpoint"]))
 
 
-def _evaluation(folder: Path, policy: str) -> Evaluation | None:
-    summary = _read_json(folder / "summary.json")
+def _evaluation(run: Path, policy: str) -> Evaluation | None:
+    folder = run / "evaluation" / policy
+    summary = _read_json(run, f"evaluation/{policy}/summary.json", f"evaluate-{policy}")
     if summary is None:  # written last: without it the samples may be only some of them
         return None
     return Evaluation(policy=policy, summary=summary, samples=tuple(_read_lines(folder / "samples.jsonl", _sample)))
@@ -290,8 +300,9 @@ def _sample(record: Mapping[str, Any]) -> Sample:
     )
 
 
-def _prm(folder: Path, name: str) -> PrmRun | None:
-    measure = _read_json(folder / "measure.json")
+def _prm(run: Path, name: str) -> PrmRun | None:
+    folder = run / "prm" / name
+    measure = _read_json(run, f"prm/{name}/measure.json", f"prm-{name}")
     scores = dict(
         _read_lines(folder / "scores.jsonl", lambda record: (_key(record), tuple(number(s) for s in record["scores"])))
     )

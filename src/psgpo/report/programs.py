@@ -30,7 +30,7 @@ class Line:
     scores: tuple[float, ...]
     """Per shown PRM; NaN where it gave none."""
     search: str
-    """+, −, · (neutral) or empty (unknown)."""
+    """+, −, · (neutral) or empty (unknown: the search left the line open)."""
     exact: str
 
     @property
@@ -95,13 +95,23 @@ def _last_good(run: Run, label: LineLabels) -> int:
     return label.last_solvable if exact is None else exact.last_on_track
 
 
+def _mark(label: LineLabels, value: float) -> str:
+    """`Line.search` of a code line."""
+    return "+" if value > 0 else "−" if value < 0 or label.real_valued else ""
+
+
+def _first_bad_is_known(label: LineLabels, lines: Sequence[Line]) -> bool:
+    """Whether the search left no line open before the first bad one."""
+    marks = [line.search for line in lines]
+    return label.real_valued or ("−" in marks and "" not in marks[: marks.index("−")])
+
+
 def _program(run: Run, label: LineLabels, prms: Sequence[str]) -> Program:
     key = response_key(label)
     exact = run.exact.get(key)
     scores = [run.prm[name].scores.get(key) for name in prms]
     lines: list[Line] = []
     for index, code in enumerate(code_lines(label.response.text)):
-        sign = label.labels[index]
         on_track = None if exact is None else index < exact.last_on_track
         lines.append(
             Line(
@@ -109,7 +119,7 @@ def _program(run: Run, label: LineLabels, prms: Sequence[str]) -> Program:
                 text=visible(code.text),
                 neutral=code.neutral,
                 scores=tuple(row[index] if row is not None and index < len(row) else math.nan for row in scores),
-                search="·" if code.neutral else "+" if sign > 0 else "−",
+                search="·" if code.neutral else _mark(label, label.labels[index]),
                 exact="" if on_track is None else "·" if code.neutral else "+" if on_track else "−",
             )
         )
@@ -117,11 +127,9 @@ def _program(run: Run, label: LineLabels, prms: Sequence[str]) -> Program:
     verdict = response.verdict
     tests = f"{verdict.tests_passed} of {verdict.tests_total} tests"
     good, which = _last_good(run, label), "exact" if exact is not None else "search"
-    title = (
-        "Passes all tests"
-        if verdict.passed
-        else f"Fails ({tests}), first bad line {good + 1} of {len(lines)} ({which})"
-    )
+    title = "Passes all tests" if verdict.passed else f"Fails ({tests})"
+    if not verdict.passed and (exact is not None or _first_bad_is_known(label, lines)):
+        title += f", first bad line {good + 1} of {len(lines)} ({which})"
     return Program(
         title=title,
         prompt=run.prompts.get(response.problem_id, ""),

@@ -23,6 +23,12 @@ import psgpo
 from psgpo.config import HOW_KEYS, Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
+from psgpo.runs.splits import refuse_new_training
+
+_LOST = "put a copy of it back, or make the run anew in another folder (--set out=...)"
+"""Without its recipe a folder is no run: nothing tells whose results those are."""
+_TORN = "recipe.json.tmp"
+"""What a command that was killed at its very first write leaves behind."""
 
 
 class RunDirectory:
@@ -41,7 +47,7 @@ class RunDirectory:
 
         Raises:
             UserError: the directory holds a run of another recipe (the keys that differ are named), or files that
-                are no run.
+                are no run; or a PRM that is added would be trained on problems that the run tests on as clean.
         """
         path = recipe.out
         _make_folder(path)
@@ -70,7 +76,8 @@ class RunDirectory:
                     f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
                     "give another out folder (--set out=...) or delete that one"
                 )
-        elif path.is_dir() and any(path.iterdir()):
+            refuse_new_training(recipe)
+        elif path.is_dir() and any(file.name != _TORN for file in path.iterdir()):
             raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
         return resolved
 
@@ -174,9 +181,9 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: not a run directory (no recipe.json); start one with: psgpo run RECIPE") from None
     except json.JSONDecodeError as error:
-        raise UserError(f"{file}: not valid JSON ({error}); delete it and run the recipe again") from None
+        raise UserError(f"{file}: not valid JSON ({error}); {_LOST}") from None
     if not isinstance(recipe, dict):
-        raise UserError(f"{file}: expected a JSON object; delete it and run the recipe again")
+        raise UserError(f"{file}: expected a JSON object; {_LOST}")
     return recipe
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe, SftSettings, TaskRange
 from psgpo.errors import UserError
-from psgpo.evaluation.sets import EvalSet
+from psgpo.evaluation.sets import EvalSet, load_sets
 from psgpo.execution import Sandbox
+from psgpo.jsonl import read_jsonl
 from psgpo.problems import load_problems_jsonl
 from psgpo.problems.benchmarks import Evaluate, load_benchmark
 from psgpo.problems.programs import plain_prompt
@@ -75,10 +78,54 @@ def load_tasks(recipe: Recipe) -> Tasks:
     return _tasks(recipe, wanted, None)
 
 
+def refuse_new_training(recipe: Recipe) -> None:
+    """Look at a run on public benchmarks that has its problems, before a recipe with PRMs goes on with it.
+
+    A run without PRMs trains on nothing that is labelled, so its test sets count those problems as clean.
+
+    Raises:
+        UserError: that would no longer be true.
+    """
+    source = recipe.problems
+    if not isinstance(source, BenchmarkSource) or not recipe.prm or not _receipt(recipe, "problems").is_file():
+        return
+    folder = recipe.out / "problems"
+    labelled, tested = (list(read_jsonl(folder / f"{split}.jsonl", _names)) for split in ("label", "test"))
+    spoilt = _among(tested, labelled)
+    for name, test in load_sets(folder).items():
+        new = spoilt & test.part("clean")
+        if not new:
+            continue
+        said = f"{recipe.out}: {len(new)} of {len(test.problems)} problems of problems.test.{name} ({min(new)})"
+        if source.test_trained == "refuse":
+            raise UserError(
+                f"{said} are labelled, so the PRM that is added would be trained on them; give another out folder "
+                "(--set out=...) and there other problems.label, or problems.test_trained = 'report'"
+            )
+        receipts = [_receipt(recipe, "problems"), *sorted((recipe.out / "stages").glob("evaluate-*.json"))]
+        raise UserError(
+            f"{said} count as clean, and the PRM that is added is trained on them; have them counted again (nothing "
+            f"is drawn anew): {shlex.join(['rm', *map(str, receipts)])}, and run the recipe again"
+        )
+
+
+def _receipt(recipe: Recipe, stage: str) -> Path:
+    return recipe.out / "stages" / f"{stage}.json"
+
+
 def trained_on(tested: Sequence[Problem], trained: Iterable[Problem]) -> frozenset[str]:
     """Ids of the tested problems that are among the trained ones, by id or by the same prompt."""
-    seen = {(key, getattr(problem, key)) for problem in trained for key in ("id", "prompt")}
-    return frozenset(p.id for p in tested if ("id", p.id) in seen or ("prompt", p.prompt) in seen)
+    return _among([(p.id, p.prompt) for p in tested], [(p.id, p.prompt) for p in trained])
+
+
+def _among(tested: Iterable[tuple[str, str]], trained: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """`trained_on` of (id, prompt)."""
+    seen = {pair for name, prompt in trained for pair in (("id", name), ("prompt", prompt))}
+    return frozenset(name for name, prompt in tested if ("id", name) in seen or ("prompt", prompt) in seen)
+
+
+def _names(record: dict[str, Any]) -> tuple[str, str]:
+    return record["id"], record["prompt"]
 
 
 def _tasks(recipe: Recipe, wanted: dict[str, TaskRange], evaluate: Evaluate | None) -> Tasks:

@@ -89,7 +89,9 @@ def test_evalplus_rows_hold_their_inputs_in_a_script(monkeypatch: pytest.MonkeyP
         tolerance=1e-6,
     )
     stand_in(monkeypatch, [HUB_MBPP_PLUS])
+    assert "base_tests" not in problem.metadata  # the rows do not tell which inputs are the original benchmark's
     (problem,) = load("mbppplus")
+    assert "base_tests" not in problem.metadata
     assert problem.id == "Mbpp/2"
     assert [call.args for call in problem.tests.calls] == [((3, 4), (4, 5)), ((), (1,))]
     assert [call.expected for call in problem.tests.calls] == [(4,), ()]

@@ -1,7 +1,7 @@
 """HumanEval+ and MBPP+ in EvalPlus's file format: inputs only, with the reference solution's outputs as expectation.
 
 The base inputs come first; `metadata["base_tests"]` says how many they are, so that a verdict's outcomes give the score
-on the base tests too.
+on the base tests too. It is absent where a row does not tell them apart.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Task:
             starter_code=self.prompt,
             preamble="" if self.mbpp else read_stub(self.prompt, self.entry_point).preamble,
             reference_solution=self.solution,
-            metadata={"base_tests": self.base_tests},
+            metadata={"base_tests": self.base_tests} if self.base_tests else {},
         )
 
 
