@@ -77,6 +77,18 @@ def chat_layout(tokenizer: Any, message: str = SLOT, system: str | None = None) 
     return text
 
 
+def answers_in_chat(tokenizer: Any, template: str) -> bool:
+    """Whether a template ends as the tokenizer's chats do where the answer begins, whatever the message holds."""
+    if encoder_prompts(tokenizer) or not getattr(tokenizer, "chat_template", None):
+        return False
+    try:
+        layout = chat_layout(tokenizer)
+    except UserError:  # of this chat template no prompt can be made, so this is none
+        return False
+    behind = layout.rpartition(TRIMMED_SLOT if TRIMMED_SLOT in layout else SLOT)[2]
+    return bool(behind.strip()) and template.endswith(behind)
+
+
 def end_of_turn(tokenizer: Any) -> str | None:
     """The special token that the chat template puts behind an answer; None where it puts none.
 

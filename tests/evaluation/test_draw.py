@@ -12,7 +12,7 @@ import pytest
 from model_server import fake_server
 from psgpo.errors import UserError
 from psgpo.evaluation.draw import DrawSettings, LoadedModel, draw_samples, end_of_function
-from psgpo.labeling.identity import folder_fingerprint
+from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
 from psgpo.models import create_policy, load_tokenizer, train_tokenizer
 from psgpo.records import Call, CallTests, Completion, Problem
 
@@ -83,6 +83,32 @@ def test_the_file_has_every_sample_in_order(folder: Path, tmp_path: Path) -> Non
     assert again == rows
     other, _ = draw(folder, tmp_path / "other", settings=DrawSettings(samples=4, max_new_tokens=12, seed=6))
     assert other != rows
+
+
+def test_the_ids_of_an_answer_are_kept(folder: Path, tmp_path: Path) -> None:
+    """Of a completion that is cut: up to the token in which it ends. `tokens` counts all that were sampled."""
+    tokenizer = load_tokenizer(folder)
+    text = "    return 1\n\nprint(2)\n"
+    ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    class Scripted(LoadedModel):
+        def load(self) -> Any:
+            class Sampler:
+                def sample(self, prefixes: Any, **_: Any) -> list[Completion]:
+                    return [Completion(token_ids=ids, logprobs=(0.0,) * len(ids), finished=False)] * len(prefixes)
+
+            return Sampler(), tokenizer, None
+
+    model = Scripted(folder, batch_size=4, device="cpu")
+    settings = DrawSettings(samples=1)
+    path = draw_samples(model, PROBLEMS, settings, tmp_path, prompt_of=lambda problem: problem.prompt, benchmark="x")
+    whole, cut, _ = (json.loads(line) for line in path.read_text().splitlines())
+    assert (whole["completion"], whole["token_ids"]) == (text, list(ids))
+    assert cut["completion"] == "    return 1\n\n"
+    assert tokenizer.decode(cut["token_ids"]) == cut["completion"]
+    assert len(cut["token_ids"]) < cut["tokens"] == whole["tokens"] == len(ids)
+    assert tokenizer.decode(cut["prompt_ids"]) == "add 1"
+    assert {whole["tokenizer"], cut["tokenizer"]} == {tokenizer_fingerprint(tokenizer)}
 
 
 def test_a_killed_call_draws_only_what_is_missing(folder: Path, tmp_path: Path) -> None:

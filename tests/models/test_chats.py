@@ -12,7 +12,7 @@ from chat_world import CHATS, FAMILIES, family_tokenizer
 from models_world import save
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config
 
-from psgpo.chats import TODAY, chat_layout, end_of_turn, end_with_turns
+from psgpo.chats import TODAY, answers_in_chat, chat_layout, end_of_turn, end_with_turns
 from psgpo.config import SftSettings
 from psgpo.errors import UserError
 from psgpo.lines import TokenText
@@ -97,6 +97,14 @@ def test_a_template_that_forgets_the_bos_gets_it() -> None:
 @pytest.mark.parametrize("name", CHATS)
 def test_what_ends_a_turn_is_read_off_the_template(name: str) -> None:
     assert end_of_turn(family_tokenizer(name)) == FAMILIES[name].end
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_a_template_is_known_for_a_chat_by_where_its_answer_begins(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    assert answers_in_chat(tokenizer, chat_layout(tokenizer, "Do this: {prompt}\nOnly code."))
+    assert not answers_in_chat(tokenizer, "# {prompt}\n")
+    assert not answers_in_chat(family_tokenizer("gpt2"), chat_layout(tokenizer))
 
 
 def test_a_chat_of_plain_words_has_no_end_of_its_own() -> None:

@@ -61,6 +61,13 @@ def test_every_method_has_its_interval_behind_the_curves(
     assert says in plot.caption
 
 
+def test_the_caption_says_what_a_beam_curve_is() -> None:
+    methods = made_up(2, 2)["methods"]
+    says = "Of beam only the last point is a run of its budget."
+    assert says not in rerank_figures.curves(methods, "tokens").caption
+    assert says in rerank_figures.curves(methods | {"beam": methods["random"]}, "tokens").caption
+
+
 def test_the_files_of_a_summary(tmp_path: Path) -> None:
     written = rerank_figures.write_rerank_figures(made_up(8, 4), tmp_path)
     assert [path.name for path in written] == ["over-n.png", "over-tokens.png"]

@@ -8,11 +8,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from chat_world import family_tokenizer
+from seq2seq_world import code_tokenizer, tiny_seq2seq
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from psgpo.cli.rerank import app
@@ -23,16 +26,18 @@ from psgpo.evaluation.evaluate import evaluate_policy
 from psgpo.evaluation.summary import read_results
 from psgpo.execution import Sandbox
 from psgpo.jsonl import read_jsonl, write_jsonl
+from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.lines import TokenText, code_lines
-from psgpo.models import TokenValueModel, create_policy, load_tokenizer, train_tokenizer
+from psgpo.models import TokenValueModel, create_policy, load_policy, load_tokenizer, train_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.problems import save_problems_jsonl
-from psgpo.records import Call, CallTests, Problem
+from psgpo.problems.programs import chat_prompt
+from psgpo.records import Call, CallTests, Completion, Problem, Response
 from psgpo.rerank import search as search_module
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.render import render_search
-from psgpo.rerank.scores import aggregates, prefix_aggregates
-from psgpo.rerank.strategies import Attempt, beam
+from psgpo.rerank.scores import aggregates, open_readers, prm_columns
+from psgpo.rerank.strategies import Attempt, Row, beam
 from psgpo.sampling import open_sampler
 from psgpo.seeds import derive_seed
 from psgpo.sft import train_sft
@@ -166,12 +171,24 @@ def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
     )
     refused(samples, "orm: an ORM: give it as --orm", "--prm", str(world / "orm"))
     refused(samples, "prm: a PRM, which scores lines: give it as --prm", "--orm", str(world / "prm"))
-    refused(samples, "the name 'prm' is taken", "--prm", str(world / "prm"), "--orm", f"prm={world / 'orm'}")
+    prm, orm = str(world / "prm"), world / "orm"
+    refused(samples, r"--orm .*/orm: the name 'prm' is taken by --prm .*/prm;", "--prm", prm, "--orm", f"prm={orm}")
+    refused(samples, "the name 'prm-last' is taken by --prm", "--prm", prm, "--orm", f"prm-last={orm}")
+    refused(samples, "the name 'likelihood-mean' is taken by a method", "--orm", f"likelihood-mean={orm}")
+    refused(samples, "the name 'likelihood' is taken by the policy", "--prm", f"likelihood={prm}")
     refused(samples, "nothing: no such folder", "--prm", str(world / "nothing"))
     assert not list((tmp_path / "out").iterdir())  # refused before anything was written
     rerank(world, tmp_path / "out")
     again = [row | {"verdict": row["verdict"] | {"status": "WRONG_ANSWER"}} for row in samples]
     refused(again, "holds another job")
+
+
+@pytest.mark.parametrize("name", ["samples", "search"])
+def test_intervals_need_a_resample(name: str) -> None:
+    done = CliRunner().invoke(app, [name, "--resamples", "0"])
+    assert done.exit_code == 2
+    assert "--resamples" in done.output
+    assert "greater than or equal to 1" in re.sub(r"[\s│]+", " ", done.output)
 
 
 def test_a_half_finished_evaluation_of_a_run_is_refused(world: Path, tmp_path: Path) -> None:
@@ -208,6 +225,7 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
     strategies = ["best-of-n", "beam", "rejection"]
     assert set(summary["methods"]) == {*strategies, "random", "oracle", "majority", "likelihood-mean"}
     assert all(name in (searched / "printed.txt").read_text() for name in summary["methods"])
+    assert "beam: only the last column is a run of its budget" in (searched / "printed.txt").read_text()
     assert summary["majority"] is None
     assert "majority is left out: scripts\n" in render_search(summary | {"majority": "scripts"})
     tokenizer = load_tokenizer(world / "policy" / "model")
@@ -229,27 +247,85 @@ def test_search_compares_at_equal_tokens(searched: Path, world: Path) -> None:
         assert (last["tokens"], last["value"]) == (60, pytest.approx(np.mean(passed)))
 
 
+def test_an_orm_judges_the_programs_of_a_search_that_is_done(searched: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    printed = search(world, out, "--orm", f"judge={world / 'orm'}")
+    assert re.search(r"^judge ", printed, re.MULTILINE)
+    assert (out / "best-of-n.jsonl").read_text() == (searched / "best-of-n.jsonl").read_text()
+    orm, prompts = open_scorer(world / "orm"), {problem.id: problem.prompt for problem in PROBLEMS}
+    passed = []
+    for row in read_jsonl(out / "best-of-n.jsonl", dict):
+        pool = [c["response"] for c in row["candidates"]]
+        scores = [round(orm.score_program(prompts[row["problem_id"]], one["text"]), 4) for one in pool]
+        best = [one["verdict"]["status"] == "PASSED" for one, s in zip(pool, scores, strict=True) if s == max(scores)]
+        passed.append(np.mean(best) if best else 0.0)
+    assert summary_of(out)["methods"]["judge"]["curve"][-1]["value"] == pytest.approx(np.mean(passed))
+    with pytest.raises(UserError, match="the name 'beam' is taken by a method"):
+        search(world, out, "--orm", f"beam={world / 'orm'}")
+    with pytest.raises(UserError, match="prm: a PRM, which scores lines: give it as --prm"):
+        search(world, out, "--orm", str(world / "prm"))
+
+
 def test_what_search_wrote_is_no_file_of_samples(searched: Path, world: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"best-of-n.jsonl:1: no response with token ids .* of a run$"):
+    with pytest.raises(UserError, match=r"best-of-n.jsonl:1: no response with token ids .* of a run, or the folder of"):
         command("samples", world, tmp_path / "out", str(searched / "best-of-n.jsonl"), "--no-majority")
 
 
-def test_search_reads_what_reranking_reads(searched: Path, world: Path) -> None:
+def test_what_guides_is_what_chooses(searched: Path, world: Path) -> None:
     """Prefixes, one by one, get the scores that their lines have in the whole program."""
-    scorer = open_scorer(world / "prm")
+    scorer, tokenizer = open_scorer(world / "prm"), load_tokenizer(world / "policy" / "model")
+    attempt = Attempt(budget=1, max_new_tokens=1, text=TokenText(tokenizer), stops=frozenset())
     prompts = {problem.id: problem.prompt for problem in PROBLEMS}
     compared = 0
     for name in ("best-of-n", "beam", "rejection"):
         for row in read_jsonl(searched / f"{name}.jsonl", dict):
+            prompt = prompts[row["problem_id"]]
             for candidate in row["candidates"]:
                 text = candidate["response"]["text"]
-                if all(line.neutral for line in code_lines(text)):
+                neutral = [line.neutral for line in code_lines(text)]
+                if all(neutral):
                     continue
-                scores = scorer.score_lines(prompts[row["problem_id"]], text)
-                whole = aggregates(scores, [line.neutral for line in code_lines(text)], RECORD)
-                assert candidate["scores"] == pytest.approx(whole, abs=1e-4)
+                scores = scorer.score_lines(prompt, text)
+                assert candidate["scores"] == pytest.approx(aggregates(scores, neutral, RECORD), abs=1e-4)
+                prefixes = attempt.prefixes(Row(ids=tuple(candidate["response"]["token_ids"]), finished=True))
+                guiding = scorer.score_prefixes([(prompt, prefix) for prefix in prefixes])
+                assert guiding == pytest.approx(scores[~np.array(neutral)], abs=1e-4)
                 compared += 1
     assert compared > 20
+
+
+@pytest.mark.parametrize("target", ["sign", "progress"])
+def test_search_and_samples_score_the_same_programs_alike(
+    target: str, searched: Path, world: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(world / "prm", tmp_path / "prm")
+    dataclasses.replace(RECORD, target=target).save(tmp_path / "prm")
+    out = tmp_path / "out"
+    search(world, out, "--prm", str(tmp_path / "prm"), "--method", "beam")
+    candidates = [c for row in read_jsonl(out / "best-of-n.jsonl", dict) for c in row["candidates"]]
+    commented = [c for c in candidates if {False, True} == {line.neutral for line in code_lines(c["response"]["text"])}]
+    assert commented
+    responses = {str(n): Response.from_json(c["response"]) for n, c in enumerate(commented)}
+    (reader,), _ = open_readers([("mine", tmp_path / "prm")], [], "cpu")
+    problems = {problem.id: problem for problem in PROBLEMS}
+    columns = prm_columns(reader, responses, problems, tmp_path / "read", progress=lambda done, total: None)
+    for n, candidate in enumerate(commented):
+        found = {kind: columns[f"mine-{kind}"][str(n)] for kind in ("last", "mean", "min", "product")}
+        assert candidate["scores"] == pytest.approx(found, abs=1e-4)
+
+
+def test_the_likelihood_is_at_temperature_1_whatever_the_sampling(world: Path, tmp_path: Path) -> None:
+    search(world, tmp_path / "out", "--method", "beam", "--temperature", "0.5")
+    model, _ = load_policy(world / "policy" / "model")
+    candidates = [c for row in read_jsonl(tmp_path / "out" / "best-of-n.jsonl", dict) for c in row["candidates"]]
+    assert len(candidates) > 10
+    for candidate in candidates:
+        prompt, ids = candidate["response"]["prompt_ids"], candidate["response"]["token_ids"]
+        with torch.no_grad():
+            table = model(torch.tensor([prompt + ids])).logits[0].log_softmax(-1)
+        each = [float(table[len(prompt) + n - 1, token]) for n, token in enumerate(ids)]
+        assert candidate["logprob"] == pytest.approx(np.mean(each), abs=1e-4)
 
 
 def test_best_of_n_is_plain_sampling(searched: Path, world: Path) -> None:
@@ -312,19 +388,140 @@ def untimed(text: str) -> str:
     return json.dumps(rows) if rows else text
 
 
-def test_any_model_of_transformers_can_be_searched(world: Path, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(world / "policy" / "model")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+def llama() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """With a tokenizer as Qwen2.5's: other merges, other special tokens, other ids than the PRM's."""
+    tokenizer = family_tokenizer("qwen2.5-base")
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     special = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(0)
-    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special))
-    llama.save_pretrained(tmp_path / "llama")
-    tokenizer.save_pretrained(tmp_path / "llama")
-    search(world, tmp_path / "out", "--policy", f"hf:{tmp_path / 'llama'}", "--limit", "2")
-    for name in ("best-of-n", "beam", "rejection"):  # it knows nothing and writes to the end of its budget
-        assert [row["spent"] for row in read_jsonl(tmp_path / "out" / f"{name}.jsonl", dict)] == pytest.approx(
-            [60] * 2, abs=4
-        )
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special)
+    return LlamaForCausalLM(config), tokenizer
+
+
+def t5() -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """An encoder–decoder with a tokenizer as CodeT5's."""
+    return tiny_seq2seq("t5"), code_tokenizer()
+
+
+@pytest.mark.parametrize("make", [llama, t5])
+def test_any_model_of_transformers_can_be_searched(make, world: Path, tmp_path: Path) -> None:
+    model, tokenizer = make()
+    assert tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(load_tokenizer(world / "prm"))
+    pairs = [(f"# add {i}\n", f"def solve(x):\n    return x + {i}\n") for i in range(6)]
+    settings = SftSettings(learning_rate=1e-2, batch_size=8)
+    train_sft(model, tokenizer, pairs * 120, settings, out=tmp_path / "policy", seed=0)
+    out, folder = tmp_path / "out", tmp_path / "policy" / "model"
+    search(world, out, "--policy", f"hf:{folder}", "--max-new-tokens", "40", "--budget", "160", "--temperature", "0.5")
+    scorer, own = open_scorer(world / "prm"), load_tokenizer(folder)
+    prompts = {problem.id: problem.prompt for problem in PROBLEMS}
+    methods, statuses = summary_of(out)["methods"], set[str]()
+    for name in ("best-of-n", "beam", "rejection"):
+        rows = list(read_jsonl(out / f"{name}.jsonl", dict))
+        found = [(row["problem_id"], candidate) for row in rows for candidate in row["candidates"]]
+        assert len(found) > len(PROBLEMS)
+        assert all(row["spent"] <= 160 for row in rows)
+        for problem, candidate in found:
+            response = candidate["response"]
+            ids = response["token_ids"]
+            assert response["finished"]
+            assert ids[-1] == own.eos_token_id
+            assert own.decode(ids, skip_special_tokens=True) == response["text"]
+            neutral = [line.neutral for line in code_lines(response["text"])]
+            if not all(neutral):  # the PRM reads the text of the policy's tokens, cut its own way
+                scores = scorer.score_lines(prompts[problem], response["text"])
+                assert candidate["scores"] == pytest.approx(aggregates(scores, neutral, RECORD), abs=1e-4)
+        assert methods[name]["curve"][-1]["value"] == pytest.approx(np.mean([passed_by_min(row) for row in rows]))
+        statuses |= {candidate["response"]["verdict"]["status"] for _, candidate in found}
+    assert "PASSED" in statuses
+
+
+def passed_by_min(row: dict[str, Any]) -> float:
+    """Share of passing programs among those with the highest least score: a tie is broken at random."""
+    scores = [-np.inf if c["scores"]["min"] is None else c["scores"]["min"] for c in row["candidates"]]
+    tied = [c for c, score in zip(row["candidates"], scores, strict=True) if score == max(scores)]
+    return float(np.mean([c["response"]["verdict"]["status"] == "PASSED" for c in tied])) if tied else 0.0
+
+
+FENCED = "Sure! Here it is:\n```python\ndef solve(x):\n    # add\n    return x + {0}\n```\n"
+CHAT = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
+
+
+def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chatty"
+    shutil.copytree(world / "policy" / "model", folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    models = search_module.open_models(str(folder), world / "prm", template="chat", batch_size=8, device="cpu")
+    prompt = models.prompt_ids(PROBLEMS[2])
+    assert models.fences
+    assert tokenizer.decode(prompt) == f"<user>{chat_prompt(PROBLEMS[2])}\n<assistant>"
+    answer = [*tokenizer(FENCED.format(2) + "It adds.")["input_ids"], tokenizer.eos_token_id]
+    block = len(tokenizer(FENCED.format(2))["input_ids"])
+
+    class Script:
+        model, stop_ids = models.sampler.model, models.sampler.stop_ids
+
+        def sample(self, prefixes, *, max_new_tokens, **_):
+            drawn = []
+            for prefix, limit in zip(prefixes, max_new_tokens, strict=True):
+                rest = answer[len(prefix) - len(prompt) :][:limit]
+                stop = next((n for n, token in enumerate(rest) if token in self.stop_ids), len(rest) - 1)
+                ids = tuple(rest[: stop + 1])
+                done = ids[-1] in self.stop_ids
+                drawn.append(Completion(token_ids=ids, logprobs=(-1.0,) * len(ids), finished=done))
+            return drawn
+
+    settings = search_module.SearchSettings(budget=2 * len(answer), max_new_tokens=len(answer), width=1, expansions=1)
+    scripted = dataclasses.replace(models, sampler=Script())
+    limits = {"timeout": 2.0, "memory_mb": 256, "workers": 1}
+    search_module.run_search(PROBLEMS[2:3], scripted, settings, tmp_path / "out", limits=limits, resamples=5)
+    scores = open_scorer(world / "prm").score_lines(PROBLEMS[2].prompt, FENCED.format(2))
+    expected = aggregates(scores, [False, True, False], RECORD)
+    for name in ("best-of-n", "beam", "rejection"):
+        (row,) = read_jsonl(tmp_path / "out" / f"{name}.jsonl", dict)
+        first = row["candidates"][0]
+        assert first["response"]["text"] == FENCED.format(2)
+        assert first["response"]["verdict"]["status"] == "PASSED"
+        assert not first["response"]["finished"]  # the model had not ended it
+        assert first["tokens"] == block
+        assert first["scores"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_only_chats_wait_for_a_fence(world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chatty"
+    shutil.copytree(world / "policy" / "model", folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    templates = {None: False, "# {prompt}\n": False, "completion": False, "<user>Do {prompt}\n<assistant>": True}
+    for template, fences in templates.items():
+        models = search_module.open_models(str(folder), world / "prm", template=template, batch_size=8, device="cpu")
+        assert models.fences is fences
+
+
+def test_benchmarks_are_searched_and_reranked_by_name(world: Path, tmp_path: Path) -> None:
+    row = {
+        "task_id": "HumanEval/0",
+        "prompt": "def f(x):\n",
+        "entry_point": "f",
+        "canonical_solution": "    return x\n",
+        "test": "def check(candidate):\n    assert candidate(1) == 1\n",
+    }
+    write_jsonl(tmp_path / "HumanEval.jsonl", [row, row | {"task_id": "HumanEval/1"}])
+    benchmark = ["--problems", "humaneval", "--data", str(tmp_path / "HumanEval.jsonl"), "--limit", "1"]
+    search(world, tmp_path / "out", "--method", "beam", "--template", "completion", *benchmark)
+    assert [r["problem_id"] for r in read_jsonl(tmp_path / "out" / "beam.jsonl", dict)] == ["HumanEval/0"]
+    job = json.loads((tmp_path / "out" / "job.json").read_text())
+    assert (job["timeout"], job["test_timeout"], job["memory_mb"]) == (10.0, 5.0, 512)  # HumanEval's own
+    search(world, tmp_path / "opchain", "--problems", "opchain", "--operations", "1", "--limit", "1", "--split", "test")
+    job = json.loads((tmp_path / "opchain" / "job.json").read_text())
+    assert (job["timeout"], job["memory_mb"]) == (0.5, 96)
+    for command_of in (search, rerank):
+        with pytest.raises(UserError, match="nothing: unknown benchmark; known: humaneval"):
+            command_of(world, tmp_path / "none", "--problems", "nothing")
+    with pytest.raises(UserError, match="these samples are of other problems than humaneval"):
+        rerank(world, tmp_path / "samples", *benchmark)
 
 
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:
@@ -347,6 +544,4 @@ def test_aggregates_by_hand() -> None:
     # A progress PRM's margins are T max(0, R) + 1/2 - m: with T = 2 and max R = 0.75 they are 1 and 0.
     progress = aggregates([1.0, 0.0], [False, False], dataclasses.replace(RECORD, target="progress"))
     assert progress["last"] == pytest.approx(0.75)
-    assert prefix_aggregates([0.75, 0.5], dataclasses.replace(RECORD, target="progress")) == pytest.approx(progress)
-    assert prefix_aggregates([0.5, 0.0, 1.0], RECORD) == pytest.approx(found)
     assert all(np.isnan(value) for value in aggregates([0.5], [True], RECORD).values())

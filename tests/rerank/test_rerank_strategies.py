@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -58,8 +59,9 @@ class Words:
         return np.array([self.table[text] for _, text in pairs])
 
 
-def played(strategy, continuations, table, *, budget, longest=50):
-    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=frozenset({END}))
+def played(strategy, continuations, table, *, budget, longest=50, fences=False):
+    stops = frozenset({END})
+    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=stops, fences=fences)
     whole, lines = (Script(continuations, at_lines=at_lines) for at_lines in (False, True))
     words = Words(table)
     driver = Driver(sampler=whole, line_sampler=lines, scorer=words, temperature=1.0, top_p=1.0, seed=0)
@@ -70,17 +72,16 @@ def played(strategy, continuations, table, *, budget, longest=50):
 
 
 def found(attempt):
-    """(ids, score at the last line, tokens spent)."""
-    return [(c.row.ids, c.scores[-1] if c.scores else math.nan, c.tokens) for c in attempt.candidates]
+    """(ids, tokens spent)."""
+    return [(c.row.ids, c.tokens) for c in attempt.candidates]
 
 
 def test_best_of_n_spends_the_budget_on_whole_programs():
     programs = {(): [(1, 2, END), (4, END), (1, 1, 1, END)]}
-    attempt, words = played(best_of_n, programs, {"a\n": 0.4, "a\nb\n": 0.2, "d\n": 0.7}, budget=7)
-    assert found(attempt) == [((1, 2, END), 0.2, 3), ((4, END), 0.7, 5)]  # two tokens are left: the third is cut off
+    attempt, words = played(best_of_n, programs, {}, budget=7)
+    assert found(attempt) == [((1, 2, END), 3), ((4, END), 5)]  # two tokens are left: the third is cut off
     assert attempt.spent == 7
-    assert words.asked == ["a\n", "a\nb\n", "d\n"]
-    assert attempt.candidates[0].scores == (0.4, 0.2)
+    assert words.asked == []  # nothing guides it
     assert attempt.candidates[0].row.logprobs == (-1.0,) * 3
 
 
@@ -95,7 +96,7 @@ def test_beam_keeps_the_best_prefixes_and_counts_lost_lines():
     table = {"a\n": 0.5, "b\n": 0.1, "d\n": 0.9, "a\nb\n": 0.6, "d\na\n": 0.2, "d\nd\n": 0.8}
     attempt, words = played(lambda a: beam(a, width=2, expansions=2), script, table, budget=12)
     # b is dropped; then of (a b, a END, d a, d d) the best are d d (.8) and a b (.6); both end.
-    assert found(attempt) == [((1, END), 0.5, 8), ((4, 4, END), 0.8, 12), ((1, 2, END), 0.6, 12)]
+    assert found(attempt) == [((1, END), 8), ((4, 4, END), 12), ((1, 2, END), 12)]
     assert attempt.spent == 12
     assert words.asked == ["a\n", "b\n", "d\n", "d\na\n", "d\nd\n", "a\nb\n"]  # a finished text is not asked again
 
@@ -109,7 +110,7 @@ def test_a_finished_program_keeps_its_place_in_the_beam():
     }
     table = {"d\n": 0.9, "a\n": 0.5, "b\n": 0.1, "a\nb\n": 0.1, "a\nd\n": 0.3, "a\nd\na\n": 0.2}
     attempt, _ = played(lambda a: beam(a, width=2, expansions=2), script, table, budget=12)
-    assert found(attempt) == [((4, END), 0.9, 8), ((1, 4, END), 0.3, 10)]
+    assert found(attempt) == [((4, END), 8), ((1, 4, END), 10)]
     assert attempt.spent == 10  # a new search would need four rows
 
 
@@ -117,7 +118,7 @@ def test_comments_are_no_step():
     script = {(): [(3,)], (3,): [(5, 6)], (3, 5, 6): [(END,)]}
     attempt, words = played(lambda a: beam(a, width=1, expansions=1), script, {"# c\ne\n": 0.3}, budget=4)
     assert words.asked == ["# c\ne\n"]
-    assert found(attempt) == [((3, 5, 6, END), 0.3, 4)]
+    assert found(attempt) == [((3, 5, 6, END), 4)]
 
 
 def test_the_budget_is_shared_and_never_exceeded():
@@ -130,7 +131,8 @@ def test_the_budget_is_shared_and_never_exceeded():
 def test_a_prefix_ends_with_its_token_indentation_included(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(VOCABULARY, 1, "a:\n  ")
     monkeypatch.setitem(VOCABULARY, 2, "b\nc")
-    _, words = played(best_of_n, {(): [(1, 2, END)]}, {"a:\n  ": 0.1, "a:\n  b\n": 0.2, "a:\n  b\nc": 0.3}, budget=3)
+    table = {"a:\n  ": 0.1, "a:\n  b\n": 0.2, "a:\n  b\nc": 0.3}
+    _, words = played(lambda a: rejection(a, delta=9.0, tries=1), {(): [(1, 2, END)]}, table, budget=3)
     assert words.asked == ["a:\n  ", "a:\n  b\n", "a:\n  b\nc"]  # what a token holds of the next line's code stays out
 
 
@@ -152,7 +154,7 @@ def test_rejection_writes_the_falling_line_again():
     table = {"a\n": 0.5, "a\n# c\nb\n": 0.1, "a\n# c\nb\nd\n": 0.9, "a\n# c\nd\n": 0.45}
     attempt, words = played(lambda a: rejection(a, delta=0.2, tries=3), script, table, budget=7)
     # b falls from .5 to .1: it goes, the comment before it stays; .45 is no fall of more than .2.
-    assert found(attempt) == [((1, 3, 2, 4, END), 0.9, 5), ((1, 3, 4, END), 0.45, 7)]
+    assert found(attempt) == [((1, 3, 2, 4, END), 5), ((1, 3, 4, END), 7)]
     assert attempt.spent == 7
     assert words.asked == ["a\n", "a\n# c\nb\n", "a\n# c\nb\nd\n", "a\n# c\nd\n"]  # what stood before is known
 
@@ -161,7 +163,7 @@ def test_rejection_begins_anew_after_its_tries():
     script = {(): [(1, 2, END), (4, END)], (1,): [(2, END), (2, END)]}
     table = {"a\n": 0.5, "a\nb\n": -0.5, "d\n": 0.0}
     attempt, _ = played(lambda a: rejection(a, delta=0.2, tries=2), script, table, budget=9)
-    assert [ids for ids, *_ in found(attempt)] == [(1, 2, END)] * 3 + [(4, END)]
+    assert [ids for ids, _ in found(attempt)] == [(1, 2, END)] * 3 + [(4, END)]
 
 
 def test_rejection_without_a_fall_is_best_of_n():
@@ -174,14 +176,105 @@ def test_rejection_without_a_fall_is_best_of_n():
     assert found(runs[0]) == found(runs[1])
 
 
+@pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.2, tries=3)])
+def test_of_rows_drawn_one_at_a_time_a_smaller_budget_is_a_part_of_the_larger(strategy):
+    table = {"e\n": 0.5, "e\nb\n": 0.1, "e\nd\n": 0.45, "d\n": 0.2}
+
+    def script():
+        return {(): [(5, 6, 2, END), (4, END), (5, 6, 4, END)] * 3, (5, 6): [(2, END), (4, END)] * 3}
+
+    whole = found(played(strategy, script(), table, budget=12)[0])
+    assert len(whole) > 2
+    for budget in range(1, 12):
+        part, _ = played(strategy, script(), table, budget=budget)
+        assert found(part) == [one for one in whole if one[1] <= budget]
+
+
+def test_of_a_beam_it_is_not():
+    def script():
+        return {(): [(END,), (5, 5, 5, 5, 6)] * 2, (5, 5): [(5, 5, 6)] * 2, (5, 5, 5, 5, 6): [(END,)] * 2}
+
+    two = functools.partial(beam, width=1, expansions=2)
+    larger, smaller = (played(two, script(), {"eeee\n": 0.5}, budget=budget)[0] for budget in (12, 5))
+    # A share of 6 lets the second row end its line, 5 tokens, beside the first row's one; a share of 2 cuts it.
+    assert found(larger)[0] == ((END,), 6)
+    assert found(smaller) == [((END,), 5)]
+
+
 @pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.1, tries=1)])
-def test_programs_without_lines_have_no_score(strategy):
+def test_programs_without_lines_are_not_read(strategy):
     attempt, words = played(strategy, {(): [(3, END), (END,)]}, {}, budget=3)
-    assert [ids for ids, *_ in found(attempt)] == [(3, END), (END,)]
-    assert all(candidate.scores == () for candidate in attempt.candidates)
+    assert [ids for ids, _ in found(attempt)] == [(3, END), (END,)]
     assert words.asked == []
 
 
 def test_responses_end_at_max_new_tokens():
-    attempt, _ = played(best_of_n, {(): [(1, 1, 1, END), (2, END), (2, END)]}, {"b\n": 1.0}, budget=6, longest=2)
-    assert found(attempt) == [((2, END), 1.0, 4), ((2, END), 1.0, 6)]
+    attempt, _ = played(best_of_n, {(): [(1, 1, 1, END), (2, END), (2, END)]}, {}, budget=6, longest=2)
+    assert found(attempt) == [((2, END), 4), ((2, END), 6)]
+
+
+FENCED = {11: "Sure! Here:\n", 12: "```python\n", 13: "```", 14: "Done.\n"}
+ANSWER = (11, 12, 1, 2, 13, 6, 14, END)
+
+
+def stepwise(*programs):
+    """Of a narrow beam: what is left of each program at each of its prefixes."""
+    script = {}
+    for program in programs:
+        for i in range(len(program)):
+            script.setdefault(program[:i], []).append(program[i:])
+    return script
+
+
+@pytest.mark.parametrize(
+    ("strategy", "script"),
+    [
+        (best_of_n, {(): [ANSWER]}),
+        (lambda a: beam(a, width=1, expansions=1), stepwise(ANSWER)),
+        (lambda a: rejection(a, delta=9.0, tries=1), {(): [ANSWER]}),
+    ],
+)
+def test_the_lines_of_a_fenced_answer_are_those_of_its_block(strategy, script, monkeypatch: pytest.MonkeyPatch):
+    for token, text in FENCED.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+    head = "Sure! Here:\n```python\n"
+    table = {f"{head}a\n": 0.5, f"{head}a\nb\n": 0.25}
+    attempt, words = played(strategy, script, table, budget=6, fences=True)
+    if strategy is not best_of_n:
+        assert words.asked == [f"{head}a\n", f"{head}a\nb\n"]  # prose and fence are read, and have no score
+    assert found(attempt) == [((11, 12, 1, 2, 13, 6), 6)]  # it ends with the fence, no stop token needed
+    assert len(attempt.candidates[0].row.logprobs) == 6
+
+
+def test_a_beam_prunes_fenced_answers_by_their_first_line_of_code(monkeypatch: pytest.MonkeyPatch):
+    for token, text in FENCED.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+    script = {
+        (): [(11,), (12,)],
+        (11,): [(12,)],
+        (12,): [(1,)],
+        (11, 12): [(2,)],
+        (12, 1): [(13, 6), (13, 6)],
+    }
+    table = {"```python\na\n": 0.9, "Sure! Here:\n```python\nb\n": 0.1}
+    attempt, words = played(lambda a: beam(a, width=1, expansions=2), script, table, budget=9, fences=True)
+    assert sorted(words.asked) == sorted(table)
+    assert found(attempt) == [((12, 1, 13, 6), 9)]
+    assert attempt.spent == 9  # five for the first lines, prose included, and twice two for the fence that closes
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"),
+    [
+        ("def f(x):\n", ["def f(x):\n", "def f(x):\nb\n"]),  # code: line by line
+        ("Here it is:\n", ["Here it is:\nb\n"]),  # not before the end shows that no fence comes
+    ],
+)
+def test_a_chat_may_answer_without_a_fence(first: str, asked: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(VOCABULARY, 11, first)
+    table = dict.fromkeys(asked, 0.5)
+    attempt, words = played(
+        lambda a: beam(a, width=1, expansions=1), stepwise((11, 2, END)), table, budget=3, fences=True
+    )
+    assert words.asked == asked
+    assert found(attempt) == [((11, 2, END), 3)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from psgpo.syntax import parse_prefix
+from psgpo.syntax import begins_statement, parse_prefix
 
 PROGRAM = """\
 import math
@@ -67,3 +67,25 @@ def test_try_is_open_without_its_clauses() -> None:
 @pytest.mark.parametrize("lines", [["def f(:"], ["x = ("], ["  x = 1", "y"], ["\0"], ["if x: pass", "  y"]])
 def test_what_is_no_prefix(lines: list[str]) -> None:
     assert parse_prefix(lines) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "def solve(x):",
+        "def solve(x",
+        "    return x + 1",
+        "from __future__ import annotations",
+        "table = {",
+        "@cache",
+        "try:",
+        "pass",
+    ],
+)
+def test_lines_that_begin_a_statement(line: str) -> None:
+    assert begins_statement(line)
+
+
+@pytest.mark.parametrize("line", ["Sure! Here is it:", "Here is the code:", "Solution", "**Solution**", "1. Add", "\0"])
+def test_prose_begins_no_statement(line: str) -> None:
+    assert not begins_statement(line)

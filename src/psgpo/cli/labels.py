@@ -23,15 +23,13 @@ from psgpo.cli.eval import (
     Unconfined,
     Until,
 )
+from psgpo.cli.tasks import OPCHAIN, Operations, Problems, limits_of_tasks, load_tasks
 from psgpo.errors import UserError
 from psgpo.runs.progress import bars
 
 app = typer.Typer(help="Line labels: make them, select among them, export them.", no_args_is_help=True)
 
 _MODEL, _DRAW, _SEARCH, _LIMITS = "Model", "Drawing", "Search", "Limits of one program"
-OPCHAIN = "opchain"
-OPCHAIN_LIMITS = {"timeout": 0.5, "memory_mb": 96}
-"""An honest OpChain program takes milliseconds and a few megabytes."""
 
 Out = Annotated[Path, typer.Option(help="Folder for everything that is written.", show_default=False)]
 Model = Annotated[
@@ -57,11 +55,6 @@ LabelWorkers = Annotated[int, typer.Option("--workers", min=1, help="Processes t
 RayAddress = Annotated[
     str | None, typer.Option("--ray", help="Label on this Ray cluster: local, auto, ray://HOST:10001. With --workers.")
 ]
-Problems = Annotated[
-    str,
-    typer.Option(help="mbpp, humaneval, ..., opchain, or a JSON Lines file of problems.", show_default=False),
-]
-Operations = Annotated[str, typer.Option(help="opchain: fewest-most operations.", rich_help_panel="Which tasks")]
 Prompt = Annotated[
     str | None,
     typer.Option(
@@ -154,7 +147,7 @@ def make(
 
     Writes responses.jsonl, labels.jsonl and summary.json. The same command again goes on where it stopped.
     """
-    from psgpo.evaluation.benchmark import limits_of, usable_cores
+    from psgpo.evaluation.benchmark import usable_cores
     from psgpo.exchange.make import MakeRequest, make_labels
     from psgpo.exchange.render import render_summary
 
@@ -163,16 +156,14 @@ def make(
     named |= {"halving": halving}
     drawing = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     server = {"timeout": request_timeout, "tries": tries, "api_key_env": api_key_env}
-    usual: dict[str, Any] = OPCHAIN_LIMITS if problems == OPCHAIN else {}
-    given = {"timeout": timeout, "test_timeout": test_timeout, "memory_mb": memory_mb}
-    limits = limits_of(problems, **(usual | {key: value for key, value in given.items() if value is not None}))
+    limits = limits_of_tasks(problems, timeout=timeout, test_timeout=test_timeout, memory_mb=memory_mb)
     confinement = {"allow_unconfined": allow_unconfined} | ({"require": require} if require else {})
     filters = {"split": split, "platform": platform, "difficulty": difficulty, "since": since, "until": until}
     filters |= {"limit": limit}  # type: ignore[dict-item]
     request = MakeRequest(
         out=out,
         checkpoints=_checkpoints(model),
-        problems=_problems(problems, data, filters, operations, seed, confinement, usable_cores()),
+        problems=load_tasks(problems, data, filters, operations, seed, confinement, usable_cores()),
         source=problems,
         form=prompt or ("# {prompt}\n" if problems == OPCHAIN else "completion"),
         settings=_settings("LabelSettings", named),
@@ -213,34 +204,6 @@ def _checkpoints(models: list[str]) -> dict[str, str]:
             raise UserError(f"--model {text}: the name {name!r} is taken; write NAME=SPEC with a name for each")
         named[name] = spec
     return named
-
-
-def _problems(
-    name: str,
-    data: Path | None,
-    filters: dict[str, Any],
-    operations: str,
-    seed: int,
-    confinement: dict[str, Any],
-    workers: int,
-) -> list[Any]:
-    given = {key: value for key, value in filters.items() if value is not None}
-    if name == OPCHAIN:
-        from psgpo.problems.opchain import OpChain, OpChainSettings
-
-        wrong = sorted(given.keys() - {"split", "limit"} | ({"data"} if data else set()))
-        if wrong:
-            raise UserError(f"--{', --'.join(wrong)}: opchain takes --split, --limit and --operations only")
-        low, dash, high = operations.partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
-            raise UserError(f"--operations {operations!r}: write fewest-most, e.g. 1-6")
-        chain = OpChain(OpChainSettings(seed=seed))
-        return chain.problems(given.get("split", "train"), given.get("limit", 200), (int(low), int(high or low)))
-    from psgpo.execution import Sandbox
-    from psgpo.problems.benchmarks import load_benchmark
-
-    with Sandbox(workers=workers, timeout=60.0, memory_mb=1024, **confinement) as references:
-        return load_benchmark(name, data, evaluate=references.evaluate_many, **given)
 
 
 def _settings(section: str, values: dict[str, Any]) -> Any:

@@ -1,7 +1,9 @@
 """Samples of a model for a benchmark: a file that `psgpo eval` grades like any other.
 
 `out/samples.jsonl`: task_id, sample_id (the index within the task), `completion` (prompt form `completion`) or
-`solution` (form `chat`), `finished` (the model ended by itself), `tokens`. `out/sampling.json` is what was asked for.
+`solution` (form `chat`), `finished` (the model ended by itself), `tokens` that were sampled, `prompt_ids`, `token_ids`
+(those of the answer: up to the token in which a completion that was cut ends) and the fingerprint of their `tokenizer`
+(`psgpo.labeling.identity`). `out/sampling.json` is what was asked for.
 
 A base model does not stop after the function. As in the HumanEval paper (Chen et al., arXiv 2107.03374, section 2.1) a
 completion ends where a line of new top-level code begins; what the model wrote after that is not kept.
@@ -10,6 +12,7 @@ completion ends where a line of new top-level code begins; what the model wrote 
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +22,9 @@ from psgpo.chats import chat_layout
 from psgpo.errors import UserError
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
-from psgpo.labeling.identity import spec_identity
-from psgpo.problems.programs import end_of_function
-from psgpo.prompts import encode_prompt, encoder_prompts, fill
+from psgpo.labeling.identity import spec_identity, tokenizer_fingerprint
+from psgpo.problems.programs import chat_prompt, completion_prompt, end_of_function
+from psgpo.prompts import build_prompt_ids, encode_prompt, encoder_prompts, fill, slot_fault
 from psgpo.records import Problem
 from psgpo.seeds import derive_seed
 
@@ -136,6 +139,7 @@ def _drawn(
     chunk: int,
 ) -> Iterator[list[Json]]:
     sampler, tokenizer, context = model.load()
+    fingerprint = tokenizer_fingerprint(tokenizer)
     prompts: dict[str, tuple[int, ...]] = {}
     for start in range(0, len(missing), chunk):
         batch = missing[start : start + chunk]
@@ -156,13 +160,21 @@ def _drawn(
         rows = []
         for (problem, index), prefix, completion in zip(batch, prefixes, completions, strict=True):
             text = _continuation(tokenizer, prefix, completion.token_ids)
-            if settings.prompt == "chat":
-                answer = {"solution": text}
-            else:
-                answer = {"completion": end_of_function(text) if problem.starter_code else text}
+            kept, form = text, "solution" if settings.prompt == "chat" else "completion"
+            if form == "completion" and problem.starter_code:
+                kept = end_of_function(text)
+            ids = completion.token_ids
+            if kept != text:
+                ids = _ids_of(tokenizer, prefix, ids, len(kept))
             ending = {"finished": completion.finished, "tokens": len(completion.token_ids)}
-            rows.append({"task_id": problem.id, "sample_id": index, **answer, **ending})
+            source = {"prompt_ids": list(prefix), "token_ids": list(ids), "tokenizer": fingerprint}
+            rows.append({"task_id": problem.id, "sample_id": index, form: kept, **ending, **source})
         yield rows
+
+
+def _ids_of(tokenizer: Any, prefix: Sequence[int], ids: Sequence[int], length: int) -> Sequence[int]:
+    """The fewest ids whose text is at least so many characters long."""
+    return ids[: bisect_left(range(len(ids)), length, key=lambda n: len(_continuation(tokenizer, prefix, ids[:n])))]
 
 
 def prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
@@ -176,6 +188,25 @@ def prompt_ids(tokenizer: Any, text: str, form: str) -> tuple[int, ...]:
     if not getattr(tokenizer, "chat_template", None):
         raise UserError("the model's tokenizer has no chat template; give --prompt completion")
     return encode_prompt(tokenizer, fill(chat_layout(tokenizer), text))
+
+
+def pose(form: str, tokenizer: Any, *, option: str = "--prompt") -> Callable[[Problem], tuple[int, ...]]:
+    """From a problem to the ids that a model reads.
+
+    Args:
+        form: `completion` or `chat`, as benchmarks pose a task, or a template with `{prompt}`.
+        option: what the user sets to give it, for messages.
+
+    Raises:
+        UserError: none of the three.
+    """
+    if form == "completion":
+        return lambda problem: prompt_ids(tokenizer, completion_prompt(problem), form)
+    if form == "chat":
+        return lambda problem: prompt_ids(tokenizer, chat_prompt(problem), form)
+    if fault := slot_fault(form):
+        raise UserError(f"{option} {form!r}: write completion, chat, or a template; as one it {fault}")
+    return lambda problem: build_prompt_ids(tokenizer, form, problem)
 
 
 def _room(problem: Problem, prefix: Sequence[int], limit: int, context: int | None) -> int:

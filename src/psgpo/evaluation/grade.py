@@ -124,6 +124,16 @@ def tests_digest(tests: Tests) -> str:
     return hashlib.sha256(json.dumps(tests.to_json(), sort_keys=True).encode()).hexdigest()
 
 
+def program_digest(problem_id: str, tests: str, program: str) -> str:
+    """SHA-256 of a program and of the tests that judge it: `sha256` of its row.
+
+    Args:
+        tests: `tests_digest` of the problem.
+    """
+    content = f"{problem_id}\n{tests}\n".encode() + program.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()
+
+
 def _verdicts(grader: StreamGrader, jobs: Iterable[_Job]) -> Generator[tuple[int, Verdict], None, None]:
     """A generator whatever the grader returns, so that it can be closed."""
     yield from grader.grade_iter((job.program, job.tests) for job in jobs)
@@ -146,8 +156,7 @@ def _jobs(samples: Sequence[Sample], problems: Mapping[str, Problem], program_of
         if problem.id not in digests:
             digests[problem.id] = tests_digest(problem.tests)
         program = program_of(problem, sample)
-        content = f"{problem.id}\n{digests[problem.id]}\n".encode() + program.encode("utf-8", "surrogatepass")
-        key = hashlib.sha256(content).hexdigest()
+        key = program_digest(problem.id, digests[problem.id], program)
         job = _Job(program=program, tests=problem.tests, base_tests=problem.metadata.get("base_tests"))
         jobs.setdefault(key, job).samples.append(sample)
     return jobs

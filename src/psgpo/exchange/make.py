@@ -27,7 +27,7 @@ import psgpo
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.evaluation.benchmark import Limits, usable_cores
-from psgpo.evaluation.draw import prompt_ids
+from psgpo.evaluation.draw import pose
 from psgpo.execution import Sandbox
 from psgpo.job import check_job, only_process
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
@@ -42,8 +42,7 @@ from psgpo.labeling.units import Board, Task, make_units
 from psgpo.lines import TokenText, extract_code
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
-from psgpo.problems.programs import chat_prompt, completion_prompt, continues, end_of_function
-from psgpo.prompts import build_prompt_ids, slot_fault
+from psgpo.problems.programs import continues, end_of_function
 from psgpo.records import LineLabels, Problem, Response
 
 if TYPE_CHECKING:  # torch is loaded only when a model is opened
@@ -112,21 +111,6 @@ def make_labels(request: MakeRequest, *, progress: Progress = lambda *_: None) -
         summary = _summary(request, job, labelling, quality, time.perf_counter() - started)
         write_json(out / "summary.json", summary)
     return summary
-
-
-def pose(form: str, tokenizer: Any) -> Callable[[Problem], tuple[int, ...]]:
-    """From a problem to the ids that the model reads.
-
-    Args:
-        form: see `MakeRequest.form`.
-    """
-    if form == "completion":
-        return lambda problem: prompt_ids(tokenizer, completion_prompt(problem), form)
-    if form == "chat":
-        return lambda problem: prompt_ids(tokenizer, chat_prompt(problem), form)
-    if fault := slot_fault(form):
-        raise UserError(f"--prompt {form!r}: write completion, chat, or a template; as one it {fault}")
-    return lambda problem: build_prompt_ids(tokenizer, form, problem)
 
 
 def _tokenizer(request: MakeRequest) -> Any:

@@ -37,17 +37,22 @@ def program_of(problem: Problem, *, completion: str | None = None, solution: str
     Raises:
         ValueError: not exactly one of the two is given.
     """
+    code = answered_code(problem, completion=completion, solution=solution)
+    if solution is not None or not continues(problem, code):
+        return _whole(problem, code)
+    joined = problem.starter_code + code
+    return joined if _prompt_is_code(problem) else _whole(problem, joined)
+
+
+def answered_code(problem: Problem, *, completion: str | None = None, solution: str | None = None) -> str:
+    """The part of an answer that `program_of` makes the program of; see there."""
     if (completion is None) == (solution is None):
         raise ValueError("give either a completion or a solution")
     name = entry_name(problem)
     if solution is not None:
-        return _whole(problem, _unwrapped(solution, name))
+        return _unwrapped(solution, name)
     assert completion is not None
-    code = _unwrapped(_cut_at_closing_fence(completion), name)
-    if not continues(problem, code):
-        return _whole(problem, code)
-    joined = problem.starter_code + code
-    return joined if _prompt_is_code(problem) else _whole(problem, joined)
+    return _unwrapped(_cut_at_closing_fence(completion), name)
 
 
 def end_of_function(text: str) -> str:

@@ -64,7 +64,8 @@ def curves(methods: Json, axis: str) -> Plot:
     axes.set_title("pass@1 of the chosen program")
     end_labels(axes, ends, gap=0.05)
     exact = "Exact over all subsets of the responses." if axis == "n" else "At equal sampled tokens."
-    caption = f"{exact} B{bars[1:]}; those of every point are in the CSV file."
+    beam = " Of beam only the last point is a run of its budget." if "beam" in methods else ""
+    caption = f"{exact}{beam} B{bars[1:]}; those of every point are in the CSV file."
     alt = f"pass@1 of the chosen program over {axis}, for " + ", ".join(
         f"{s.label} ({100 * y:.1f} %)" for _, y, s in ends
     )

@@ -3,6 +3,7 @@
 choose       best of n by a score, majority of n by outputs: exact expectations over all subsets (pure)
 curves       expectations of many problems -> curves over n and tokens, intervals, paired differences (pure)
 samples      responses with verdicts, checked against their problems
+evaluated    the same of what `psgpo eval --model` drew
 scores       PRM, ORM and likelihood of responses, kept as they come
 outputs      what programs return on the tests' inputs, never on the expected values: the votes of a majority
 run          `psgpo rerank samples`

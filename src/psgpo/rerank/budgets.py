@@ -9,6 +9,7 @@ A row is what `psgpo.rerank.search` keeps of one strategy and problem; of it are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,19 +33,23 @@ def measure_search(
     budget: int,
     choose: str,
     *,
+    judged: Mapping[str, Mapping[str, Sequence[float]]] = MappingProxyType({}),
     resamples: int,
     seed: int,
 ) -> Json:
-    """`curve` over budgets, and `minus` and `closed` (`curves.compared`) at the largest, of every method.
+    """`curve` over tokens, and `minus` and `closed` (`curves.compared`) at the largest budget, of every method.
+
+    What a point below the largest budget says of beam: see `psgpo.rerank.search`.
 
     Args:
         rows: by strategy, those of the same problems in the same order.
+        judged: by judge and problem, scores of the candidates of best-of-n.
     """
     options = {"resamples": resamples, "seed": seed}
     budgets = sorted({max(1, budget * k // POINTS) for k in range(1, POINTS + 1)})
     chosen = [
         {name: np.array([by_prm(row, tokens, choose) for row in found]) for name, found in rows.items()}
-        | _of_pool(rows[BEST_OF_N], votes, tokens)
+        | _of_pool(rows[BEST_OF_N], votes, judged, tokens)
         for tokens in budgets
     ]
     references = (RANDOM, LIKELIHOOD[0], BEST_OF_N)
@@ -66,18 +71,26 @@ def by_prm(row: Json, budget: int, choose: str) -> float:
     return float(best_of_n([c["scores"][choose] for c in pool], _passed(pool))[-1]) if pool else 0.0
 
 
-def _of_pool(rows: Sequence[Json], votes: Mapping[str, Sequence[int | None]] | None, budget: int) -> dict[str, Array]:
+def _of_pool(
+    rows: Sequence[Json],
+    votes: Mapping[str, Sequence[int | None]] | None,
+    judged: Mapping[str, Mapping[str, Sequence[float]]],
+    budget: int,
+) -> dict[str, Array]:
     """What other judges choose among the same candidates. Shapes: (P,)."""
     found: dict[str, list[float]] = {}
     for row in rows:
         pool = _within(row, budget)
         passed = _passed(pool)
-        values = dict.fromkeys((RANDOM, LIKELIHOOD[0], ORACLE), 0.0) | ({} if votes is None else {MAJORITY: 0.0})
+        majority = () if votes is None else (MAJORITY,)
+        values = dict.fromkeys((RANDOM, LIKELIHOOD[0], *majority, *judged, ORACLE), 0.0)
         if pool:
             values |= {RANDOM: float(np.mean(passed)), ORACLE: max(passed)}
             values[LIKELIHOOD[0]] = float(best_of_n([c["logprob"] for c in pool], passed)[-1])
             if votes is not None:
                 values[MAJORITY] = float(majority_of_n(votes[row["problem_id"]][: len(pool)], passed)[-1])
+            for judge, scores in judged.items():
+                values[judge] = float(best_of_n(scores[row["problem_id"]][: len(pool)], passed)[-1])
         for name, value in values.items():
             found.setdefault(name, []).append(value)
     return {name: np.array(values) for name, values in found.items()}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psgpo.errors import UserError
-from psgpo.evaluation.metrics import Estimate, bootstrap_mean, bootstrap_ratio, pass_at_k
+from psgpo.evaluation.metrics import NAN, Estimate, bootstrap_mean, pass_at_k
 from psgpo.rerank.choose import best_of_n, majority_of_n
 
 Array = NDArray[np.float64]
@@ -51,7 +51,7 @@ def fewest_of(counts: Mapping[str, int]) -> int:
     if counts[least] < 2:
         raise UserError(
             f"rerank: {least} has {counts[least]} sampled responses; every problem needs at least 2 to choose from; "
-            "sample more (evaluation.samples of a recipe), or leave the problem out"
+            "sample more (evaluation.samples of a recipe, --samples of psgpo eval), or leave the problem out"
         )
     return counts[least]
 
@@ -118,5 +118,21 @@ def compared(method: str, last: Mapping[str, Array], references: Sequence[str], 
         for name in references
         if name in last and name != method
     }
-    closed: Estimate = bootstrap_ratio(last[method] - last[RANDOM], last[ORACLE] - last[RANDOM], **options)
+    closed = share_of_gain(last[method] - last[RANDOM], last[ORACLE] - last[RANDOM], **options)
     return {"minus": minus, "closed": closed.to_json()}
+
+
+def share_of_gain(gained: Array, possible: Array, *, resamples: int, seed: int) -> Estimate:
+    """sum(gained) / sum(possible) over all problems, with a percentile bootstrap over problems. Shapes: (P,).
+
+    Problems where nothing is possible count: a search may gain there, because the oracle is that of another pool. NaN
+    where nothing is possible anywhere; resamples without anything possible are left out.
+    """
+    P = len(possible)
+    if not possible.sum() > 0:
+        return Estimate(value=NAN, low=NAN, high=NAN, count=P)
+    rng = np.random.default_rng(seed)
+    drawn_R = [rng.integers(P, size=P) for _ in range(resamples)]
+    ratios = [float(gained[drawn].sum() / possible[drawn].sum()) for drawn in drawn_R if possible[drawn].sum() > 0]
+    low, high = np.percentile(ratios, [2.5, 97.5]) if ratios else (NAN, NAN)
+    return Estimate(value=float(gained.sum() / possible.sum()), low=float(low), high=float(high), count=P)

@@ -8,6 +8,9 @@ from typing import Any
 from psgpo.rerank.curves import ORACLE, RANDOM
 
 Json = Mapping[str, Any]
+BEAM_BELOW = (
+    "beam: only the last column is a run of its budget; a smaller --budget is shared among the lines otherwise."
+)
 FOOT = "minus: paired, at the end of the row. of oracle: share of what a perfect choice gains over a random one."
 
 
@@ -44,10 +47,9 @@ def render_search(summary: Json) -> str:
         f"{cost['scored']:.1f} prefixes scored"
         for name, cost in data["cost"].items()
     ]
+    notes = ([BEAM_BELOW] if "beam" in methods else []) + _left_out(summary)
     columns = [str(budget) for budget in budgets]
-    return "\n".join(
-        [head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, *_left_out(summary), ""]
-    )
+    return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, *notes, ""])
 
 
 def _left_out(summary: Json) -> list[str]:

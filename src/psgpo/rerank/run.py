@@ -26,16 +26,20 @@ from psgpo.job import check_job
 from psgpo.jsonl import write_json
 from psgpo.prm.evaluation.journal import digest
 from psgpo.records import Problem
-from psgpo.rerank.curves import Drawn, expected_tokens, fewest_of, measure
+from psgpo.rerank.budgets import BEST_OF_N
+from psgpo.rerank.curves import LIKELIHOOD, MAJORITY, ORACLE, RANDOM, Drawn, expected_tokens, fewest_of, measure
+from psgpo.rerank.evaluated import load_evaluation
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.samples import SampleSet, load_samples, name_of
-from psgpo.rerank.scores import Columns, likelihood_columns, open_readers, prm_columns
+from psgpo.rerank.scores import AGGREGATES, Columns, likelihood_columns, open_readers, prm_columns
 
 Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 """(what, done, total)."""
 Named = Sequence[tuple[str, Path]]
 """Models and what the tables call them."""
+METHODS = (RANDOM, ORACLE, MAJORITY, *LIKELIHOOD, BEST_OF_N, "beam", "rejection")
+"""What the tables of both commands call by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +47,7 @@ class RerankRequest:
     """What chooses among which responses."""
 
     samples: Path
+    """A file of `load_samples`, or a folder of `load_evaluation`."""
     problems_file: Path
     problems: Mapping[str, Problem]
     """By id, those of the file."""
@@ -80,7 +85,9 @@ def run_rerank(
         UserError: samples of other problems, too few of them, a folder that is no such model, or `out` holds another
             job.
     """
-    samples = load_samples(request.samples, request.problems, request.problems_file)
+    load = load_evaluation if request.samples.is_dir() else load_samples
+    samples = load(request.samples, request.problems, request.problems_file)
+    _refuse_missing_ids(request, samples)
     fewest_of({name: len(group) for name, group in samples.responses.items()})
     readers = open_readers(request.prms, request.orms, request.device)
     check_job(request.out / "job.json", _job(request, samples))
@@ -90,13 +97,18 @@ def run_rerank(
         columns |= prm_columns(reader, responses, request.problems, request.out, progress=_named(progress, reader.name))
     if request.policy is not None:
         columns |= likelihood_columns(
-            request.policy, responses, request.out, device=request.device, progress=_named(progress, "likelihood")
+            request.policy,
+            responses,
+            request.out,
+            device=request.device,
+            progress=_named(progress, "likelihood"),
+            fingerprint_of_ids=samples.tokenizer,
         )
     votes, why_not = _votes(request, samples, progress, sandbox)
     drawn = {
         problem: Drawn(
             passed=np.array([float(r.verdict.passed) for r in group]),
-            tokens=np.array([float(len(r.token_ids)) for r in group]),
+            tokens=np.array([float(samples.drawn.get(name_of(r), len(r.token_ids))) for r in group]),
             scores={method: np.array([column[name_of(r)] for r in group]) for method, column in columns.items()},
             votes=None if votes is None else votes[problem],
         )
@@ -152,17 +164,32 @@ def named_models(given: Sequence[str], option: str) -> list[tuple[str, Path]]:
     return found
 
 
-def refuse_repeated_names(models: Named) -> None:
-    """Two models of one name would share their columns.
+def refuse_repeated_names(prms: Named, orms: Named) -> None:
+    """Two files of scores, or two columns, of one name would be one.
 
     Raises:
-        UserError: there are two.
+        UserError: a model's name is that of another, or makes a column that another model or a method has.
     """
-    names = [name for name, _ in models]
-    reserved = {"random", "oracle", "majority", "likelihood"}
-    for name in names:
-        if names.count(name) > 1 or name in reserved:
-            raise UserError(f"--prm, --orm: the name {name!r} is taken; tell models apart with NAME=FOLDER")
+    files, columns = {"likelihood": "the policy"}, dict.fromkeys(METHODS, "a method")
+    for option, models, ends in (("--prm", prms, [f"-{kind}" for kind in AGGREGATES]), ("--orm", orms, [""])):
+        for name, folder in models:
+            for taken, made in ((files, name), *((columns, f"{name}{end}") for end in ends)):
+                if made in taken:
+                    raise UserError(
+                        f"{option} {folder}: the name {made!r} is taken by {taken[made]}; tell models apart with "
+                        "NAME=FOLDER"
+                    )
+                taken[made] = f"{option} {folder}"
+
+
+def _refuse_missing_ids(request: RerankRequest, samples: SampleSet) -> None:
+    """What was sampled has ids, unless an older `psgpo eval` wrote it."""
+    without = next((response for response in samples.flat().values() if not response.token_ids), None)
+    if request.policy is not None and without is not None:
+        raise UserError(
+            f"{request.samples}: sample {without.index} of {without.problem_id} has no token ids, which a likelihood "
+            "is of: an older psgpo wrote it. Draw into a new folder with psgpo eval --model, or leave out --policy"
+        )
 
 
 def _votes(

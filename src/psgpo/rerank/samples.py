@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ class SampleSet:
 
     responses: Mapping[str, Sequence[Response]]
     """Problem id to its sampled responses, in the order of the problems; every problem has some."""
+    drawn: Mapping[str, int] = field(default_factory=dict)
+    """Sampled tokens of a response, by its name, where `token_ids` may hold fewer."""
+    tokenizer: str = ""
+    """Fingerprint of the tokenizer of the ids, where it was recorded; else they have to decode to the texts."""
 
     def flat(self) -> dict[str, Response]:
         """Every response by its name."""
@@ -47,7 +51,8 @@ def load_samples(path: Path, problems: Mapping[str, Problem], problems_file: Pat
     def parse(row: dict[str, Any]) -> Response | None:
         if "verdict" not in row or "token_ids" not in row:
             raise ValueError(
-                "no response with token ids and a verdict; give evaluation/<policy>/samples.jsonl of a run"
+                "no response with token ids and a verdict; give evaluation/<policy>/samples.jsonl of a run, or the "
+                "folder of psgpo eval --model"
             )
         if row.get("greedy"):
             return None
@@ -66,13 +71,24 @@ def load_samples(path: Path, problems: Mapping[str, Problem], problems_file: Pat
             groups.setdefault(response.problem_id, []).append(response)
     if not groups:
         raise UserError(f"{path}: holds no sampled response; give a file of samples, not of greedy answers alone")
+    refuse_missing(path, groups, problems, problems_file)
+    return SampleSet(responses={name: groups[name] for name in problems})
+
+
+def refuse_missing(
+    path: Path, groups: Mapping[str, Sequence[Response]], problems: Mapping[str, Problem], problems_file: Path
+) -> None:
+    """
+    Raises:
+        UserError: there are problems without a response.
+    """
     missing = [name for name in problems if name not in groups]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of the {len(problems)} problems in {problems_file} have no sampled response "
-            f"({', '.join(missing[:SHOWN_MISSING])}); give samples of all, or a file without these as --problems"
+            f"({', '.join(missing[:SHOWN_MISSING])}); give samples of all, or leave these out of --problems (another "
+            "file, or the filters of the evaluation)"
         )
-    return SampleSet(responses={name: groups[name] for name in problems})
 
 
 def _refuse_unfinished(path: Path) -> None:

@@ -15,14 +15,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from transformers import PreTrainedModel
 
 from psgpo.errors import UserError
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl
+from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.labeling.prefixes import cut_response
 from psgpo.labeling.surprise import ROWS, token_surprise
-from psgpo.lines import TokenText, code_lines
+from psgpo.lines import Tokenizer, TokenText, code_lines
 from psgpo.models import load_policy
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.evaluation.journal import fingerprint, scored_rows
@@ -58,18 +61,6 @@ def aggregates(scores: ArrayLike, neutral: Sequence[bool], record: ScorerRecord)
     return dict(zip(AGGREGATES, values, strict=True))
 
 
-def prefix_aggregates(scores: ArrayLike, record: ScorerRecord) -> dict[str, float]:
-    """`aggregates` from what `TextScorer.score_prefixes` says at each line that is not neutral. Shape: (L,).
-
-    Of a `progress` PRM that is R_m, from which the margins of its lines follow.
-    """
-    scores_L: Array = np.asarray(scores, dtype=np.float64)
-    T = len(scores_L)
-    if record.target == "progress" and T:
-        scores_L = T * max(0.0, float(scores_L.max())) + 0.5 - np.arange(1, T + 1, dtype=np.float64)
-    return aggregates(scores_L, [False] * T, record)
-
-
 def prm_columns(
     reader: PrmReader,
     responses: Mapping[str, Response],
@@ -100,12 +91,21 @@ def prm_columns(
 
 
 def likelihood_columns(
-    folder: Path, responses: Mapping[str, Response], out: Path, *, device: str, progress: Progress
+    folder: Path,
+    responses: Mapping[str, Response],
+    out: Path,
+    *,
+    device: str,
+    progress: Progress,
+    fingerprint_of_ids: str = "",
 ) -> Columns:
     """Mean and sum of log p of the sampled ids, end-of-sequence token included, at temperature 1.
 
+    Args:
+        fingerprint_of_ids: of the tokenizer that the ids belong to; empty: they have to decode to the texts.
+
     Raises:
-        UserError: no usable policy, or the ids do not decode to the text under its tokenizer.
+        UserError: no usable policy, or its tokenizer is another one than that of the ids.
     """
     check_job(out / "scores" / "likelihood.job.json", {"model": fingerprint(folder)})
     path, names = (
@@ -116,16 +116,14 @@ def likelihood_columns(
         known = {row["id"]: float(row["sum"]) for row in read_jsonl(path, dict)}
         if set(names) - known.keys():
             model, tokenizer = load_policy(folder, device=device)
-            text = TokenText(tokenizer)
-            for name in names:
-                cut_response(responses[name], text)  # refuses ids of another tokenizer
+            _refuse_other_ids([responses[name] for name in names], tokenizer, fingerprint_of_ids, folder)
             for start in range(0, len(names), ROWS):
                 batch = names[start : start + ROWS]
                 if all(name in known for name in batch):
                     continue
                 pairs = [(responses[name].prompt_ids, responses[name].token_ids) for name in batch]
                 # Six digits are kept, so that a value read back is the value that was computed.
-                new = [-round(sum(row), 6) for row in token_surprise(model, pairs)]
+                new = [round(value, 6) for value in log_likelihoods(model, pairs)]
                 rows = [(name, value) for name, value in zip(batch, new, strict=True) if name not in known]
                 known |= dict(rows)
                 appender.append(*({"id": name, "sum": value} for name, value in rows))
@@ -133,6 +131,30 @@ def likelihood_columns(
     counts = {name: max(1, len(responses[name].token_ids)) for name in names}
     mean, total = LIKELIHOOD
     return {mean: {name: known[name] / counts[name] for name in names}, total: {name: known[name] for name in names}}
+
+
+def log_likelihoods(model: PreTrainedModel, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+    """log p of each response of (prompt ids, response ids) at temperature 1, `ROWS` in one forward pass, in nats."""
+    found: list[float] = []
+    for start in range(0, len(pairs), ROWS):
+        with torch.inference_mode():
+            found += [-sum(row) for row in token_surprise(model, pairs[start : start + ROWS])]
+    return found
+
+
+def _refuse_other_ids(
+    responses: Sequence[Response], tokenizer: Tokenizer, fingerprint_of_ids: str, folder: Path
+) -> None:
+    if fingerprint_of_ids:
+        if tokenizer_fingerprint(tokenizer) != fingerprint_of_ids:
+            raise UserError(
+                f"--policy {folder}: its tokenizer is another one than that of the samples' token ids; give the model "
+                "that drew them"
+            )
+        return
+    text = TokenText(tokenizer)
+    for response in responses:
+        cut_response(response, text)
 
 
 def open_readers(

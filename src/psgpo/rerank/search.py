@@ -4,14 +4,17 @@ out/
   job.json              what was asked for; STRATEGY.job.json: the strategy's own settings
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
-                        (`psgpo.rerank.scores`), mean `logprob` per token, `response` with its verdict
+                        (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
+  scores/NAME.jsonl     what an ORM said of them, kept as it comes; NAME.job.json: which ORM
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
                         out, or null
   curves.csv            method, tokens, value, low, high
 
-A program that was finished when B tokens were spent was found with B tokens, so one run gives the curve over all
-smaller budgets. random, likelihood-mean, majority and oracle choose among the programs of best-of-n.
+A curve says what could be chosen from what was finished when B tokens were spent. Best-of-n and rejection draw one row
+at a time, so theirs are runs of all smaller budgets. Beam shares what is left among its rows: below the full budget its
+curve is how this run went, not what a run of that budget gives. random, likelihood-mean, majority, ORMs and oracle
+choose among the programs of best-of-n.
 """
 
 from __future__ import annotations
@@ -25,25 +28,27 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from psgpo.chats import chat_layout
+from psgpo.chats import answers_in_chat
 from psgpo.errors import UserError
+from psgpo.evaluation.draw import pose
 from psgpo.evaluation.grade import tests_digest
 from psgpo.execution import Sandbox
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
-from psgpo.lines import TokenText, extract_code
+from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
+from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.scorers import TextScorer, open_scorer
-from psgpo.prompts import build_prompt_ids, has_slot
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
-from psgpo.rerank.scores import prefix_aggregates
-from psgpo.rerank.strategies import Attempt, Strategy, beam, best_of_n, rejection
+from psgpo.rerank.samples import name_of
+from psgpo.rerank.scores import aggregates, log_likelihoods, prm_columns
+from psgpo.rerank.strategies import Attempt, Ids, Row, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
 
@@ -115,8 +120,10 @@ class Models:
     sampler: HFSampler
     tokenizer: Any
     scorer: TextScorer
-    template: str
-    """What the policy reads, with `{prompt}` in it."""
+    prompt_ids: Callable[[Problem], tuple[int, ...]]
+    """What the policy reads."""
+    fences: bool
+    """It answers in a chat: its code stands in a fenced block, more often than not."""
     identity: Json
     """Changes when policy or PRM do."""
 
@@ -125,7 +132,8 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
     """
     Args:
         policy: FOLDER or hf:FOLDER.
-        template: None: the PRM's own, which is how the labelled responses were sampled.
+        template: see `psgpo.evaluation.draw.pose`; None: the PRM's own, which is how the labelled responses were
+            sampled.
 
     Raises:
         UserError: one of them is unusable, or the policy is no model of this process.
@@ -142,11 +150,14 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
     sampler, tokenizer = open_sampler(f"hf:{folder}", device=device, batch_size=batch_size)
     assert isinstance(sampler, HFSampler)
     used = scorer.record.prompt_template if template is None else template
-    used = chat_layout(tokenizer) if used == "chat" else used
-    if not has_slot(used):
-        raise UserError(f"--template {used!r}: lacks {{prompt}}, where the problem's text goes")
-    identity = {"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used}
-    return Models(sampler=sampler, tokenizer=tokenizer, scorer=scorer, template=used, identity=identity)
+    return Models(
+        sampler=sampler,
+        tokenizer=tokenizer,
+        scorer=scorer,
+        prompt_ids=pose(used, tokenizer, option="--template"),
+        fences=used == "chat" or answers_in_chat(tokenizer, used),
+        identity={"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used},
+    )
 
 
 def run_search(
@@ -157,6 +168,7 @@ def run_search(
     *,
     strategies: Sequence[str] = STRATEGIES,
     limits: Mapping[str, Any],
+    orms: Sequence[PrmReader] = (),
     resamples: int = 2000,
     choose: str = "min",
     progress: Progress = lambda what, done, total: None,
@@ -165,7 +177,8 @@ def run_search(
     """Search with best-of-n and the strategies, judge what they found, write the summary; the same call goes on.
 
     Args:
-        limits: of the sandbox: timeout, memory_mb, workers.
+        limits: of the sandbox: timeout, memory_mb, workers, and test_timeout where a test has a limit of its own.
+        orms: further judges of the programs of best-of-n; one more may be given when the call goes on.
         choose: the aggregate of line scores by which the PRM chooses among finished programs.
         sandbox: opens what judges programs; None: a `Sandbox` with the limits.
 
@@ -180,11 +193,14 @@ def run_search(
         for name in (BEST_OF_N, *strategies):
             report = functools.partial(progress, name)
             rows[name] = _searched(name, problems, models, settings, out, judge, report)
+        pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
         votes, why_not = None, why_no_majority(problems)
         if why_not is None:
-            pool = {row["problem_id"]: [c["response"] for c in row["candidates"]] for row in rows[BEST_OF_N]}
             votes = votes_of(pool, by_id, judge, out / "outputs.jsonl", progress=functools.partial(progress, "outputs"))
-    methods = measure_search(rows, votes, settings.budget, choose, resamples=resamples, seed=settings.seed)
+    judged = _by_orms(orms, pool, by_id, out, progress)
+    methods = measure_search(
+        rows, votes, settings.budget, choose, judged=judged, resamples=resamples, seed=settings.seed
+    )
     summary = {
         "data": {
             "problems": len(problems),
@@ -199,6 +215,23 @@ def run_search(
     write_json(out / "summary.json", summary)
     write_curves(out / "curves.csv", methods, ("tokens",))
     return summary
+
+
+def _by_orms(
+    orms: Sequence[PrmReader],
+    pool: Mapping[str, Sequence[Response]],
+    problems: Mapping[str, Problem],
+    out: Path,
+    progress: Progress,
+) -> dict[str, dict[str, list[float]]]:
+    """Scores of the pool by ORM and problem."""
+    responses = {name_of(response): response for group in pool.values() for response in group}
+    found: dict[str, dict[str, list[float]]] = {}
+    for reader in orms:
+        report = functools.partial(progress, reader.name)
+        column = prm_columns(reader, responses, problems, out, progress=report)[reader.name]
+        found[reader.name] = {name: [column[name_of(response)] for response in group] for name, group in pool.items()}
+    return found
 
 
 def _cost(rows: Sequence[Json]) -> Json:
@@ -248,12 +281,14 @@ def _chunk(
     text, context = TokenText(models.tokenizer), context_of(models.sampler)
     attempts, players = [], []
     for problem in problems:
-        prompt_ids = build_prompt_ids(models.tokenizer, models.template, problem)
+        prompt_ids = models.prompt_ids(problem)
         room = settings.max_new_tokens if context is None else min(settings.max_new_tokens, context - len(prompt_ids))
         if room < 1:
             raise UserError(f"problem {problem.id}: its prompt has {len(prompt_ids)} tokens, the context {context}")
         stops = models.sampler.stop_ids
-        attempts.append(Attempt(budget=settings.budget, max_new_tokens=room, text=text, stops=stops))
+        attempts.append(
+            Attempt(budget=settings.budget, max_new_tokens=room, text=text, stops=stops, fences=models.fences)
+        )
         asking = strategy(attempts[-1])
         players.append(Player(problem_id=problem.id, prompt=problem.prompt, prompt_ids=prompt_ids, asking=asking))
     Driver(
@@ -264,7 +299,7 @@ def _chunk(
         top_p=settings.top_p,
         seed=settings.seed,
     ).run(players)
-    return _judged(name, players, attempts, problems, models, judge)
+    return _judged(name, players, attempts, problems, models, settings, judge)
 
 
 def _judged(
@@ -273,6 +308,7 @@ def _judged(
     attempts: Sequence[Attempt],
     problems: Sequence[Problem],
     models: Models,
+    settings: SearchSettings,
     judge: Grader,
 ) -> list[Json]:
     """What each attempt found, with verdicts: the rows of the strategy's file."""
@@ -290,26 +326,49 @@ def _judged(
         }
         for problem, attempt in zip(problems, attempts, strict=True)
     ]
-    for written, (n, candidate), verdict in zip(texts, found, grade_programs(judge, programs), strict=True):
+    scores = _aggregates([(problems[n].prompt, written) for written, (n, _) in zip(texts, found, strict=True)], models)
+    logprobs = _mean_logprobs([(players[n].prompt_ids, candidate.row) for n, candidate in found], models, settings)
+    verdicts = grade_programs(judge, programs)
+    for written, (n, candidate), read, logprob, verdict in zip(texts, found, scores, logprobs, verdicts, strict=True):
         response = Response(
             problem_id=problems[n].id,
             index=len(rows[n]["candidates"]),
             checkpoint=name,
             token_ids=candidate.row.ids,
             text=written,
-            finished=True,
+            finished=candidate.row.ids[-1] in attempts[n].stops,
             verdict=verdict,
             prompt_ids=players[n].prompt_ids,
         )
         rows[n]["candidates"].append(
             {
                 "tokens": candidate.tokens,
-                "scores": prefix_aggregates(candidate.scores, models.scorer.record),
-                "logprob": float(np.mean(candidate.row.logprobs)),
+                "scores": read,
+                "logprob": logprob,
                 "response": response,
             }
         )
     return rows
+
+
+def _aggregates(pairs: Sequence[tuple[str, str]], models: Models) -> list[dict[str, float]]:
+    """Of each (problem, whole program), read as `psgpo rerank samples` reads it; equal ones once, so that they tie."""
+    known = list(dict.fromkeys(pairs))
+    found = {
+        pair: aggregates(scores, [line.neutral for line in code_lines(pair[1])], models.scorer.record)
+        for pair, scores in zip(known, models.scorer.score_many(known), strict=True)
+    }
+    return [found[pair] for pair in pairs]
+
+
+def _mean_logprobs(rows: Sequence[tuple[Ids, Row]], models: Models, settings: SearchSettings) -> list[float]:
+    """log p per token at temperature 1 of rows behind their prompts: what was drawn at another one is read again."""
+    if settings.temperature == 1:
+        return [float(np.mean(row.logprobs)) for _, row in rows]
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][1].ids))  # rows of a forward pass are padded
+    read = log_likelihoods(models.sampler.model, [(rows[i][0], rows[i][1].ids) for i in order])
+    found = dict(zip(order, read, strict=True))
+    return [found[i] / len(row.ids) for i, (_, row) in enumerate(rows)]
 
 
 def _written(row: Json) -> Json:
@@ -332,5 +391,5 @@ def _job(problems: Sequence[Problem], models: Models, settings: SearchSettings, 
         **models.identity,
         "problems": digest([(problem.id, problem.prompt, tests_digest(problem.tests)) for problem in problems]),
         **{name: value for name, value in asdict(settings).items() if name in shared},
-        **{name: limits[name] for name in ("timeout", "memory_mb")},
+        **{name: value for name, value in limits.items() if name != "workers"},
     }

@@ -6,14 +6,15 @@
     rejection   a whole program; the first line whose score falls more than `delta` below the highest before it is
                 thrown away with all behind it and written again, up to `tries` times; then anew
 
-What comes of each is the list of programs that were finished within the budget, with the PRM's score at every line;
-who takes which of them is not their business, so they differ in nothing but in how they come by programs. With width 1
-and one expansion, and with `delta` infinite, beam and rejection are best-of-n.
+What comes of each is the list of programs that were finished within the budget; who takes which of them is not their
+business, so they differ in nothing but in how they come by programs. Best-of-n never asks the PRM. With width 1 and one
+expansion, and with `delta` infinite, beam and rejection are best-of-n.
 
 A step of `beam` ends with the token that holds a newline, and goes on while it has added nothing but blank lines and
 comments, which have no score. Every sampled token counts, also of lines that are thrown away. The budget is never
-exceeded: what is cut off by it is no program. Seeds of rows are numbered within a problem, so they do not depend on
-other problems or on batches. No torch.
+exceeded: what is cut off by it is no program. A response also ends with the fence that closes its code, whose block is
+all that is judged: what the model would write behind it is neither kept nor counted. Seeds of rows are numbered within
+a problem, so they do not depend on other problems or on batches. No torch.
 """
 
 # L code lines
@@ -21,12 +22,14 @@ other problems or on batches. No torch.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from psgpo.lines import TokenText, code_lines, line_end_tokens
+from psgpo.lines import CodeLine, TokenText, code_lines, code_span, line_end_tokens
 from psgpo.records import Completion
+from psgpo.syntax import begins_statement
 
 Ids = tuple[int, ...]
 
@@ -65,7 +68,7 @@ class Row:
     logprobs: tuple[float, ...] = ()
     """Shape: as `ids`."""
     finished: bool = False
-    """`ids` ends with an end-of-sequence token."""
+    """`ids` ends with an end-of-sequence token, or with the line that closes the fenced block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,8 +76,6 @@ class Candidate:
     """A finished program."""
 
     row: Row
-    scores: tuple[float, ...]
-    """Of the PRM at every line that is not neutral."""
     tokens: int
     """Sampled for the problem when it was finished, all rows together."""
 
@@ -91,6 +92,8 @@ class Attempt:
     """Of the policy's tokenizer."""
     stops: frozenset[int]
     """Ids that end a response."""
+    fences: bool = False
+    """The policy may talk before its code, so text without a fence is no code yet unless it begins like a program."""
     spent: int = 0
     drawn: int = 0
     """Rows so far."""
@@ -111,15 +114,19 @@ class Attempt:
         answer: Sequence[Completion] = yield Draw(
             prefixes=[row.ids for row in rows], limits=limits, numbers=numbers, whole=whole
         )
-        self.spent += sum(len(completion.token_ids) for completion in answer)
-        return [
-            Row(
-                ids=row.ids + completion.token_ids,
-                logprobs=row.logprobs + completion.logprobs,
-                finished=completion.token_ids[-1] in self.stops,
-            )
-            for row, completion in zip(rows, answer, strict=True)
-        ]
+        longer = [self._longer(row, completion) for row, completion in zip(rows, answer, strict=True)]
+        self.spent += sum(len(after.ids) - len(row.ids) for row, after in zip(rows, longer, strict=True))
+        return longer
+
+    def _longer(self, row: Row, completion: Completion) -> Row:
+        """The row with what was drawn for it, up to the end of the line that closes its fenced block."""
+        ids, logprobs = row.ids + completion.token_ids, row.logprobs + completion.logprobs
+        text, ends = self.text.decode_with_ends(ids)
+        newline = text.find("\n", code_span(text)[1])  # a fence without a newline may become a longer one
+        if newline >= 0:
+            length = bisect_left(ends, newline + 1) + 1
+            return Row(ids=ids[:length], logprobs=logprobs[:length], finished=True)
+        return Row(ids=ids, logprobs=logprobs, finished=ids[-1] in self.stops)
 
     def whole(self, row: Row) -> Asking:
         """The row to its end; None where budget or length ended it before."""
@@ -138,8 +145,8 @@ class Attempt:
                 return done
             longer = yield from self.extend([row for _, row in going], whole=False)
             pairs = [(before, row) for (before, _), row in zip(going, longer, strict=True)]
-            done += [row for before, row in pairs if row.finished or self.reading(row) != before]
-            going = [(before, row) for before, row in pairs if not row.finished and self.reading(row) == before]
+            done += [row for before, row in pairs if row.finished or self.reading(row) not in ("", before)]
+            going = [(before, row) for before, row in pairs if not row.finished and self.reading(row) in ("", before)]
 
     def prefixes(self, row: Row) -> list[str]:
         """The text up to each complete line that is not neutral. Of a finished row all lines are complete.
@@ -149,6 +156,8 @@ class Attempt:
         """
         text, ends = self.text.decode_with_ends(row.ids)
         lines = code_lines(text)
+        if self.fences and not row.finished and code_span(text)[0] == 0 and not _begins_program(lines):
+            return []
         found = []
         for line, token in zip(lines, line_end_tokens(ends, lines), strict=True):
             if not line.neutral and (row.finished or text[line.end - 1] == "\n"):
@@ -168,12 +177,9 @@ class Attempt:
             self.scores |= dict(zip(unknown, map(float, answer), strict=True))
         return [self.scores.get(text, math.nan) for text in texts]
 
-    def enter(self, row: Row) -> Asking:
-        """Keep a finished program; returns the PRM's scores at its lines that are not neutral."""
-        spent = self.spent
-        scores = tuple((yield from self.score(self.prefixes(row))))
-        self.candidates.append(Candidate(row=row, scores=scores, tokens=spent))
-        return scores
+    def enter(self, row: Row) -> None:
+        """Keep a finished program."""
+        self.candidates.append(Candidate(row=row, tokens=self.spent))
 
 
 def best_of_n(attempt: Attempt) -> Asking:
@@ -181,7 +187,7 @@ def best_of_n(attempt: Attempt) -> Asking:
     while attempt.left:
         row = yield from attempt.whole(Row())
         if row is not None:
-            yield from attempt.enter(row)
+            attempt.enter(row)
 
 
 def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
@@ -194,7 +200,7 @@ def beam(attempt: Attempt, *, width: int, expansions: int) -> Asking:
             scores = yield from attempt.score([attempt.reading(row) for row in longer])
             for row in longer:
                 if row.finished:
-                    yield from attempt.enter(row)
+                    attempt.enter(row)
             finished = [(score, row) for score, row in kept if row.finished]
             ranked = [*finished, *zip(scores, longer, strict=True)]
             kept = sorted(ranked, key=lambda item: -_or_lowest(item[0]))[:width]
@@ -210,17 +216,18 @@ def rejection(attempt: Attempt, *, delta: float, tries: int) -> Asking:
             row = yield from attempt.whole(row)
             if row is None:
                 break
+            attempt.enter(row)
             row = yield from _before_the_fall(attempt, row, delta)
             if row is None:
                 break
 
 
 def _before_the_fall(attempt: Attempt, row: Row, delta: float) -> Asking:
-    """Enter a finished program; returns what stands before its first falling line, None where no line falls."""
+    """What stands before the first falling line of a finished program; None where no line falls."""
     text, ends = attempt.text.decode_with_ends(row.ids)
     lines = code_lines(text)
     where = [i for i, line in enumerate(lines) if not line.neutral]
-    scores = yield from attempt.enter(row)
+    scores = yield from attempt.score(attempt.prefixes(row))
     highest = -math.inf
     for i, score in zip(where, scores, strict=True):
         if score < highest - delta:
@@ -228,6 +235,11 @@ def _before_the_fall(attempt: Attempt, row: Row, delta: float) -> Asking:
             return replace(row, ids=row.ids[:cut], logprobs=row.logprobs[:cut], finished=False)
         highest = max(highest, score)
     return None
+
+
+def _begins_program(lines: Sequence[CodeLine]) -> bool:
+    first = next((line.text for line in lines if not line.neutral), "")
+    return begins_statement(first)
 
 
 def _or_lowest(score: float) -> float:

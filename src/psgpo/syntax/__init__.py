@@ -4,7 +4,7 @@ from psgpo.syntax.needed import reductions, unused_lines
 from psgpo.syntax.reach import decided, open_ended
 from psgpo.syntax.repair import Patient, Repair, repairs
 from psgpo.syntax.splice import Donor, Receiver, Splice, splices, uses_prefix, without_blocks
-from psgpo.syntax.tree import Prefix, parse, parse_prefix
+from psgpo.syntax.tree import Prefix, begins_statement, parse, parse_prefix
 
 __all__ = [
     "Donor",
@@ -13,6 +13,7 @@ __all__ = [
     "Receiver",
     "Repair",
     "Splice",
+    "begins_statement",
     "decided",
     "open_ended",
     "parse",

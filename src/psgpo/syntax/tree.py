@@ -11,9 +11,12 @@ statements before it. An `elif` is a clause of its `if`, as in the text, not a b
 from __future__ import annotations
 
 import ast
+import codeop
+import keyword
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 Block = list[ast.stmt]
 
@@ -63,6 +66,31 @@ def parse(text: str) -> ast.Module | None:
             return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def begins_statement(line: str) -> bool:
+    """Whether a line can begin a statement of a program or of a function's body; a header or an open bracket can.
+
+    Prose cannot: two words in a row are no Python. A lone word that is no keyword could, and is taken for prose.
+
+    >>> begins_statement("def f(x"), begins_statement("    return 1"), begins_statement("Here is the code:")
+    (True, True, False)
+    """
+    text = line.strip()
+    if text.isidentifier():
+        return keyword.iskeyword(text)
+    return any(_compiles(head + text) for head in ("", "def _():\n "))
+
+
+def _compiles(text: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            codeop.compile_command(text, symbol="exec")  # an unfinished statement is no error
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def blocks_of(node: ast.AST) -> Iterator[tuple[str, ast.AST, Block]]:
