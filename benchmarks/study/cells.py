@@ -31,6 +31,8 @@ class Group(Section):
     """File in recipes/, unless a cell has another."""
     base: str | None = None
     """As `Cell.base`."""
+    fresh: tuple[int, ...] = ()
+    """Seeds by which nothing was chosen: the differences are shown on them alone too."""
     curves: bool = False
     """Draw metrics of training over PPO steps."""
     heat: bool = False

@@ -6,10 +6,12 @@ gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bol
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
 greedy_gain(…), many_gain(…)  their differences, as `gain`
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
-share(CELL, ARM, OF)          share of the gain of another arm
+share(CELL, ARM, OF)          share of the gain of another arm;  share_base(…): that gain, on the same seeds
 steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
+fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
+seeds_of(TABLE, CELL)         rows of a table with a row a seed; as_share(…) of a column: as the others
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
@@ -22,6 +24,7 @@ import csv
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -44,7 +47,7 @@ def render(study: Study, tables: Path) -> str:
     return template.render(**_functions(study, tables))
 
 
-def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
+def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     @functools.cache
     def rows(name: str) -> list[Row]:
         path = tables / f"{name}.csv"
@@ -105,9 +108,19 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., str]]:
         "operations": operations,
         "factor": factor,
         "share": lambda cell, arm, of: _interval(row("shares", cell, arm=arm, **{"of the gain of": of}), "share", 2),
+        "share_base": lambda cell, arm, of: _difference(
+            row("shares", cell, arm=arm, **{"of the gain of": of}), "which is"
+        ),
         "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
         "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
         "label": lambda cell, column: _plain(row("labels", cell)[column]),
+        "seeds_of": lambda table, cell: [
+            each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == study.cells[cell].title
+        ],
+        "as_share": _share,
+        "fresh_gain": lambda cell, arm: _difference(
+            row("fresh", cell, arm=arm, against=BASELINE), "difference, bootstrap"
+        ),
         "cost": lambda cell, kind: row("costs", cell)[kind],
         "best": lambda cell, policy, how, n: _share(row("best-of", cell, policy=policy, takes=how)[f"n = {n}"]),
         "at_end": functools.partial(curve, place=-1),

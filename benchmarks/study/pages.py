@@ -46,11 +46,24 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         f"of columns has the mean tokens and the difference. {INTERVALS}",
         rows.by_length,
     ),
+    "fresh": (
+        "On seeds that nothing was chosen by",
+        f"The same differences. {INTERVALS}",
+        rows.fresh,
+    ),
     "steps": (
-        "PPO steps to the baseline's final pass@1",
+        "PPO steps to the reference's final pass@1",
         "On the held-out problems, interpolated between evaluated checkpoints; the SFT policy is step 0. `share of the "
         "steps`: median over all of the run's steps. A seed that never gets there counts as later than any step.",
         rows.steps,
+    ),
+    "equal-cost": (
+        "At equal CPU time",
+        "Both at the CPU time of the reference, seed by seed. `price in steps`: CPU time before the arm's first step "
+        "(the baseline whose responses are labelled, responses, labels, its PRM), in steps of that baseline; `steps "
+        "left`: what is left of the reference's; `pass@1 then`: interpolated between checkpoints. `steps to it`: those "
+        "that the arm takes, without the price, to the reference's last pass@1.",
+        rows.equal_cost,
     ),
     "best-of": (
         "Best of n responses",

@@ -79,6 +79,25 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     return rows
 
 
+def fresh(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """The differences of `arms` on the seeds by which nothing was chosen."""
+    rows: list[Row] = []
+    for side, reference in sides(study, cells):
+        chosen = study.groups[study.cells[side.cell].group].fresh
+        if side == reference or not chosen:
+            continue
+        pairs = pair(study, results, side, reference)
+        kept = [d for seed, d in zip(pairs.seeds, pairs.differences(), strict=True) if seed in chosen]
+        lack = {seed: why for seed, why in pairs.missing.items() if seed in chosen}
+        rows.append(
+            _named(study, side)
+            | {"against": named_reference(side, reference), "pairs": len(kept)}
+            | {"difference, bootstrap": two_level_bootstrap(kept), "difference, t over seeds": over_seeds(kept)}
+            | {"missing": _said(study, lack)}
+        )
+    return rows
+
+
 def decoding(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """Whether a gain at temperature 1 is there under greedy decoding too, and among several samples."""
     rows: list[Row] = []
@@ -172,12 +191,12 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
 
 
 def steps(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
-    """PPO steps to the baseline's final pass@1, by linear interpolation between checkpoints; SFT is step 0."""
+    """PPO steps to the first reference's final pass@1, by linear interpolation between checkpoints; SFT is step 0."""
     rows: list[Row] = []
     for cell in cells:
         for arm in study.cells[cell].curve_arms:
-            side = Side(cell=cell, arm=arm)
-            pairs = pair(study, results, side, Side(cell=cell, arm=BASELINE))
+            side, reference = Side(cell=cell, arm=arm), _first_reference(study, cell, arm)
+            pairs = pair(study, results, side, reference)
             found, whole = [], []
             for seed, baseline_P in zip(pairs.seeds, pairs.second, strict=True):
                 points = curve(results, cell, seed, arm)
@@ -191,11 +210,60 @@ def steps(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             share = middle / statistics.fmean(whole) if whole else NAN
             rows.append(
                 _named(study, side)
+                | {"to that of": named_reference(side, reference)}
                 | {"pairs": len(found), "reached": sum(map(math.isfinite, found)), "steps, median": _steps(middle)}
                 | {"share of the steps": "never" if math.isinf(share) else share}
                 | {"steps of each seed": " ".join(map(_steps, found)), "missing": missing(study, pairs)}
             )
     return rows
+
+
+def equal_cost(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """Arms whose reference is trained alone for longer: both at the CPU time of the reference, seed by seed.
+
+    What an arm costs before its first step (the baseline whose responses are labelled, responses, labels, its PRM) is
+    counted in steps of the seed's own baseline, measured in the same run: CPU-seconds of different runs differ with
+    what else the machine does. A step of any arm counts the same.
+    """
+    rows: list[Row] = []
+    for cell in cells:
+        for arm in study.cells[cell].curve_arms:
+            side, reference = Side(cell=cell, arm=arm), _first_reference(study, cell, arm)
+            if reference.cell == cell or reference.arm not in study.cells[reference.cell].curve_arms or arm == BASELINE:
+                continue
+            pairs = pair(study, results, side, reference)
+            for seed in pairs.seeds:
+                ours, theirs = (curve(results, of.cell, seed, of.arm) for of in (side, reference))
+                if ours is None or theirs is None:
+                    pairs.missing[seed] = (cell, "checkpoints not evaluated")
+                    continue
+                price = _price(study, results, side, seed)
+                left = max(0.0, theirs[-1][0] - price)
+                rows.append(
+                    {**_named(study, side), "against": named_reference(side, reference), "seed": seed}
+                    | {"price in steps": round(price), "steps left": round(left)}
+                    | {"pass@1 then": float(np.interp(left, *zip(*ours, strict=True)))}
+                    | {"the reference's": theirs[-1][1], "steps to it": _steps(steps_to_reach(ours, theirs[-1][1]))}
+                    | {"missing": ""}
+                )
+            if pairs.missing and rows:
+                rows[-1] = dict(rows[-1]) | {"missing": missing(study, pairs)}
+    return rows
+
+
+def _first_reference(study: Study, cell: str, arm: str) -> Side:
+    other, name = study.references(cell, arm)[0]
+    return Side(cell=other, arm=name)
+
+
+def _price(study: Study, results: Results, side: Side, seed: int) -> float:
+    """CPU time before an arm's first step, in steps of the baseline that its labels come from."""
+    data = results[side.cell, seed].data
+    prm = study.recipe(side.cell, seed).arms[side.arm].prm
+    names = [name for name in data["stages"] if name in (f"rl-{BASELINE}", "responses", f"prm-{prm}")]
+    names += [name for name in data["stages"] if name.startswith(STAGES["labels"])]
+    baseline = data["stages"][f"rl-{BASELINE}"]["cpu_seconds"] / len(data["training"][BASELINE]["step"])
+    return float(sum(data["stages"][name]["cpu_seconds"] for name in names) / baseline)
 
 
 def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:

@@ -345,6 +345,50 @@ def test_the_place_of_a_line_alone_has_an_auroc() -> None:
     assert collect._position(fifths) == pytest.approx((2 + 0.5) / 3)  # three good lines against one
 
 
+def test_at_equal_cost_an_arm_has_the_steps_that_its_price_leaves(tmp_path: Path) -> None:
+    study = small_study(
+        tmp_path, STUDY.replace('arms = ["dense"]\nagainst', 'curve_arms = ["dense"]\narms = ["dense"]\nagainst')
+    )
+    seconds = {
+        "rl-baseline": 4.0,
+        "responses": 10.0,
+        "labels-1": 40.0,
+        "labels": 1.0,
+        "prm-sign": 9.0,
+        "rl-dense": 99.0,
+    }
+    stages = {name: {"cpu_seconds": value} for name, value in seconds.items()}
+    made_result(study, "main", 0, {"sft": [0] * P, "dense": [6] * P})  # 60 steps, to .75
+    made_result(study, "warm", 0, {"sft": [0] * P, "dense": [4] * P}, stages=stages)
+    (row,) = rows.equal_cost(study, load_all(study), ["warm"])
+    # The baseline's two steps took 2 s each, so 64 s are 32 steps; 28 of 60 are left, on the line from 0 to .125 at 30.
+    assert (row["against"], row["seed"], row["price in steps"], row["steps left"]) == ("main/dense", 0, 32, 28)
+    assert row["pass@1 then"] == pytest.approx(0.125 * 28 / 30)
+    assert (row["the reference's"], row["steps to it"]) == (0.75, "never")
+    assert row["missing"].startswith("missing seeds 1: not run")
+    assert rows.equal_cost(study, load_all(study), ["main"]) == []
+
+
+def test_fresh_seeds_are_shown_alone(tmp_path: Path) -> None:
+    study = small_study(tmp_path, STUDY.replace("seeds = [0, 1, 2]", "seeds = [0, 1, 2]\nfresh = [1, 2]"))
+    for seed in range(2):
+        made_result(study, "main", seed, {"baseline": [1] * P, "dense": [2 + seed] * P})
+    row = next(row for row in rows.fresh(study, load_all(study), ["main"]) if row["arm"] == "dense")
+    assert (row["pairs"], row["difference, bootstrap"].value) == (1, 0.25)
+    assert row["missing"].startswith("missing seeds 2: not run")
+    assert rows.fresh(study, load_all(study), ["warm"]) == []
+
+
+def test_steps_are_counted_to_the_first_reference(tmp_path: Path) -> None:
+    study = small_study(
+        tmp_path, STUDY.replace('arms = ["dense"]\nagainst', 'curve_arms = ["dense"]\narms = ["dense"]\nagainst')
+    )
+    made_result(study, "main", 0, {"dense": [2] * P})
+    made_result(study, "warm", 0, {"sft": [0] * P, "dense": [4] * P, "baseline": [1] * P})
+    (row,) = rows.steps(study, load_all(study), ["warm"])
+    assert (row["to that of"], row["steps, median"]) == ("main/dense", "40")  # .25, between .125 at 30 and .5 at 60
+
+
 def test_costs_are_by_kind_of_stage_and_what_is_taken_over_stands_apart(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     seconds = {"sft": 60.0, "rl-baseline": 40.0, "rl-dense": 50.0, "labels-1": 100.0, "labels": 2.0, "prm-sign": 30.0}
