@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,17 @@ def test_options_that_would_do_nothing_are_refused(table: Table, words: str) -> 
         parse_recipe(table | {"arms": {"baseline": {}} | table["arms"]}, origin="r")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_an_earlier_version_may_have_settings_without_effect(tmp_path: Path) -> None:
+    recipe = parse_recipe(BASE, origin="r").model_dump(mode="json")
+    recipe["rl"] |= {"steps": 5, "critic_warmup": 9}
+    recipe["arms"]["a"] = recipe["arms"]["baseline"] | {"value_map": "identity"}
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    assert load_recipe(path).rl.critic_warmup == 9
+    with pytest.raises(UserError, match="maps a PRM's scores"):
+        parse_recipe(recipe, origin="r")
 
 
 def test_a_resolved_recipe_loads_again() -> None:

@@ -98,7 +98,7 @@ class Result:
     def outdated(self, recipe: Recipe, *, policy: str | None = None, prm: str | None = None) -> bool:
         """Whether `policy` (or `prm`) came of another recipe than the one given."""
         try:
-            stored = parse_recipe(self.data["recipe"], origin=str(self.path)).model_dump(mode="json")
+            stored = parse_recipe(self.data["recipe"], origin=str(self.path), recorded=True).model_dump(mode="json")
         except UserError:  # a key that is no more: surely another recipe
             return True
         wanted = recipe.model_dump(mode="json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -17,6 +18,7 @@ from typer.main import get_command
 
 from psgpo.cli.main import app, main
 from psgpo.errors import UserError
+from psgpo.execution import SandboxError
 from psgpo.inspect_page.assemble import bash_quoted, page_data
 from psgpo.inspect_page.build import build_page
 from psgpo.inspect_page.completions import run_completions
@@ -123,6 +125,13 @@ def test_without_a_sandbox_the_page_says_why_there_are_no_exact_labels(
     def refuse(**_: object) -> None:
         raise UserError("this machine confines nothing")
 
+    class Broken(contextlib.nullcontext):  # type: ignore[type-arg]
+        def __enter__(self) -> None:
+            raise SandboxError("the self-test failed")
+
+    monkeypatch.setattr("psgpo.inspect_page.exact.Sandbox", lambda **_: Broken())
+    source = with_exact(read_source(small_run, policies=["dense"], limit=100))
+    assert page_data(source, stored_evidence(source), "psgpo inspect").missing["exact"].reason == "the self-test failed"
     monkeypatch.setattr("psgpo.inspect_page.exact.Sandbox", refuse)
     source = with_exact(read_source(small_run, policies=["dense"], limit=100))
     page = page_data(source, stored_evidence(source), "psgpo inspect")

@@ -107,6 +107,18 @@ def test_every_seed_is_in_every_quarter_of_lengths(data: Experiment) -> None:
     assert bins[0][0].startswith(f"{short:.0f}–")
 
 
+def test_problems_of_one_length_are_in_one_quarter(data: Experiment) -> None:
+    baseline = data.first.evaluations["baseline"]
+    names = list(baseline.outcomes())
+    few = set(names[-8:])
+    samples = tuple(dataclasses.replace(s, tokens=30 if s.problem_id in few else 20) for s in baseline.samples)
+    evaluations = {"baseline": dataclasses.replace(baseline, samples=samples)}
+    run = dataclasses.replace(data.first, evaluations=evaluations)
+    (short, keep), (long, _) = length_bins(Experiment(runs=(run,)))
+    assert (short, long) == ("20–20", "30–30")
+    assert sum(keep(run, name) for name in names) == len(names) - 8
+
+
 def test_as_many_groups_as_there_are_lengths(data: Experiment) -> None:
     baseline = data.first.evaluations["baseline"]
     alike = tuple(dataclasses.replace(sample, tokens=9) for sample in baseline.samples)

@@ -257,6 +257,15 @@ def test_a_prm_that_spoils_a_test_is_not_added_where_that_is_refused(mbpp: Path)
         RunDirectory.create(recipe(mbpp, strict, **UNTUNED, **PRM))
 
 
+def test_a_recipe_without_the_prms_of_its_run_counts_its_labels_too(mbpp: Path) -> None:
+    """A PRM that another recipe added stays part of the run."""
+    run = made(mbpp, RANGES, **PRM)
+    plain = recipe(mbpp, RANGES, **UNTUNED)
+    (run.path / "stages" / "problems.json").unlink()
+    run_stage(RunDirectory.create(plain), "problems", lambda done, total: None)
+    assert load_sets(run.path / "problems")["m"].trained_on == {"Mbpp/14", "Mbpp/15"}
+
+
 def test_a_prm_that_spoils_nothing_is_welcome(mbpp: Path) -> None:
     apart = RANGES | {"test": {"m": tasks(16, 18)}}
     made(mbpp, apart)

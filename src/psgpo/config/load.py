@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
-from psgpo.config.recipe import Recipe
+from psgpo.config.recipe import RECORDED, Recipe
 from psgpo.errors import UserError
 
 
@@ -41,13 +41,18 @@ def load_recipe(path: Path | str, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: expected a JSON object with a recipe's tables, found {type(table).__name__}")
     for override in overrides or []:
         _apply_override(table, override)
-    return parse_recipe(table, origin=str(path))
+    return parse_recipe(table, origin=str(path), recorded=resolved)
 
 
-def parse_recipe(table: dict[str, Any], *, origin: str) -> Recipe:
-    """Check a recipe given as nested dicts; `origin` names it in errors."""
+def parse_recipe(table: dict[str, Any], *, origin: str, recorded: bool = False) -> Recipe:
+    """Check a recipe given as nested dicts; `origin` names it in errors.
+
+    Args:
+        recorded: it is that of a run, which an earlier version may have accepted: settings without effect, which are
+            refused in a new recipe, were carried out then and have to be read.
+    """
     try:
-        return Recipe.model_validate(table, strict=False)
+        return Recipe.model_validate(table, strict=False, context={RECORDED: recorded})
     except ValidationError as error:
         raise UserError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors()[:3])) from None
 

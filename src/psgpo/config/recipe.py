@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from psgpo.config.base import Positive, PositiveFloat, Section
 from psgpo.config.policy import CriticSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
@@ -13,6 +13,8 @@ from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource
 from psgpo.config.rewards import READABLE, ArmSettings, LabelSettings, MutationSettings, PrmSettings
 from psgpo.prompts import SLOT, has_slot, slot_fault
 
+RECORDED = "recorded"
+"""Key of the validation's context: whether the recipe is that of a run that exists (`parse_recipe`)."""
 HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel"})
 """Keys of a recipe that change how a run is carried out, not what comes out."""
 
@@ -150,10 +152,6 @@ class Recipe(Section):
                 known = [*self.prm, *(["oracle"] if key == "prm" else [])]
                 raise ValueError(f"arms.{arm}.{key} = {value!r} is not a PRM of this recipe; allowed: {known}")
             start = self.prm.get(settings.value_init or "")
-            if start is None and settings.value_map in ("identity", "probability"):
-                raise ValueError(
-                    f"arms.{arm}.value_map = {settings.value_map!r} maps a PRM's scores: name it in value_init"
-                )
             starts = "value_map" if settings.value_map == "head" else "value_init" if start is not None else ""
             if starts and self.rl_of(arm).advantage != "gae":
                 raise ValueError(f"arms.{arm}.{starts} starts a critic, and only advantage = 'gae' has one")
@@ -176,10 +174,6 @@ class Recipe(Section):
                 raise ValueError(f"{table}.minibatches must divide {table}.prompts_per_step * responses_per_prompt")
             if rl.steps < rl.checkpoints:
                 raise ValueError(f"{table}.checkpoints cannot exceed {table}.steps")
-            if rl.critic_warmup >= rl.steps:
-                raise ValueError(
-                    f"{table}.critic_warmup leaves the policy no step to learn in: less than {table}.steps"
-                )
             if rl.advantage != "gae" and rl.responses_per_prompt < 2:
                 raise ValueError(f"{table}.advantage = {rl.advantage!r} compares responses: set responses_per_prompt")
             if rl.advantage != "gae" and rl.critic_warmup:
@@ -206,17 +200,36 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_an_effect(self, info: ValidationInfo) -> Self:
+        """Settings that earlier versions took and did nothing with; a run that has them can still be read."""
+        if (info.context or {}).get(RECORDED):
+            return self
+        for arm, settings in self.arms.items():
+            if settings.value_init is None and settings.value_map in ("identity", "probability"):
+                raise ValueError(
+                    f"arms.{arm}.value_map = {settings.value_map!r} maps a PRM's scores: name it in value_init"
+                )
+            behind = self.prm.get(settings.prm or "")
+            raw = settings.line_reward == "program" and settings.line_score == "score"
+            if behind is not None and behind.kind != "causal" and raw:
+                raise ValueError(
+                    f"arms.{arm}: prm.{settings.prm} of kind {behind.kind!r} gives logits: none is the worst, to pay a "
+                    "response without a program with; set line_score = 'signed'"
+                )
+        for table, rl in {"rl": self.rl, **{f"arms.{arm}.rl": self.rl_of(arm) for arm in self.arms}}.items():
+            if rl.critic_warmup >= rl.steps:
+                raise ValueError(
+                    f"{table}.critic_warmup leaves the policy no step to learn in: less than {table}.steps"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _reward_models_fit(self) -> Self:
         for arm, settings in self.arms.items():
             scope = "program" if settings.line_reward == "program" else "line"
             behind = self.prm.get(settings.prm or "")
             if settings.prm is not None and scope != (behind.scope if behind else "line"):
                 raise ValueError(f"arms.{arm}: line_reward {settings.line_reward!r} needs a PRM of scope {scope!r}")
-            if behind is not None and scope == "program" and behind.kind != "causal" and settings.line_score == "score":
-                raise ValueError(
-                    f"arms.{arm}: prm.{settings.prm} of kind {behind.kind!r} gives logits: none is the worst, to pay a "
-                    "response without a program with; set line_score = 'signed'"
-                )
             start = self.prm.get(settings.value_init or "")
             if start is not None and (start.kind, start.scope) != ("causal", "line"):
                 raise ValueError(f"arms.{arm}.value_init: a critic starts from a PRM of kind 'causal', scope 'line'")

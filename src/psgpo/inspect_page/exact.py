@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from psgpo.errors import UserError
-from psgpo.execution import Sandbox
+from psgpo.execution import Sandbox, SandboxError
 from psgpo.inspect_page.source import Source
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.report.load import Exact
@@ -40,9 +40,12 @@ def with_exact(source: Source) -> Source:
     except UserError as error:  # the machine cannot confine programs; all else can be shown
         return replace(source, no_exact=str(error))
     responses = [source.entries[number].response for number in asked]
-    with sandbox:
-        items = [(source.problems[response.problem_id], response.text) for response in responses]
-        labels = ExactOracle(sandbox.evaluate_many).label(items)
+    items = [(source.problems[response.problem_id], response.text) for response in responses]
+    try:
+        with sandbox:
+            labels = ExactOracle(sandbox.evaluate_many).label(items)
+    except SandboxError as error:  # its self-test failed
+        return replace(source, no_exact=str(error))
     entries = list(source.entries)
     for number, label in zip(asked, labels, strict=True):
         exact = Exact(last_on_track=label.last_on_track, lines=label.lines, progress=label.progress)

@@ -8,6 +8,7 @@ problems (`psgpo.evaluation.metrics.mean_over_seeds`), which covers the training
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -240,25 +241,41 @@ def length_bins(data: Experiment) -> Bins:
     """Quarters of each run's problems by the mean number of tokens its baseline writes for them.
 
     Each run is parted by itself, for one seed's baseline may write longer than another's, and every seed has to be in
-    every quarter. A label is the range over all runs. There are fewer groups where there are fewer lengths.
+    every quarter. Problems of one length stay together, so there are fewer groups where lengths are few. A label is the
+    range over all runs.
     """
     mean_tokens: dict[Path, dict[str, float]] = {}
     for run in data.with_evaluation(BASELINE):
         tokens = run.evaluations[BASELINE].tokens()
         mean_tokens[run.path] = {name: float(np.mean(values)) for name, values in tokens.items()}
-    count = min([GROUPS, *(len(set(of_run.values())) for of_run in mean_tokens.values())])
-    if not mean_tokens or not count:
+    if not mean_tokens or not all(mean_tokens.values()):
         return []
-    groups: list[dict[Path, dict[str, float]]] = [{} for _ in range(count)]
-    for path, of_run in mean_tokens.items():
-        for group, names in zip(groups, np.array_split(sorted(of_run, key=of_run.__getitem__), count), strict=True):
-            group[path] = {str(name): of_run[str(name)] for name in names}
+    parted = ({path: _parted(of_run, count) for path, of_run in mean_tokens.items()} for count in range(GROUPS, 0, -1))
+    of_runs = next(found for found in parted if all(group for groups in found.values() for group in groups))
+    groups = [dict(zip(of_runs, part, strict=True)) for part in zip(*of_runs.values(), strict=True)]
 
     def among(group: Mapping[Path, Mapping[str, float]]) -> Keep:
         return lambda run, name: name in group.get(run.path, {})
 
     lengths = [[tokens for of_run in group.values() for tokens in of_run.values()] for group in groups]
     return [(f"{min(of):.0f}–{max(of):.0f}", among(group)) for of, group in zip(lengths, groups, strict=True)]
+
+
+def _parted(values: Mapping[str, float], count: int) -> list[dict[str, float]]:
+    """Names in `count` groups of about one size by their values, equal values together; some may be empty.
+
+    >>> _parted({"a": 2.0, "b": 2.0, "c": 2.0, "d": 5.0}, 2)
+    [{'a': 2.0, 'b': 2.0, 'c': 2.0}, {'d': 5.0}]
+    """
+    groups: list[dict[str, float]] = [{} for _ in range(count)]
+    ordered = sorted(values.items(), key=lambda item: item[1])
+    place = 0
+    for _, tied in itertools.groupby(ordered, key=lambda item: item[1]):
+        names = list(tied)
+        middle = place + len(names) / 2
+        groups[min(count - 1, int(count * middle / len(ordered)))].update(names)
+        place += len(names)
+    return groups
 
 
 def difficulty_bins(data: Experiment) -> Bins:

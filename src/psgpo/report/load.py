@@ -162,7 +162,7 @@ def load_run(path: Path | str) -> Run:
         raise UserError(
             f"{path / 'recipe.json'}: missing, so this is not a run directory; `psgpo run RECIPE` makes one"
         )
-    recipe = parse_recipe(table, origin=str(path / "recipe.json"))
+    recipe = parse_recipe(table, origin=str(path / "recipe.json"), recorded=True)
     stages = {p.stem: _stage(path, p.stem) for p in sorted((path / "stages").glob("*.json"))}
     problems = _problems(path / "problems")
     tests = load_sets(path / "problems")

@@ -67,7 +67,8 @@ class RunDirectory:
         resolved = recipe.model_dump(mode="json")
         if (path / "recipe.json").is_file():
             # Parsed again, so that keys which a newer version added compare as their defaults.
-            before = parse_recipe(_read_recipe(path), origin=str(path / "recipe.json")).model_dump(mode="json")
+            origin = str(path / "recipe.json")
+            before = parse_recipe(_read_recipe(path), origin=origin, recorded=True).model_dump(mode="json")
             for section in ("arms", "prm"):
                 resolved[section] = before[section] | resolved[section]
             differences = _differences(before, resolved)
@@ -76,7 +77,7 @@ class RunDirectory:
                     f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
                     "give another out folder (--set out=...) or delete that one"
                 )
-            refuse_new_training(recipe)
+            refuse_new_training(parse_recipe(resolved, origin=origin, recorded=True))
         elif path.is_dir() and any(file.name != _TORN for file in path.iterdir()):
             raise UserError(f"{path} exists and is no run directory; give another out folder (--set out=...)")
         return resolved
@@ -89,7 +90,7 @@ class RunDirectory:
             UserError: `path` holds no recipe.json.
         """
         path = Path(path)
-        return cls(path, parse_recipe(_read_recipe(path), origin=str(path / "recipe.json")))
+        return cls(path, parse_recipe(_read_recipe(path), origin=str(path / "recipe.json"), recorded=True))
 
     def stage_done(self, stage: str) -> bool:
         """True when the stage has run to its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -109,6 +110,12 @@ def refuse_new_training(recipe: Recipe) -> None:
         )
 
 
+def _has_prms(run: Path) -> bool:
+    """Whether the run's own recipe, which keeps what other recipes added, has PRMs."""
+    file = run / "recipe.json"
+    return file.is_file() and bool(json.loads(file.read_text(encoding="utf-8")).get("prm"))
+
+
 def _receipt(recipe: Recipe, stage: str) -> Path:
     return recipe.out / "stages" / f"{stage}.json"
 
@@ -133,8 +140,9 @@ def _tasks(recipe: Recipe, wanted: dict[str, TaskRange], evaluate: Evaluate | No
     assert isinstance(source, BenchmarkSource)
     splits = {name: _loaded(source, tasks, evaluate) for name, tasks in wanted.items()}
     tested = {name: _loaded(source, tasks, evaluate) for name, tasks in source.test.items()}
-    # Without examples SFT learns nothing, and nothing but a PRM learns from labels.
-    learned = {"train": True, "sft": recipe.sft.examples > 0, "label": bool(recipe.prm)}
+    # Without examples SFT learns nothing, and nothing but a PRM learns from labels: one of this recipe, or of another
+    # that the run was made with too.
+    learned = {"train": True, "sft": recipe.sft.examples > 0, "label": bool(recipe.prm) or _has_prms(recipe.out)}
     trained = [problem for name, there in learned.items() if there for problem in splits[name]]
     tests = {
         name: EvalSet(problems=tuple(problem.id for problem in problems), trained_on=trained_on(problems, trained))
