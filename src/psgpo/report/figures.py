@@ -16,7 +16,7 @@ from psgpo.report.load import Array
 from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
 
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g} %".replace("-", "−"))
-POINTS = FuncFormatter(lambda value, _: f"{100 * value:+.0f}".replace("-", "−") if abs(value) > 1e-9 else "0")
+POINTS = FuncFormatter(lambda value, _: f"{100 * value:+.3g}".replace("-", "−") if abs(value) > 1e-9 else "0")
 
 
 def series_of(data: Experiment) -> dict[str, Series]:
