@@ -524,6 +524,16 @@ def test_benchmarks_are_searched_and_reranked_by_name(world: Path, tmp_path: Pat
         rerank(world, tmp_path / "samples", *benchmark)
 
 
+def test_a_search_of_a_version_that_read_otherwise_is_refused(searched: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    job = json.loads((out / "job.json").read_text())
+    del job["reading"]
+    (out / "job.json").write_text(json.dumps(job))
+    with pytest.raises(UserError, match=r"job.json: holds another job \(reading differ\); delete"):
+        search(world, out)
+
+
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:
     for match, more in (
         ("--method guess: write beam or rejection", ["--method", "guess"]),

@@ -389,6 +389,7 @@ def _job(problems: Sequence[Problem], models: Models, settings: SearchSettings, 
     shared = ("budget", "max_new_tokens", "temperature", "top_p", "seed")
     return {
         **models.identity,
+        "reading": "whole programs",  # earlier versions wrote other scores, and no such key: their rows do not mix
         "problems": digest([(problem.id, problem.prompt, tests_digest(problem.tests)) for problem in problems]),
         **{name: value for name, value in asdict(settings).items() if name in shared},
         **{name: value for name, value in limits.items() if name != "workers"},
