@@ -146,6 +146,17 @@ def test_a_cut_off_reranking_goes_on_to_the_same_summary(world: Path, tmp_path: 
     assert {name: sorted((out / name).read_bytes().splitlines()) for name in kept} == kept
 
 
+def test_scores_of_an_orm_that_read_the_prose_are_refused(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rerank(world, out)
+    (prm,), (orm,) = open_readers([("mine", world / "prm")], [("orm", world / "orm")], "cpu")
+    jobs = {name: out / "scores" / f"{name}.job.json" for name in ("mine", "orm")}
+    jobs["orm"].write_text(json.dumps({"model": orm.identity["model"]}))  # as earlier versions wrote it
+    assert json.loads(jobs["mine"].read_text()) == prm.identity == {"model": prm.identity["model"]}
+    with pytest.raises(UserError, match=r"orm.job.json: holds another job \(reads differ\)"):
+        rerank(world, out)
+
+
 def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
     samples = list(read_jsonl(world / "sft" / "samples.jsonl", dict))
 
