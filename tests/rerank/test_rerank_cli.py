@@ -494,7 +494,7 @@ def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path,
         first = row["candidates"][0]
         assert first["response"]["text"] == FENCED.format(2)
         assert first["response"]["verdict"]["status"] == "PASSED"
-        assert not first["response"]["finished"]  # the model had not ended it
+        assert first["response"]["finished"]  # with its fence: nothing is cut off
         assert first["tokens"] == block
         assert first["scores"] == pytest.approx(expected, abs=1e-4)
 
