@@ -146,6 +146,17 @@ def test_a_cut_off_reranking_goes_on_to_the_same_summary(world: Path, tmp_path: 
     assert {name: sorted((out / name).read_bytes().splitlines()) for name in kept} == kept
 
 
+def test_scores_of_an_orm_that_read_the_prose_are_refused(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rerank(world, out)
+    (prm,), (orm,) = open_readers([("mine", world / "prm")], [("orm", world / "orm")], "cpu")
+    jobs = {name: out / "scores" / f"{name}.job.json" for name in ("mine", "orm")}
+    jobs["orm"].write_text(json.dumps({"model": orm.identity["model"]}))  # as earlier versions wrote it
+    assert json.loads(jobs["mine"].read_text()) == prm.identity == {"model": prm.identity["model"]}
+    with pytest.raises(UserError, match=r"orm.job.json: holds another job \(reads differ\)"):
+        rerank(world, out)
+
+
 def test_wrong_input_is_named(world: Path, tmp_path: Path) -> None:
     samples = list(read_jsonl(world / "sft" / "samples.jsonl", dict))
 
@@ -483,7 +494,7 @@ def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path,
         first = row["candidates"][0]
         assert first["response"]["text"] == FENCED.format(2)
         assert first["response"]["verdict"]["status"] == "PASSED"
-        assert not first["response"]["finished"]  # the model had not ended it
+        assert first["response"]["finished"]  # with its fence: nothing is cut off
         assert first["tokens"] == block
         assert first["scores"] == pytest.approx(expected, abs=1e-4)
 
@@ -522,6 +533,16 @@ def test_benchmarks_are_searched_and_reranked_by_name(world: Path, tmp_path: Pat
             command_of(world, tmp_path / "none", "--problems", "nothing")
     with pytest.raises(UserError, match="these samples are of other problems than humaneval"):
         rerank(world, tmp_path / "samples", *benchmark)
+
+
+def test_a_search_of_a_version_that_read_otherwise_is_refused(searched: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(searched, out)
+    job = json.loads((out / "job.json").read_text())
+    del job["reading"]
+    (out / "job.json").write_text(json.dumps(job))
+    with pytest.raises(UserError, match=r"job.json: holds another job \(reading differ\); delete"):
+        search(world, out)
 
 
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:

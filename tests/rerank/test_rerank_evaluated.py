@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from psgpo.errors import UserError
 from psgpo.evaluation.benchmark import EvalRequest, Limits, run_eval
 from psgpo.evaluation.draw import DrawSettings, LoadedModel
 from psgpo.jsonl import read_jsonl, write_jsonl
+from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer
 from psgpo.problems import save_problems_jsonl
-from psgpo.records import Call, CallTests, Problem
+from psgpo.records import Call, CallTests, Problem, Response
 from psgpo.rerank.evaluated import load_evaluation
+from psgpo.rerank.samples import SampleSet
 from psgpo.rerank.scores import aggregates
 from psgpo.sft import train_sft
 
@@ -37,6 +40,8 @@ PROBLEMS = [
     for i in range(3)
 ]
 SAMPLES = 4
+FENCED = 'def solve(x):\n    """Itself.\n\n    ```\n    solve(1)\n    ```\n    """\n    return x\n'
+"""A program whose docstring has a fenced block, which is not its code."""
 
 
 @pytest.fixture(scope="module")
@@ -167,22 +172,37 @@ def test_what_was_not_graded_so_is_refused(world: Path, tmp_path: Path) -> None:
     [
         ("Sure.\n```python\ndef solve(x):\n    return x\n```\nDone.", None),
         ("```\npip install x\n```\n```python\ndef solve(x):\n    return x\n```", "def solve(x):\n    return x\n"),
+        (FENCED, f"~~~python\n{FENCED}~~~\n"),
+        (FENCED.rstrip("\n"), f"~~~python\n{FENCED}~~~\n"),
+        (FENCED.replace("```", "~~~"), f"```python\n{FENCED.replace('```', '~~~')}```\n"),
     ],
-    ids=["as it was written", "the block that was graded"],
+    ids=["as it was written", "the block that was graded", "a fence in it", "no last newline", "a fence of tildes"],
 )
 def test_the_graded_part_of_a_chat_is_read(text: str, read: str | None, world: Path, tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "answers.jsonl", [{"task_id": "p0", "solution": text}])
+    (response,), samples = loaded(text, world, tmp_path)
+    assert response.text == (text if read is None else read)
+    assert response.verdict.passed
+    assert [line.text for line in code_lines(response.text)][:1] == ["def solve(x):"]
+    assert (samples.drawn, samples.tokenizer) == ({"p0#eval#0": 9}, "t")
+
+
+def test_a_program_that_no_fence_can_hold_is_refused(world: Path, tmp_path: Path) -> None:
+    both = FENCED.replace("    ```\n", "    ```\n    ~~~\n")
+    with pytest.raises(UserError, match=r"samples.jsonl:1: sample 0 of p0: its program holds lines of ``` and of ~~~"):
+        loaded(both, world, tmp_path)
+
+
+def loaded(text: str, world: Path, folder: Path) -> tuple[Sequence[Response], SampleSet]:
+    """One answer to p0, graded and read."""
+    write_jsonl(folder / "answers.jsonl", [{"task_id": "p0", "solution": text}])
     request = EvalRequest(
         benchmark=str(world / "problems.jsonl"),
-        out=tmp_path / "eval",
+        out=folder / "eval",
         limits=Limits(timeout=2.0, memory_mb=256),
         confinement={"allow_unconfined": True},
     )
-    run_eval(request, tmp_path / "answers.jsonl")
+    run_eval(request, folder / "answers.jsonl")
     more = {"finished": True, "tokens": 9, "prompt_ids": [1], "token_ids": [2], "tokenizer": "t"}
-    write_jsonl(tmp_path / "eval" / "samples.jsonl", [{"task_id": "p0", "sample_id": 0, "solution": text, **more}])
-    samples = load_evaluation(tmp_path / "eval", {p.id: p for p in PROBLEMS[:1]}, world / "problems.jsonl")
-    (response,) = samples.responses["p0"]
-    assert response.text == (text if read is None else read)
-    assert response.verdict.passed
-    assert (samples.drawn, samples.tokenizer) == ({"p0#eval#0": 9}, "t")
+    write_jsonl(folder / "eval" / "samples.jsonl", [{"task_id": "p0", "sample_id": 0, "solution": text, **more}])
+    samples = load_evaluation(folder / "eval", {p.id: p for p in PROBLEMS[:1]}, world / "problems.jsonl")
+    return samples.responses["p0"], samples

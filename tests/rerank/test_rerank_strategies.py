@@ -268,6 +268,7 @@ def test_a_beam_prunes_fenced_answers_by_their_first_line_of_code(monkeypatch: p
     [
         ("def f(x):\n", ["def f(x):\n", "def f(x):\nb\n"]),  # code: line by line
         ("Here it is:\n", ["Here it is:\nb\n"]),  # not before the end shows that no fence comes
+        ("Answer: this\n", ["Answer: this\nb\n"]),  # nor is what Python would take for an annotation
     ],
 )
 def test_a_chat_may_answer_without_a_fence(first: str, asked: list[str], monkeypatch: pytest.MonkeyPatch):

@@ -80,12 +80,31 @@ def test_what_is_no_prefix(lines: list[str]) -> None:
         "@cache",
         "try:",
         "pass",
+        '"""Adds one."""',
+        "main()",
+        "n: int = 0",
+        "yield x",
     ],
 )
 def test_lines_that_begin_a_statement(line: str) -> None:
     assert begins_statement(line)
 
 
-@pytest.mark.parametrize("line", ["Sure! Here is it:", "Here is the code:", "Solution", "**Solution**", "1. Add", "\0"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Sure! Here is it:",
+        "Here is the code:",
+        "Solution",
+        "**Solution**",
+        "1. Add",
+        "\0",
+        "Explanation: the",
+        "Answer: 42",
+        "- item",
+        "Sure, here",
+        "...",
+    ],
+)
 def test_prose_begins_no_statement(line: str) -> None:
     assert not begins_statement(line)

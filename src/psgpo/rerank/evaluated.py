@@ -28,11 +28,12 @@ def load_evaluation(folder: Path, problems: Mapping[str, Problem], problems_file
     """The samples of `psgpo eval --model --out folder` with their verdicts.
 
     A response is read (by PRMs, by the majority) as the model wrote it. Where evaluation graded another part of it
-    than its first fenced block, which is where a response's code is elsewhere, that part alone is the response.
+    than its first fenced block, which is where a response's code is elsewhere, that part alone is the response; a part
+    with a fence of its own, as in a docstring, in a fence that it does not close.
 
     Raises:
-        UserError: no such folder, an evaluation that is not finished, or other problems or tests than it was graded on,
-            or more of them.
+        UserError: no such folder, an evaluation that is not finished, other problems or tests than it was graded on,
+            or more of them, or a program that no fence can hold.
     """
     reader = _Reader(problems, problems_file, _verdicts(folder))
     groups: dict[str, list[Response]] = {}
@@ -108,7 +109,7 @@ class _Reader:
             )
         (text,) = answer.values()
         if judged_program(problem, extract_code(text)) != program:
-            text = answered_code(problem, **answer)
+            text = _read_as(answered_code(problem, **answer), f"sample {index} of {name}")
         self._same_tokenizer(row)
         response = Response(
             problem_id=name,
@@ -128,6 +129,25 @@ class _Reader:
         if found and self.tokenizer not in ("", found):
             raise ValueError("token ids of another tokenizer than on the lines before; delete the folder and draw anew")
         self.tokenizer = self.tokenizer or found
+
+
+def _read_as(code: str, sample: str) -> str:
+    """A response whose code is `code`: itself, unless it has a fence of its own, as in a docstring; then fenced anew.
+
+    Raises:
+        ValueError: lines of it close either kind of fence.
+    """
+    if extract_code(code) == code:
+        return code
+    ended = code if code.endswith("\n") else f"{code}\n"
+    for fence in ("~~~", "```"):
+        text = f"{fence}python\n{ended}{fence}\n"
+        if extract_code(text) == ended:
+            return text
+    raise ValueError(
+        f"{sample}: its program holds lines of ``` and of ~~~, so no fenced block can hold it and another program than "
+        "the graded one would be read; delete the rows of this task and leave it out of --problems"
+    )
 
 
 def _verdict(row: Json) -> Verdict:

@@ -4,7 +4,8 @@ out/
   job.json              what was asked for; STRATEGY.job.json: the strategy's own settings
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
-                        (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict
+                        (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict,
+                        `finished` by the model or with the fence that closes its code
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
   scores/NAME.jsonl     what an ORM said of them, kept as it comes; NAME.job.json: which ORM
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
@@ -336,7 +337,7 @@ def _judged(
             checkpoint=name,
             token_ids=candidate.row.ids,
             text=written,
-            finished=candidate.row.ids[-1] in attempts[n].stops,
+            finished=candidate.row.finished,
             verdict=verdict,
             prompt_ids=players[n].prompt_ids,
         )
@@ -389,6 +390,7 @@ def _job(problems: Sequence[Problem], models: Models, settings: SearchSettings, 
     shared = ("budget", "max_new_tokens", "temperature", "top_p", "seed")
     return {
         **models.identity,
+        "reading": "whole programs",  # earlier versions wrote other scores, and no such key: their rows do not mix
         "problems": digest([(problem.id, problem.prompt, tests_digest(problem.tests)) for problem in problems]),
         **{name: value for name, value in asdict(settings).items() if name in shared},
         **{name: value for name, value in limits.items() if name != "workers"},

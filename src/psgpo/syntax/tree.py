@@ -72,7 +72,9 @@ def parse(text: str) -> ast.Module | None:
 def begins_statement(line: str) -> bool:
     """Whether a line can begin a statement of a program or of a function's body; a header or an open bracket can.
 
-    Prose cannot: two words in a row are no Python. A lone word that is no keyword could, and is taken for prose.
+    Prose cannot: two words in a row are no Python. What Python allows and no program begins with is taken for prose: a
+    lone word that is no keyword, an annotation without a value (`Answer: 42`), a value that goes nowhere (`- item`). A
+    string is a docstring.
 
     >>> begins_statement("def f(x"), begins_statement("    return 1"), begins_statement("Here is the code:")
     (True, True, False)
@@ -80,7 +82,20 @@ def begins_statement(line: str) -> bool:
     text = line.strip()
     if text.isidentifier():
         return keyword.iskeyword(text)
+    tree = parse(text)  # None too for a header or an open bracket
+    if tree is not None and tree.body and _goes_nowhere(tree.body[0]):
+        return False
     return any(_compiles(head + text) for head in ("", "def _():\n "))
+
+
+def _goes_nowhere(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.AnnAssign):
+        return statement.value is None
+    if not isinstance(statement, ast.Expr):
+        return False
+    value = statement.value
+    is_string = isinstance(value, ast.Constant) and isinstance(value.value, str)
+    return not is_string and not isinstance(value, ast.Call | ast.Yield | ast.YieldFrom | ast.Await)
 
 
 def _compiles(text: str) -> bool:

@@ -44,6 +44,8 @@ class PrmReader:
         self.threshold = self.scorer.threshold
         self.name = name
         self.identity = {"model": fingerprint(folder)}
+        if self.scorer.record.scope == "program":  # earlier versions had the prose around the code read too
+            self.identity |= {"reads": "code alone"}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
         return [{"score": row.tolist()} for row in self.scorer.score_many(pairs)]
