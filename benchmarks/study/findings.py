@@ -1,4 +1,4 @@
-"""docs/results/README.md from findings.md.j2: the prose is by hand, every number comes from the pages' CSV files.
+"""docs/results/README.md from findings.md.j2: the prose is by hand, the numbers come from the pages' CSV files.
 
 What the template calls, with the names of study.toml; all give text, and "–" where there is no number:
 
