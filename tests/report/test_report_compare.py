@@ -162,11 +162,17 @@ def test_a_run_without_problems_yet_is_not_compared(runs: dict[str, Path], tmp_p
     assert together[1].apart.why == f"The test problems of {copy} are not there yet"
 
 
-def test_policies_of_one_run_on_other_problems_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+def without_a_problem(runs: dict[str, Path], tmp_path: Path, policy: str) -> Path:
+    """A copy of run a0 whose evaluation of a policy lacks one problem."""
     copy = tmp_path / "copy"
     shutil.copytree(runs["a0"], copy)
-    samples = copy / "evaluation" / "dense" / "samples.jsonl"
+    samples = copy / "evaluation" / policy / "samples.jsonl"
     write_jsonl(samples, [row for row in read_jsonl(samples, dict) if row["problem_id"] != "t5"])
+    return copy
+
+
+def test_policies_of_one_run_on_other_problems_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+    copy = without_a_problem(runs, tmp_path, "dense")
     with pytest.raises(
         UserError, match="evaluation: dense was not evaluated on the same problems as baseline"
     ) as caught:
@@ -179,10 +185,7 @@ def test_policies_of_one_run_on_other_problems_are_refused(runs: dict[str, Path]
 
 
 def test_a_baseline_that_is_out_of_date_is_what_goes(runs: dict[str, Path], tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(runs["a0"], copy)
-    samples = copy / "evaluation" / "baseline" / "samples.jsonl"
-    write_jsonl(samples, [row for row in read_jsonl(samples, dict) if row["problem_id"] != "t5"])
+    copy = without_a_problem(runs, tmp_path, "baseline")
     with pytest.raises(
         UserError, match=f"; rm -r {copy}/evaluation/baseline {copy}/stages/evaluate-baseline.json, and"
     ):

@@ -457,12 +457,19 @@ FENCED = "Sure! Here it is:\n```python\ndef solve(x):\n    # add\n    return x +
 CHAT = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}<assistant>"
 
 
-def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path, tmp_path: Path) -> None:
+def chatty_policy(world: Path, tmp_path: Path) -> Path:
+    """The world's policy, with a tokenizer that has a chat template."""
     folder = tmp_path / "chatty"
     shutil.copytree(world / "policy" / "model", folder)
     tokenizer = load_tokenizer(folder)
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path, tmp_path: Path) -> None:
+    folder = chatty_policy(world, tmp_path)
+    tokenizer = load_tokenizer(folder)
     models = search_module.open_models(str(folder), world / "prm", template="chat", batch_size=8, device="cpu")
     prompt = models.prompt_ids(PROBLEMS[2])
     assert models.fences
@@ -500,11 +507,7 @@ def test_a_chat_that_talks_around_its_code_is_searched_line_by_line(world: Path,
 
 
 def test_only_chats_wait_for_a_fence(world: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "chatty"
-    shutil.copytree(world / "policy" / "model", folder)
-    tokenizer = load_tokenizer(folder)
-    tokenizer.chat_template = CHAT
-    tokenizer.save_pretrained(folder)
+    folder = chatty_policy(world, tmp_path)
     templates = {None: False, "# {prompt}\n": False, "completion": False, "<user>Do {prompt}\n<assistant>": True}
     for template, fences in templates.items():
         models = search_module.open_models(str(folder), world / "prm", template=template, batch_size=8, device="cpu")
