@@ -313,6 +313,7 @@ class Response:
     text: str
     """`token_ids` decoded, end-of-sequence token left out."""
     finished: bool
+    """The policy ended it: with the end-of-sequence token, in a search also with the fence that closes its code."""
     verdict: Verdict
     prompt_ids: tuple[int, ...] = ()
 
