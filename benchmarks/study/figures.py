@@ -14,8 +14,10 @@ from psgpo.report.figures import PERCENT, POINTS, smooth
 from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
 from study.cells import BASELINE, Study
 from study.compare import Side, curve, pair, present, two_level_bootstrap
+from study.measures import best_of_curves
+from study.naming import named_reference
 from study.results import Results
-from study.rows import OPERATIONS, best_of_curves, named_reference, sides
+from study.rows import OPERATIONS, sides
 
 CURVES = {
     "pass_rate": "Training pass rate",

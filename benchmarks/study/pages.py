@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from psgpo.report.style import Plot, write_plot
-from study import figures, rows
+from study import figures, measures, pace, rows
 from study.cells import Study
 from study.compare import MIN_SEEDS, RESAMPLES
 from study.results import Results, load_all, unfinished
@@ -55,7 +55,7 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "PPO steps to the reference's final pass@1",
         "On the held-out problems, interpolated between evaluated checkpoints; the SFT policy is step 0. `share of the "
         "steps`: median over all of the run's steps. A seed that never gets there counts as later than any step.",
-        rows.steps,
+        pace.steps,
     ),
     "equal-cost": (
         "At equal CPU time",
@@ -63,13 +63,13 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "(the baseline whose responses are labelled, responses, labels, its PRM), in steps of that baseline; `steps "
         "left`: what is left of the reference's; `pass@1 then`: interpolated between checkpoints. `steps to it`: those "
         "that the arm takes, without the price, to the reference's last pass@1.",
-        rows.equal_cost,
+        pace.equal_cost,
     ),
     "best-of": (
         "Best of n responses",
         "Means over seeds with the 95 % t interval. pass@k is unbiased; other rows are pass@1 of the response that the "
         "PRM ranks first of n.",
-        rows.best_of,
+        measures.best_of,
     ),
     "prm": (
         "PRMs against exact labels",
@@ -77,19 +77,19 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         "AUROC of the share of good lines in the same fifth of a program, which no PRM is needed for. `majority`: "
         "accuracy of the better constant. `first error`: share of wrong programs whose first wrong line is found. "
         "`f1`: harmonic mean of that and of the share of right programs left alone. `ece`: calibration error.",
-        rows.prms,
+        measures.prms,
     ),
     "labels": (
         "Labels: cost and quality",
         "Means over seeds. Agreement with exact labels is over lines of failed responses; `majority`: that of the "
         "better constant; `labelled`: share of those lines that have a label.",
-        rows.labels,
+        measures.labels,
     ),
     "costs": (
         "CPU-seconds of a seed",
         "Means over seeds, by kind of stage; `taken over`: what another cell computed and this one did not. Evaluation "
         "is of checkpoints and best of n too.",
-        rows.costs,
+        measures.costs,
     ),
 }
 

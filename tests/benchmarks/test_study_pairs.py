@@ -17,7 +17,7 @@ from psgpo.errors import UserError
 from psgpo.jsonl import write_json, write_jsonl
 from psgpo.records import Call, CallTests, Problem
 from psgpo.runs.directory import RunDirectory
-from study import collect, rows
+from study import collect, measures, naming, pace, rows
 from study.cells import Study
 from study.collect import best_of_result
 from study.compare import Side, pair, share_of_gain, steps_to_reach, two_level_bootstrap
@@ -106,7 +106,7 @@ def test_a_prm_of_another_recipe_makes_the_arms_behind_it_old(tmp_path: Path) ->
     old["prm"]["sign"]["epochs"] = 1
     made_result(study, "main", 0, recipe=old)
     assert unfinished(study, load_all(study), "main", 0) == ["dense", "value", "prm sign"]
-    row = rows.prms(study, load_all(study), ["main"])[0]
+    row = measures.prms(study, load_all(study), ["main"])[0]
     assert row["seeds"] == 0
     assert "missing seeds 0: made by another recipe" in row["missing"]
 
@@ -222,7 +222,7 @@ def test_the_step_table_starts_at_the_sft_policy_and_counts_who_never_arrives(tm
     for seed in range(2):
         made_result(study, "main", seed, {"sft": [0] * P, "dense": [4] * P})
     made_result(study, "main", 2, {"sft": [0] * P, "dense": [4] * P, "baseline": [6] * P})
-    (row,) = rows.steps(study, load_all(study), ["main"])
+    (row,) = pace.steps(study, load_all(study), ["main"])
     assert (row["pairs"], row["reached"], row["steps of each seed"]) == (3, 2, "40 40 never")
     assert row["share of the steps"] == pytest.approx(40 / 60)
 
@@ -230,7 +230,7 @@ def test_the_step_table_starts_at_the_sft_policy_and_counts_who_never_arrives(tm
 def test_a_baseline_reaches_its_own_pass_rate_though_files_hold_it_rounded(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     made_result(study, "main", 0, {"sft": [0] * P, "dense": [2] * P}, curves={"dense": [[30, 0.1], [60, 0.249999]]})
-    (row,) = rows.steps(study, load_all(study), ["main"])
+    (row,) = pace.steps(study, load_all(study), ["main"])
     assert row["steps of each seed"] == "60"
 
 
@@ -240,7 +240,7 @@ def test_a_command_makes_room_for_what_run_would_take_for_done(tmp_path: Path) -
         made_result(study, cell, 0)
     made_result(study, "warm", 0, sft_sha256="of another")
     pairs = pair(study, load_all(study), Side(cell="warm", arm="dense"), DENSE)
-    said = rows.missing(study, pairs)
+    said = naming.missing(study, pairs)
     where = f"{study.run_path('warm', 0)} {study.result_path('warm', 0)}"
     assert f"`rm -rf {where} && .venv/bin/python benchmarks/study run --cells warm --seeds 0`" in said
 
@@ -250,7 +250,7 @@ def test_a_seed_without_best_of_n_is_named(tmp_path: Path) -> None:
     of = {"samples": 2, "passes": [1] * P}
     for seed, best_of in enumerate(({"dense": of}, {}, {"dense": of})):
         made_result(study, "main", seed, best_of=best_of)
-    (row,) = rows.best_of(study, load_all(study), ["main"])
+    (row,) = measures.best_of(study, load_all(study), ["main"])
     assert (row["seeds"], row["n = 1"].value, row["n = 2"].value) == (2, 0.5, 1.0)
     assert "missing seeds 1: best of n not measured" in row["missing"]
 
@@ -272,7 +272,7 @@ def test_best_of_n_is_that_of_the_samples_and_the_prm_that_are_wanted(tmp_path: 
     study = small_study(tmp_path, small)
     made_result(study, "main", 0, best_of={"baseline": OF})
     assert unfinished(study, load_all(study), "main", 0) == []
-    assert [row["seeds"] for row in rows.best_of(study, load_all(study), ["main"])] == [1, 1]
+    assert [row["seeds"] for row in measures.best_of(study, load_all(study), ["main"])] == [1, 1]
     key = changed.partition(" = ")[0]
     lines = [line for line in small.splitlines() if not line.startswith(f"{key} = ") or "sampling" in line]
     lines.insert(lines.index('best_of = ["baseline"]'), changed)
@@ -280,7 +280,7 @@ def test_best_of_n_is_that_of_the_samples_and_the_prm_that_are_wanted(tmp_path: 
     assert "best of baseline" in unfinished(study, load_all(study), "main", 0)
     # The arm is there, its best of n is not.
     assert why_no_best_of(study, load_all(study), "main", 0, "baseline") == why
-    assert rows.best_of(study, load_all(study), ["main"]) == []
+    assert measures.best_of(study, load_all(study), ["main"]) == []
 
 
 def test_the_best_of_n_in_git_is_what_the_study_wants() -> None:
@@ -335,7 +335,7 @@ def test_prms_are_measured_over_seeds(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     for seed, auroc in enumerate((0.90, 0.92, 0.97)):
         made_result(study, "main", seed, prm={"sign": {"exact": prm_measure(auroc)}})
-    (row,) = rows.prms(study, load_all(study), ["main"])
+    (row,) = measures.prms(study, load_all(study), ["main"])
     assert (row["seeds"], row["AUROC"].value, row["missing"]) == (3, pytest.approx(0.93), "")
     assert shown(row["AUROC"]) == "0.930 (0.840 … 1.000)", "a share ends at 1"
 
@@ -360,13 +360,13 @@ def test_at_equal_cost_an_arm_has_the_steps_that_its_price_leaves(tmp_path: Path
     stages = {name: {"cpu_seconds": value} for name, value in seconds.items()}
     made_result(study, "main", 0, {"sft": [0] * P, "dense": [6] * P})  # 60 steps, to .75
     made_result(study, "warm", 0, {"sft": [0] * P, "dense": [4] * P}, stages=stages)
-    (row,) = rows.equal_cost(study, load_all(study), ["warm"])
+    (row,) = pace.equal_cost(study, load_all(study), ["warm"])
     # The baseline's two steps took 2 s each, so 64 s are 32 steps; 28 of 60 are left, on the line from 0 to .125 at 30.
     assert (row["against"], row["seed"], row["price in steps"], row["steps left"]) == ("main/dense", 0, 32, 28)
     assert row["pass@1 then"] == pytest.approx(0.125 * 28 / 30)
     assert (row["the reference's"], row["steps to it"]) == (0.75, "never")
     assert row["missing"].startswith("missing seeds 1: not run")
-    assert rows.equal_cost(study, load_all(study), ["main"]) == []
+    assert pace.equal_cost(study, load_all(study), ["main"]) == []
 
 
 def test_fresh_seeds_are_shown_alone(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_steps_are_counted_to_the_first_reference(tmp_path: Path) -> None:
     )
     made_result(study, "main", 0, {"dense": [2] * P})
     made_result(study, "warm", 0, {"sft": [0] * P, "dense": [4] * P, "baseline": [1] * P})
-    (row,) = rows.steps(study, load_all(study), ["warm"])
+    (row,) = pace.steps(study, load_all(study), ["warm"])
     assert (row["to that of"], row["steps, median"]) == ("main/dense", "40")  # .25, between .125 at 30 and .5 at 60
 
 
@@ -395,7 +395,7 @@ def test_costs_are_by_kind_of_stage_and_what_is_taken_over_stands_apart(tmp_path
     stages: dict[str, dict[str, object]] = {name: {"cpu_seconds": value} for name, value in seconds.items()}
     stages["rl-value"] = {"cpu_seconds": 45.0, "taken_from": "elsewhere"}
     made_result(study, "main", 0, stages=stages)
-    (row,) = rows.costs(study, load_all(study), ["main"])
+    (row,) = measures.costs(study, load_all(study), ["main"])
     assert (row["SFT"], row["labels"], row["PRMs"], row["RL"], row["one arm of RL"]) == ("60", "102", "30", "90", "45")
     assert (row["all"], row["taken over"]) == ("282", "45")
 
