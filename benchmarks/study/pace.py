@@ -16,6 +16,9 @@ from study.naming import missing, named, named_reference
 from study.results import Results
 from study.tables import Row
 
+EQUAL_COST = ("seed", "price in steps", "steps left", "pass@1 then", "the reference's", "steps to it")
+"""Columns of a seed at equal cost."""
+
 
 def steps(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """PPO steps to the first reference's final pass@1, by linear interpolation between checkpoints; SFT is step 0."""
@@ -49,8 +52,8 @@ def equal_cost(study: Study, results: Results, cells: Sequence[str]) -> list[Row
     """Arms whose reference is trained alone for longer: both at the CPU time of the reference, seed by seed.
 
     What an arm costs before its first step (the baseline whose responses are labelled, responses, labels, its PRM) is
-    counted in steps of the seed's own baseline, measured in the same run: CPU-seconds of different runs differ with
-    what else the machine does. A step of any arm counts the same.
+    counted in steps of the seed's own baseline, each stage as it was measured when it ran: CPU-seconds of
+    runs that were made apart differ with what else the machine did. A step of any arm counts the same.
     """
     rows: list[Row] = []
     for cell in cells:
@@ -59,6 +62,8 @@ def equal_cost(study: Study, results: Results, cells: Sequence[str]) -> list[Row
             if reference.cell == cell or reference.arm not in study.cells[reference.cell].curve_arms or arm == BASELINE:
                 continue
             pairs = pair(study, results, side, reference)
+            names = named(study, side) | {"against": named_reference(side, reference)}
+            found: list[Row] = []
             for seed in pairs.seeds:
                 ours, theirs = (curve(results, of.cell, seed, of.arm) for of in (side, reference))
                 if ours is None or theirs is None:
@@ -66,15 +71,16 @@ def equal_cost(study: Study, results: Results, cells: Sequence[str]) -> list[Row
                     continue
                 price = _price(study, results, side, seed)
                 left = max(0.0, theirs[-1][0] - price)
-                rows.append(
-                    {**named(study, side), "against": named_reference(side, reference), "seed": seed}
-                    | {"price in steps": round(price), "steps left": round(left)}
+                found.append(
+                    {**names, "seed": seed, "price in steps": round(price), "steps left": round(left)}
                     | {"pass@1 then": float(np.interp(left, *zip(*ours, strict=True)))}
                     | {"the reference's": theirs[-1][1], "steps to it": _steps(steps_to_reach(ours, theirs[-1][1]))}
                     | {"missing": ""}
                 )
-            if pairs.missing and rows:
-                rows[-1] = dict(rows[-1]) | {"missing": missing(study, pairs)}
+            if pairs.missing:
+                nothing = dict.fromkeys(EQUAL_COST, "–")
+                found.append({**names, **nothing, "missing": missing(study, pairs)})
+            rows += found
     return rows
 
 

@@ -360,12 +360,13 @@ def test_at_equal_cost_an_arm_has_the_steps_that_its_price_leaves(tmp_path: Path
     stages = {name: {"cpu_seconds": value} for name, value in seconds.items()}
     made_result(study, "main", 0, {"sft": [0] * P, "dense": [6] * P})  # 60 steps, to .75
     made_result(study, "warm", 0, {"sft": [0] * P, "dense": [4] * P}, stages=stages)
-    (row,) = pace.equal_cost(study, load_all(study), ["warm"])
+    row, lack = pace.equal_cost(study, load_all(study), ["warm"])
     # The baseline's two steps took 2 s each, so 64 s are 32 steps; 28 of 60 are left, on the line from 0 to .125 at 30.
     assert (row["against"], row["seed"], row["price in steps"], row["steps left"]) == ("main/dense", 0, 32, 28)
     assert row["pass@1 then"] == pytest.approx(0.125 * 28 / 30)
     assert (row["the reference's"], row["steps to it"]) == (0.75, "never")
-    assert row["missing"].startswith("missing seeds 1: not run")
+    assert row["missing"] == "" and lack["missing"].startswith("missing seeds 1: not run")
+    assert list(lack) == list(row) and [lack[key] for key in pace.EQUAL_COST] == ["–"] * len(pace.EQUAL_COST)
     assert pace.equal_cost(study, load_all(study), ["main"]) == []
 
 
