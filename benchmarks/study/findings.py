@@ -12,6 +12,7 @@ auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
 fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
 seeds_of(TABLE, CELL)         rows of a table with a row a seed; as_share(…) of a column: as the others
+mean_of(TABLE, CELL, COLUMN)  mean over these rows
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,10 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     def factor(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return f"{float(of_arm('operations', cell, arm, against)[f'{lengths} operations: factor']):.1f}"
 
+    def seeds_of(table: str, cell: str) -> list[Row]:
+        title = study.cells[cell].title
+        return [each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == title]
+
     def points(cell: str, metric: str, arm: str) -> list[Row]:
         group = study.cells[cell].group
         lines = {arm, f"{study.cells[cell].title}: {arm}"}  # the second where the group has several cells
@@ -114,9 +120,10 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
         "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
         "label": lambda cell, column: _plain(row("labels", cell)[column]),
-        "seeds_of": lambda table, cell: [
-            each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == study.cells[cell].title
-        ],
+        "seeds_of": seeds_of,
+        "mean_of": lambda table, cell, column: str(
+            statistics.fmean(float(each[column]) for each in seeds_of(table, cell))
+        ),
         "as_share": _share,
         "fresh_gain": lambda cell, arm: _difference(
             row("fresh", cell, arm=arm, against=BASELINE), "difference, bootstrap"

@@ -243,7 +243,7 @@ class ArmSettings(Section):
     progress: λ times the increments of the running maximum of R, never negative.
     difference: λ times R_m - R_(m-1) (PAV). redistribute: a failed response's -λ, placed where R falls.
     min-form: λ times what adds up to about the least R (PURE). first-error: λ/T on lines before the first with R < 0,
-    -λ/T on that one (VPPO).
+    -λ/T on that one (after VPPO).
     program: λ times an ORM's score of the whole program, at the last token. See docs/reward-shapes.md."""
     start_score: Annotated[float, Field(ge=-1, le=1)] = 1.0
     """difference: R_0, the score of the program without a line. When left out: 1 (it can be completed) with a PRM of
