@@ -365,8 +365,10 @@ def test_at_equal_cost_an_arm_has_the_steps_that_its_price_leaves(tmp_path: Path
     assert (row["against"], row["seed"], row["price in steps"], row["steps left"]) == ("main/dense", 0, 32, 28)
     assert row["pass@1 then"] == pytest.approx(0.125 * 28 / 30)
     assert (row["the reference's"], row["steps to it"]) == (0.75, "never")
-    assert row["missing"] == "" and lack["missing"].startswith("missing seeds 1: not run")
-    assert list(lack) == list(row) and [lack[key] for key in pace.EQUAL_COST] == ["–"] * len(pace.EQUAL_COST)
+    assert row["missing"] == ""
+    assert lack["missing"].startswith("missing seeds 1: not run")
+    assert list(lack) == list(row)
+    assert [lack[key] for key in pace.EQUAL_COST] == ["–"] * len(pace.EQUAL_COST)
     assert pace.equal_cost(study, load_all(study), ["main"]) == []
 
 

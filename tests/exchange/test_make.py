@@ -74,6 +74,13 @@ def test_a_continued_function_is_judged_behind_its_starter_and_cut_at_its_end(
     assert summary["counts"]["salvaged"] == len(failed)
     assert {label.tokenizer for label in labels} == {tokenizer_fingerprint(load_tokenizer(folder))}
 
+    whole = tuple(load_tokenizer(folder).encode(right, add_special_tokens=False))
+    given = [replace(label.response, text=right, token_ids=whole) for label in passing]
+    write_jsonl(tmp_path / "given.jsonl", (response.to_json() for response in given))
+    asked = request(tmp_path / "again", folder, [add(1, starter=STARTER)], responses=tmp_path / "given.jsonl")
+    make_labels(asked)
+    assert {label.response.text for label in labels_of(tmp_path / "again")} == {"    y = x\n    return y + 1\n"}
+
 
 def test_the_prompt_can_be_a_template_and_a_whole_program_is_judged_as_it_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ import pytest
 from psgpo.config import ArmSettings
 from psgpo.execution import Sandbox
 from psgpo.lines import code_lines
-from psgpo.records import Call, CallTests, Problem, Status, Verdict
+from psgpo.prm import ScorerRecord
+from psgpo.problems.programs import judged_lines
+from psgpo.records import Call, CallTests, Completion, Problem, Status, Verdict
 from psgpo.rl.metrics import rollout_metrics
-from psgpo.rl.rollout import Rollout, rewarded_tokens
+from psgpo.rl.rollout import Rollout, TextLineScorer, judged_rollout, rewarded_lines, rewarded_tokens
 
 TEXT = "def solve(x):\n\n    # note\n    x = x\n    return x\n"
 DOUBLE = CallTests(function="solve", calls=tuple(Call(args=(n,), expected=2 * n) for n in (0, 1, 2, 3)))
@@ -77,3 +81,35 @@ def test_shares_of_lines_that_say_or_do_nothing() -> None:
     assert found["noop_share"] == pytest.approx(1 / 5)
     empty = rollout_metrics([rollout(0, "")], [np.zeros(0)], HALF)
     assert (empty["comment_ratio"], empty["blank_share"], empty["noop_share"]) == (0.0, 0.0, 0.0)
+
+
+class ScoresEveryLine:
+    """A PRM of texts: line m scores m/10."""
+
+    record = ScorerRecord(kind="encoder", scope="line", target="sign", prompt_template="", threshold=0.0)
+
+    def readable(self, problem: str, code: str) -> bool:
+        return True
+
+    def score_many(self, pairs: Sequence[tuple[str, str]]) -> list[np.ndarray]:
+        return [np.arange(1, len(code_lines(text)) + 1) / 10 for _, text in pairs]
+
+
+@pytest.mark.parametrize("starter", ["def solve(x):\n", ""])
+def test_what_follows_a_continued_function_is_neither_judged_nor_paid(starter: str) -> None:
+    text = "    # note\n    return 2 * x\n\nprint(solve(3))\nx = 1\n"
+    ends = list(accumulate(len(line) for line in text.splitlines(keepends=True)))  # one token a line
+    problem = Problem(id="p", prompt="", tests=DOUBLE, starter_code=starter)
+    completion = Completion(token_ids=tuple(range(5)), logprobs=(0.0,) * 5, finished=True)
+    verdict = Verdict(status=Status.WRONG_ANSWER, tests_passed=0, tests_total=4)
+    judged = judged_rollout(problem, (1,), completion, text, ends, verdict)
+    assert judged_lines(problem, text) == code_lines(text)[: len(judged.line_ends)]
+    assert (judged.line_ends, judged.neutral) == (
+        ((0, 1, 2), (True, False, True)) if starter else (tuple(range(5)), (True, False, True, False, False))
+    )
+    (scores,) = TextLineScorer(ScoresEveryLine()).score([judged])
+    assert scores.tolist() == [0.1, 0.2, 0.3] if starter else [0.1, 0.2, 0.3, 0.4, 0.5]
+    arm = ArmSettings(line_reward="sum", prm="p")
+    paid = rewarded_tokens(judged, rewarded_lines(judged, scores, arm), arm)
+    assert len(paid) == 5
+    assert (paid[3:] == 0).all() == bool(starter)

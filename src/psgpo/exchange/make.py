@@ -19,7 +19,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from psgpo.evaluation.draw import pose
 from psgpo.execution import Sandbox
 from psgpo.job import check_job, only_process
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
-from psgpo.labeling import Labelling, cost_summary, count_labels, sample_responses, write_labels
+from psgpo.labeling import Labelling, cost_summary, count_labels, cut_at_function_end, sample_responses, write_labels
 from psgpo.labeling.engine import Engine, LabelEngine, OpenEngine
 from psgpo.labeling.fanout import label_with_workers
 from psgpo.labeling.identity import spec_folder, spec_identity, tokenizer_fingerprint
@@ -39,10 +39,9 @@ from psgpo.labeling.journal import fingerprint
 from psgpo.labeling.on_ray import label_on_ray
 from psgpo.labeling.quality import measure_labels
 from psgpo.labeling.units import Board, Task, make_units
-from psgpo.lines import TokenText, extract_code
+from psgpo.lines import TokenText
 from psgpo.problems import save_problems_jsonl
 from psgpo.problems.opchain.oracle import ExactOracle
-from psgpo.problems.programs import continues, end_of_function
 from psgpo.records import LineLabels, Problem, Response
 
 if TYPE_CHECKING:  # torch is loaded only when a model is opened
@@ -241,6 +240,10 @@ def _responses(
             responses = list(read_jsonl(request.responses, Response.from_json))
             _check_models(request, responses)
             _check_prompts(request, responses, tokenizer)
+            text, by_id = TokenText(tokenizer), {problem.id: problem for problem in request.problems}
+            responses = [
+                cut_at_function_end(r, by_id[r.problem_id], text) if r.problem_id in by_id else r for r in responses
+            ]  # a stranger's problem is refused with the labels
         else:
             responses = _sample(request, opened, tokenizer, progress)
         if not responses:
@@ -295,23 +298,6 @@ def _sample(request: MakeRequest, opened: OpenEngine, tokenizer: Any, progress: 
     if refused:
         write_jsonl(request.out / REFUSED, refused)
     return responses
-
-
-def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -> Response:
-    """A response that continues the starter code, without what a base model goes on writing after the function.
-
-    That text is not judged (`judged_program`), so its lines have no label. The cut falls behind the token that holds
-    the function's last newline.
-    """
-    if not continues(problem, extract_code(response.text)):
-        return response
-    end = len(end_of_function(response.text))
-    if end == len(response.text):
-        return response
-    ends = text.char_ends(response.token_ids)
-    kept = next(number for number, at in enumerate(ends, start=1) if at >= end)
-    ids = response.token_ids[:kept]
-    return replace(response, token_ids=ids, text=text.decode(ids), finished=False)
 
 
 def _check_models(request: MakeRequest, responses: Sequence[Response]) -> None:

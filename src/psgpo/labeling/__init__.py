@@ -5,7 +5,7 @@
 label file holds, `select` chooses what a PRM is trained on.
 """
 
-from psgpo.labeling.collect import grade_programs, sample_responses
+from psgpo.labeling.collect import cut_at_function_end, grade_programs, sample_responses
 from psgpo.labeling.costs import LabelUsage, cost_summary, merge_usage
 from psgpo.labeling.identity import refuse_other_tokenizer, tokenizer_fingerprint
 from psgpo.labeling.quality import LabelQuality, measure_labels
@@ -24,6 +24,7 @@ __all__ = [
     "binary_search",
     "cost_summary",
     "count_labels",
+    "cut_at_function_end",
     "grade_programs",
     "label_responses",
     "line_labels",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psgpo.config import SamplingSettings
 from psgpo.errors import RefusedRowsError, UserError
 from psgpo.lines import TokenText, extract_code
-from psgpo.problems.programs import judged_program
+from psgpo.problems.programs import continues, end_of_function, judged_program
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Completion, Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
@@ -165,3 +166,20 @@ def sample_responses(
         if progress is not None:
             progress(min(start + chunk, len(rows)), len(rows))
     return responses
+
+
+def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -> Response:
+    """A response that continues the starter code, without what a base model goes on writing after the function.
+
+    That text is not judged (`judged_program`), so its lines have no label. The cut falls behind the token that holds
+    the function's last newline.
+    """
+    if not continues(problem, extract_code(response.text)):
+        return response
+    end = len(end_of_function(response.text))
+    if end == len(response.text):
+        return response
+    ends = text.char_ends(response.token_ids)
+    kept = next(number for number, at in enumerate(ends, start=1) if at >= end)
+    ids = response.token_ids[:kept]
+    return replace(response, token_ids=ids, text=text.decode(ids), finished=False)

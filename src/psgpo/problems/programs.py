@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from psgpo.lines import CodeLine, code_lines, code_span
 from psgpo.records import AssertTests, CallTests, Problem, StdioTests
 
 _FENCE = re.compile(r"^([ \t]*)(```+|~~~+)([^\n]*)", re.MULTILINE)
@@ -76,6 +77,20 @@ def judged_program(problem: Problem, code: str) -> str:
     if continues(problem, code):
         return program_of(problem, completion=end_of_function(code))
     return program_of(problem, solution=code)
+
+
+def judged_lines(problem: Problem, text: str) -> tuple[CodeLine, ...]:
+    """The code lines of a policy's response that `judged_program` judges: those up to the function's end, where the
+    response continues the starter code; else all of `psgpo.lines.code_lines`. What is not judged earns no reward."""
+    lines = code_lines(text)
+    if not problem.starter_code:
+        return lines
+    start, end = code_span(text)
+    code = text[start:end]
+    if not continues(problem, code):
+        return lines
+    kept = start + len(end_of_function(code))
+    return tuple(line for line in lines if line.start < kept)
 
 
 def continues(problem: Problem, code: str) -> bool:

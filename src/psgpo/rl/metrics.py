@@ -54,7 +54,7 @@ def rollout_metrics(rollouts: Sequence[Rollout], line_reward_L: Sequence[np.ndar
 
 
 def _idle_shares(rollouts: Sequence[Rollout], lines: int, code: int) -> Metrics:
-    of_rollouts = [code_lines(rollout.text) for rollout in rollouts]
+    of_rollouts = [code_lines(rollout.text)[: len(rollout.neutral)] for rollout in rollouts]
     blank = sum(not line.text.strip() for of_one in of_rollouts for line in of_one)
     idle = sum(sum(noop_lines(of_one)) for of_one in of_rollouts)
     return {"blank_share": blank / max(1, lines), "noop_share": idle / max(1, code)}

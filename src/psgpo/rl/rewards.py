@@ -10,8 +10,8 @@ PRLCoder (arXiv 2502.01715) is the same sum with other weights: r_t = Σ_i R_P �
 every response, no 1/T and no R_UT; its ORM arm pays R_O once, at the last token (`program`). The weight of R_UT is a
 setting.
 
-Other forms: `difference` (PAV), `min-form` (PURE), `first-error` (after VPPO), see each. `sum` with lambda_pass = 0 pays
-lines of failed responses alone. docs/reward-shapes.md compares them, and says what differs from their papers.
+Other forms: `difference` (PAV), `min-form` (PURE), `first-error` (after VPPO), see each. `sum` with lambda_pass = 0
+pays lines of failed responses alone. docs/reward-shapes.md compares them, and says what differs from their papers.
 
 Differs from the papers: `progress` and `redistribute` (ours) are in none; λ are the recipe's.
 
@@ -132,10 +132,11 @@ def min_form(lines: ScoredLines) -> Array:
 def first_error(lines: ScoredLines) -> Array:
     """g_m = +1/T on code lines before the first with R_m < 0, −1/T on that line, 0 after it.
 
-    After the idea of VPPO (arXiv 2601.18984), that a PRM says where the first error is and no more: the right prefix is
-    rewarded, the first error penalised. Ours are the shares of T, that the penalty lies on the first wrong line alone
-    (VPPO's on what comes after the mistake), and that passing responses are paid too, with their λ (VPPO: failed ones). The total lies in [−1/T, 1]. A short good start and an early stop earns all of it, as
-    with `sum`; lines after the error cost nothing and dilute. Without `length_norm`, ±1.
+    After the idea of VPPO (arXiv 2601.18984), that a PRM says where the first error is and no more: the right prefix
+    is rewarded, the first error penalised. Ours are the shares of T, that the penalty lies on the first wrong line
+    alone (VPPO's on what comes after the mistake), and that passing responses are paid too, with their λ (VPPO: failed
+    ones). The total lies in [−1/T, 1]. A short good start and an early stop earns all of it, as with `sum`; lines
+    after the error cost nothing and dilute. Without `length_norm`, ±1.
     """
     wrong_C = lines.scores[~lines.neutral] < 0
     wrong_so_far_C = np.cumsum(wrong_C)

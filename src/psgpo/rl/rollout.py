@@ -27,7 +27,7 @@ from psgpo.prm.record import FILE, ScorerRecord
 from psgpo.prm.score import PrmScorer
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.opchain.oracle import ExactOracle
-from psgpo.problems.programs import judged_program
+from psgpo.problems.programs import judged_lines, judged_program
 from psgpo.records import Completion, Problem, Verdict
 from psgpo.rl.rewards import line_rewards, token_rewards
 from psgpo.sampling import Sampler
@@ -50,9 +50,9 @@ class Rollout:
     finished: bool
     text: str
     line_ends: tuple[int, ...]
-    """Per code line, the index in `token_ids` of its end. Length L."""
+    """Per judged code line, the index in `token_ids` of its end. Length L."""
     neutral: tuple[bool, ...]
-    """Per code line. Length L."""
+    """Per judged code line. Length L."""
     verdict: Verdict
 
 
@@ -110,8 +110,8 @@ def judged_rollout(
     char_ends: Sequence[int],
     verdict: Verdict,
 ) -> Rollout:
-    """One response with its lines; `text` and `char_ends` are `TokenText.decode_with_ends` of its ids."""
-    lines = code_lines(text)
+    """One response with its judged lines; `text` and `char_ends` are `TokenText.decode_with_ends` of its ids."""
+    lines = judged_lines(problem, text)
     return Rollout(
         problem=problem,
         prompt_ids=prompt_ids,
@@ -209,8 +209,12 @@ class TextLineScorer:
             return self._programs(pairs)
         fits = [self._scorer.readable(*pair) for pair in pairs]
         read = [pair for pair, fit in zip(pairs, fits, strict=True) if fit]
-        scores = [self._read(score_L) for score_L in self._scorer.score_many(read)]
-        return _with_unread(scores, fits, [len(rollout.line_ends) for rollout in rollouts])
+        counts = [len(rollout.line_ends) for rollout in rollouts]
+        judged = [count for count, fit in zip(counts, fits, strict=True) if fit]
+        found = self._scorer.score_many(read)
+        # It reads all of the text, and lines behind the function's end stand behind those that are judged.
+        scores = [self._read(score_L[:count]) for score_L, count in zip(found, judged, strict=True)]
+        return _with_unread(scores, fits, counts)
 
     def _programs(self, pairs: Sequence[tuple[str, str]]) -> list[Array]:
         """One score for each. Shape of each: (1,)."""

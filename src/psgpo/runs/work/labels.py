@@ -16,6 +16,7 @@ from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import (
     LabelUsage,
     cost_summary,
+    cut_at_function_end,
     label_responses,
     measure_labels,
     merge_usage,
@@ -25,6 +26,7 @@ from psgpo.labeling import (
 )
 from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.labeling.surprise import PolicySurprise
+from psgpo.lines import TokenText
 from psgpo.prm import (
     load_exact,
     response_key,
@@ -44,6 +46,7 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
     """labels/responses.jsonl: responses of every labelled checkpoint; with exact labels where there is an oracle."""
     recipe = run.recipe
     problems = load_problems_jsonl(run.path / "problems" / "label.jsonl")
+    by_id = {problem.id: problem for problem in problems}
     parts = run.path / "labels" / "responses"
     refuse_other_policy(recipe, policy_folder(run.path, "sft"))
     checkpoints = labelled_checkpoints(recipe, run.path)
@@ -63,12 +66,13 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
                         prompt_template=recipe_template(recipe, tokenizer),
                         settings=recipe.sampling,
                     )
+                    text = TokenText(tokenizer)
+                    drawn = [cut_at_function_end(response, by_id[response.problem_id], text) for response in drawn]
                 write_jsonl(part, (response.to_json() for response in drawn))
             progress(number + 1, len(checkpoints))
         files = [parts / f"{number + 1}.jsonl" for number in range(len(checkpoints))]
         responses = [response for file in files for response in read_jsonl(file, Response.from_json)]
         if embedded(recipe):
-            by_id = {problem.id: problem for problem in problems}
             exact = ExactOracle(sandbox.evaluate_many).label([(by_id[r.problem_id], r.text) for r in responses])
             rows = [
                 {"problem_id": r.problem_id, "index": r.index, "checkpoint": r.checkpoint}
