@@ -290,6 +290,14 @@ def test_costs_add_up(tmp_path: Path) -> None:
     assert usage.sandbox_cpu_seconds == pytest.approx(0.001 * len(grader.programs))
 
 
+@pytest.mark.parametrize("strategy", ["noisy", "noisy-soft"])
+def test_what_does_not_ask_k_at_a_probe_stops_none_early(tmp_path: Path, strategy: str) -> None:
+    problems, responses = random_responses(30, seed=9)
+    labelling = label(problems, responses, tmp_path / "j", {"one": FakeSampler(0.5)}, strategy=strategy, budget=5)
+    assert labelling.usage.full_completions == labelling.usage.completions > 0
+    assert cost_summary(labelling.labels, labelling.usage)["early_stop_saving"] == 0
+
+
 def test_shards_labelled_apart_make_the_file_of_one_run(tmp_path: Path) -> None:
     problems, responses = random_responses(70, seed=11, checkpoints=("one", "two"))
     samplers = {"one": FakeSampler(0.5), "two": FakeSampler(0.8)}

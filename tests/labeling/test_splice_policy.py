@@ -217,6 +217,21 @@ def test_crossing_is_bounded_and_never_defines_again() -> None:
     assert all(program.count("def ") == 1 for program in made)
 
 
+def test_what_is_drawn_is_joined_with_what_is_left_of_the_limit(tmp_path: Path) -> None:
+    of = problem("p", 4)
+    failed = [response(of, f"def\nwrong\nbirch\ncedar{'x' * n}\n", index=n) for n in range(3)]
+
+    def joins(crossover: int) -> int:
+        options: dict[str, Any] = {"strategy": "splice", "hunt": 8, "crossover": crossover}
+        made = label([of], failed, tmp_path / f"{crossover}", {"one": FakeSampler(0.0)}, **options).labels
+        assert made[0].completions == 8
+        return made[0].executions - 1 - made[0].completions
+
+    assert joins(5) == 5, "spent before anything is drawn"
+    assert joins(20) == 20, "the rest goes to what is drawn"
+    assert joins(1000) > 20
+
+
 def test_completions_are_drawn_where_the_prior_expects_them_to_pass(tmp_path: Path) -> None:
     passing = [problem(f"q{n}", 4) for n in range(8)]
     solved = [response(of, "def\napple\nbirch\ncedar\n", index=0) for of in passing]

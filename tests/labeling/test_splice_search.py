@@ -82,12 +82,49 @@ def test_without_donors_only_wrong_lines_are_proved() -> None:
 
 def test_gaps_are_zero_or_negative() -> None:
     result = SpliceResult(
-        lines=5, last_proved=2, first_refuted=5, suspect=3, executions=9, donors=1, proof="", confined=False
+        lines=5, last_proved=2, first_refuted=5, suspect=3, executions=9, shared=0, donors=1, proof="", confined=False
     )
     flags = [False] * 5
     assert splice_labels(result, flags, "negative") == (1.0, 1.0, -1.0, -1.0, -1.0)
     assert splice_labels(result, flags, "zero") == (1.0, 1.0, 0.0, 0.0, -1.0)
     assert SpliceResult.from_json(result.to_json()) == result
+
+
+def test_a_later_statement_of_the_module_may_complete_what_a_function_reads() -> None:
+    right = """\
+kept = []
+def f(xs):
+    return sum(x for x in xs if (x > 0) in kept)
+for sign in [True]:
+    kept.append(sign)
+"""
+    assert verdict(right).passed
+    wrong = right.replace("[True]", "[True, False]")
+    for pool in ([], [right]):
+        assert search(wrong, *pool).first_refuted is None, "another loop may fill the list"
+
+
+def test_no_line_that_a_passing_program_begins_with_is_wrong() -> None:
+    wrong = "K = 2\ndef f(xs):\n    return K * sum(x for x in xs if x > 0)\nK = 3\n"
+    right = wrong.replace("3", "1")
+    assert verdict(right).passed
+    assert search(wrong).first_refuted == 3, "but for programs that bind K anew"
+    result = search(wrong, right)
+    assert (result.shared, result.first_refuted) == (3, 4)
+    assert splice_labels(result, [False] * 4, "zero")[3] == -1.0
+    assert -1.0 not in splice_labels(result, [False] * 4, "zero")[:3]
+    result = SpliceResult(
+        lines=6, last_proved=2, first_refuted=5, suspect=5, executions=9, shared=3, donors=1, proof="", confined=False
+    )
+    assert splice_labels(result, [False] * 6, "zero") == (1.0, 1.0, 0.0, -1.0, -1.0, -1.0)
+
+
+def test_what_one_changed_statement_mends_is_known_and_not_labelled() -> None:
+    result = SpliceResult(
+        lines=4, last_proved=2, first_refuted=None, suspect=3, executions=5, shared=0, donors=1, proof="", confined=True
+    )
+    assert result.exact
+    assert splice_labels(result, [False] * 4, "zero") == (1.0, 1.0, 0.0, 0.0)
 
 
 def test_budgets_hold() -> None:

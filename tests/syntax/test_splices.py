@@ -6,6 +6,8 @@ import ast
 import itertools
 import textwrap
 
+import pytest
+
 from psgpo.records import Status, Verdict
 from psgpo.syntax import (
     Donor,
@@ -253,6 +255,44 @@ def test_no_mark_where_a_proof_could_be_wrong() -> None:
         prefix = parse_prefix(f"def f(n):\n{body}".splitlines())
         assert prefix is not None
         assert open_ended(prefix, roots=["f"]) is None
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "memo = {}\ndef f(n):\n    return memo[n]",
+        "seen: list = []\ndef f(n):\n    return seen[n]",
+        "total = 0\ntotal += 1\ndef f(n):\n    return total",
+        "a, b = 1, 2\ndef f(n):\n    return a",
+        "count = 0\ndef f(n):\n    global count\n    return count",
+        "def f(n, memo={}):\n    return memo[n]",
+        "f = lambda n, memo=[]: memo[n]\ndef g(n):\n    return 1",
+        "def table():\n    return {}\nrow = table()\ndef f(n):\n    return row[n]",
+        "def count(g):\n    return g\n@count\ndef f(n):\n    return 1",
+        "def f(n):\n    return f.memo[n]",
+        "if True:\n    base = 3\ndef f(n):\n    return base",
+    ],
+)
+def test_nothing_is_proved_of_what_later_statements_may_change(above: str) -> None:
+    prefix = parse_prefix(above.splitlines())
+    assert prefix is not None
+    assert open_ended(prefix, roots=["f"]) is None
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "import math\ndef f(n):\n    return math.sqrt(n)",
+        'MOD, = 7,\nBASE = 10**9 + 7\nALIAS = BASE\nFAR = float("inf")\ndef f(n):\n    return BASE + ALIAS + FAR',
+        "VOWELS: tuple = ('a', ('e', -1))\nmemo = {}\ndef f(n, key=len, start=0):\n    return VOWELS[n]",
+        "from functools import cache\n@cache\ndef g(n):\n    return n\nf = lambda n: g(n)",
+        "def f(n):\n    memo = {}\n    def g(k):\n        return memo[k]\n    return g(n)",
+    ],
+)
+def test_a_proof_may_rest_on_what_nothing_changes(above: str) -> None:
+    prefix = parse_prefix(above.splitlines())
+    assert prefix is not None
+    assert open_ended(prefix, roots=["f"]) is not None
 
 
 def test_decided_reads_every_outcome() -> None:

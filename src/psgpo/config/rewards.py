@@ -64,11 +64,14 @@ class LabelSettings(Section):
     """Limit of a completed or joined program; absent: `sandbox.timeout_seconds`. What is joined runs forever more often
     than what a policy writes, and waiting for it can be most of the cost of a label."""
     in_flight: Positive = 256
-    """Responses searched side by side, per shard."""
+    """Responses searched side by side, per shard. splice: problems are worked on in groups of so many responses, and
+    the group's own results say where `hunt` draws."""
     unit: Positive = 512
-    """Responses of a unit, at least, where several workers label: what one holds at a time."""
+    """Responses of a unit, at least, where several workers label: what one holds at a time. The labels depend on it as
+    on `shards`."""
     shards: Positive = 2
-    """Parts labelled by processes of their own; the labels do not depend on it."""
+    """Parts labelled by processes of their own. The labels of a search do not depend on it (but `omega`'s); what
+    `splice` labels by its prior does, for the prior is fitted on the responses of one part."""
     compare_linear: Annotated[int, Field(ge=0)] = 24
     """Failed responses that a linear scan labels too, for comparison; 0 for none."""
     holdout: Annotated[float, Field(gt=0, lt=1)] = 0.2

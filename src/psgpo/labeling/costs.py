@@ -33,7 +33,8 @@ class LabelUsage:
     executions: int
     """Completed programs judged, distinct within a probe's batch. The responses themselves are not among them."""
     full_completions: int
-    """K x probes_drawn: what the same probes cost without stopping early."""
+    """K x probes_drawn: what the same probes cost without stopping early. `completions` for strategies that do not ask
+    K at a probe (noisy, splice): they have nothing to stop."""
     cpu_seconds: float
     """CPU time of the labelling process (sampling, decoding)."""
     sandbox_cpu_seconds: float
@@ -63,8 +64,8 @@ def merge_usage(usages: Sequence[LabelUsage]) -> LabelUsage:
 def cost_summary(labels: Sequence[LineLabels], usage: LabelUsage) -> dict[str, Any]:
     """Totals and what one response, one failed response, one line cost. JSON values; a mean over nothing is None.
 
-    `early_stop_saving` and `sharing_saving` are shares: 1 - drawn / (K x probes), and answers without own completions /
-    questions asked. `generation_utilisation` is the share of batch slots that gave a token that was kept,
+    `early_stop_saving` and `sharing_saving` are shares: 1 - completions / full_completions, and answers without own
+    completions / questions asked. `generation_utilisation` is the share of batch slots that gave a token that was kept,
     `row_utilisation` the share of computed rows that did. The keys of `usage` are totals; `per_response`,
     `per_failed_response` and `per_line` (lines of failed responses) hold means of completions, tokens, executions and
     CPU seconds (the process's and the programs' together).

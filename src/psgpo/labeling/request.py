@@ -14,7 +14,8 @@ from psgpo.records import Problem, Response, Status
 def shard_responses(responses: Sequence[Response], shards: int) -> list[list[Response]]:
     """Split responses over worker processes; a problem's responses stay together, because they share probes.
 
-    Labelled apart (one journal each) and written by `write_labels`, the shards give the file that one run gives.
+    Labelled apart (one journal each) and written by `write_labels`, the shards give the file that one run gives. Not
+    where labels come of other problems' responses: a tree's rounds (`omega`), the prior of `splice`.
     """
     order = {problem_id: number for number, problem_id in enumerate(dict.fromkeys(r.problem_id for r in responses))}
     parts: list[list[Response]] = [[] for _ in range(shards)]

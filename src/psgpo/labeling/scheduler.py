@@ -345,6 +345,7 @@ class _Run:
         searches = self._searches.values()
         asked = sum(len(search.asked) for search in searches)
         outcomes = self._outcomes.values()
+        completions = sum(outcome.drawn for outcome in outcomes)
         usage = LabelUsage(
             k=self._settings.k,
             rounds=len(self._rounds),
@@ -353,11 +354,11 @@ class _Run:
             probes_shared=asked - len(outcomes),
             probes_known=sum(search.known for search in searches),
             probes_without_room=sum(search.without_room for search in searches),
-            completions=sum(outcome.drawn for outcome in outcomes),
+            completions=completions,
             tokens=sum(outcome.tokens for outcome in outcomes),
             executions=sum(outcome.executions for outcome in outcomes),
             refused=sum(outcome.refused for outcome in outcomes),
-            full_completions=self._settings.k * len(outcomes),
+            full_completions=self._settings.k * len(outcomes) if self._strategy.uses_k else completions,
             reused=sum(search.reused for search in searches),
             **{name: sum(getattr(played, name) for played in self._rounds) for name in MEASURES},
         )

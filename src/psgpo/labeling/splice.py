@@ -9,8 +9,9 @@ m* is searched from M - 1 down to 1: at each line the splices (`psgpo.syntax.spl
 one passes or the line's budget is spent. What the labels mean:
 
     +1  lines 1 .. m*. A program begins with these lines, makes use of them and passes every test. As good as the tests.
-    -1  lines from M on. No continuation can pass. Lines between m* and M, if any, have neither proof: the splices at
-        hand did not complete them. They are -1 when `gap = "negative"` (absence of proof), 0 when `gap = "zero"`.
+    -1  lines from M on. No continuation can pass, and M is behind every line that some program of the pool begins
+        with. Lines between m* and M, if any, have neither proof: the splices at hand did not complete them. They are
+        -1 when `gap = "negative"` (absence of proof), 0 when `gap = "zero"`.
     0   neutral lines, and gaps as above; every line of a program whose problem has no passing one and no M.
 
 Where M = m* + 1 (in statements) both sides are proved and the first wrong line is exact. Only *completable by using
@@ -28,6 +29,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from psgpo.labeling.search import line_labels
+from psgpo.labeling.suffixes import same_start
 from psgpo.lines import code_lines
 from psgpo.records import AssertTests, CallTests, Problem, Verdict
 from psgpo.syntax import (
@@ -82,6 +84,8 @@ class SpliceResult:
     suspect: int | None
     """Last line of the first statement after m*: the first wrong line, if both proofs meet. None when m* = T."""
     executions: int
+    shared: int
+    """First lines that some passing program of the pool begins with as well; none of them is proved wrong."""
     donors: int
     """Passing programs that were tried."""
     proof: str | None
@@ -131,8 +135,10 @@ def splice_search(
     cuts = _cuts(lines, neutral)
     executions = 0
 
-    # M: the prefixes whose failure is decided are those from some line on.
-    low, high = 0, len(cuts)
+    # M: the prefixes whose failure is decided are those from some line on, behind the start of any passing program: one
+    # that binds a name of that start anew refutes the marks.
+    shared = max((same_start(lines, [line.text for line in code_lines(program)]) for program in pool), default=0)
+    low, high = sum(line <= shared for line, _ in cuts), len(cuts)
     while low < high:
         middle = (low + high) // 2
         marked = open_ended(cuts[middle][1], roots=roots, known=known) if roots is not None else None
@@ -155,6 +161,7 @@ def splice_search(
         first_refuted=refuted,
         suspect=suspect,
         executions=executions + spent,
+        shared=shared,
         donors=donors,
         proof=proof,
         confined=confined,
@@ -263,8 +270,8 @@ def splice_labels(result: SpliceResult, neutral: Sequence[bool], gap: Gap = "neg
 
 
 def _start(result: SpliceResult, refuted: int) -> int:
-    """First line of the statement that ends at `refuted`, as far as the result tells."""
-    return result.last_proved + 1 if refuted == result.suspect else refuted
+    """First line of the statement that ends at `refuted`, as far as the result tells and no passing program has it."""
+    return max(result.last_proved, result.shared) + 1 if refuted == result.suspect else refuted
 
 
 def names_used(problem: Problem) -> list[str] | None:

@@ -14,8 +14,9 @@ Per problem:
 
 +1 after a splice is proof: a program that begins so, and needs these lines, passed. -1 is absence of proof against
 every suffix of the pool. By the prior both are guesses. Problems are worked on in groups, in two passes: the second
-draws completions for problems without a pool where a prior fitted on the group's first pass expects most of them. The
-journal holds one record per finished group.
+draws completions for problems without a pool where a prior fitted on the group's first pass expects most of them. So
+what is drawn depends on `in_flight`, and what the prior labels on which responses are labelled together (a shard, a
+unit). The journal holds one record per finished group.
 """
 
 from __future__ import annotations

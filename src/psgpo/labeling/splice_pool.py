@@ -52,6 +52,8 @@ class Attempt:
     """Programs found to pass."""
     crossed: int = 0
     """Of `texts`, how many have been joined with each other."""
+    joins: int = 0
+    """Joined programs judged."""
     completions: int = 0
     tokens: int = 0
     executions: int = 0
@@ -99,13 +101,17 @@ class PoolSearch:
         return Attempt(name, list(numbers), list(texts))
 
     def cross(self, attempts: Sequence[Attempt], budget: int) -> None:
-        """Join the failed programs of every problem, at most `budget` joins each, until one passes."""
+        """Join the failed programs of every problem, at most `budget` joins each, until one passes.
+
+        Calls that come later share what is left of `labels.crossover`.
+        """
         sources = {}
         for attempt in attempts:
             lines = [[line.text for line in code_lines(text)] for text in attempt.texts]
             reader = Reader.of(self._problems[attempt.name], attempt.texts)
             joined = (program for program in crossed_programs(lines, attempt.crossed) if reader.readable(program))
-            sources[attempt.name] = itertools.islice(joined, budget)
+            left = self._settings.crossover - attempt.joins
+            sources[attempt.name] = itertools.islice(joined, min(budget, left))
             attempt.crossed = len(attempt.texts)
         waiting = list(attempts)
         while waiting:
@@ -114,6 +120,7 @@ class PoolSearch:
             passed = self._judge([(program, attempt.name) for attempt, program in items])
             for (attempt, program), is_right in zip(items, passed, strict=True):
                 attempt.executions += 1
+                attempt.joins += 1
                 if is_right:
                     attempt.pool.append(program)
             waiting = [one for one, batch in zip(waiting, batches, strict=True) if batch and not one.pool]

@@ -23,6 +23,8 @@ class Strategy:
     for."""
     prior: bool = False
     """Wants the policy's surprise."""
+    uses_k: bool = True
+    """Up to K completions at a line; else `labels.budget` of them for the whole program."""
 
 
 def _noisy(lines: int, settings: LabelSettings, surprise: Sequence[float] | None) -> Search:
@@ -38,8 +40,8 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "binary-search": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k)),
         "linear-scan": Strategy(lambda lines, settings, _: linear_scan_steps(lines, settings.k)),
         "soft": Strategy(lambda lines, settings, _: soft_steps(lines, settings.k)),
-        "noisy": Strategy(_noisy, prior=True),
-        "noisy-soft": Strategy(_noisy_soft, prior=True),
+        "noisy": Strategy(_noisy, prior=True, uses_k=False),
+        "noisy-soft": Strategy(_noisy_soft, prior=True, uses_k=False),
         "omega": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k), tree=True),
     }
 )

@@ -1,7 +1,8 @@
 """Units of labelling: whole problems, labelled apart, each with a journal of its own; and what becomes of them.
 
 A unit is what one worker holds at a time. How the responses fall into units depends on the responses and one number,
-never on the workers, so the labels do not depend on these either.
+never on the workers, so the labels do not depend on these either. On the units they do where `splice` labels by its
+prior, which is fitted on one unit.
 """
 
 from __future__ import annotations
