@@ -17,6 +17,7 @@ cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
 at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
+share_at_end(…)               the same of a share;  share_at_start(…)
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
             raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line of {cell}/{arm}")
         return found
 
-    def curve(cell: str, metric: str, arm: str, place: int) -> str:
-        return f"{float(points(cell, metric, arm)[place]['mean']):.1f}"
+    def curve(cell: str, metric: str, arm: str, place: int, digits: int = 1) -> str:
+        return f"{float(points(cell, metric, arm)[place]['mean']):.{digits}f}"
 
     def checkpoint(cell: str, arm: str, step: int, of: str = "mean") -> str:
         found = {int(float(each["PPO step"])): each[of] for each in points(cell, "checkpoints", arm)}
@@ -133,6 +134,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "at_end": functools.partial(curve, place=-1),
         "checkpoint": checkpoint,
         "at_start": functools.partial(curve, place=0),
+        "share_at_end": functools.partial(curve, place=-1, digits=3),
+        "share_at_start": functools.partial(curve, place=0, digits=3),
     }
 
 
