@@ -110,6 +110,18 @@ def test_whitening() -> None:
     torch.testing.assert_close(whiten(value / 100, mask, floor=0.1), torch.tensor([[-0.1, 0.1, 0.0]]))
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.25 / 3])
+def test_whitening_without_a_least_deviation_makes_nothing_of_equal_values(value: float) -> None:
+    mask = torch.ones(7, 13)
+    mask[:, 11:] = 0.0
+    same = torch.full((7, 13), value)
+    same[:, 11:] = 9.0
+    assert torch.equal(whiten(same, mask, floor=0.0), torch.zeros(7, 13))
+    same[2, 3] += 1e-3
+    found = whiten(same, mask, floor=0.0)
+    assert found[2, 3] == pytest.approx(76**0.5, rel=1e-4)  # one of 77 is off: √(n − 1) deviations
+
+
 def test_explained_variance() -> None:
     returns, mask = tensors([[1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0]])
     assert explained_variance(returns, returns, mask) == 1.0

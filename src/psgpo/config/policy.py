@@ -158,7 +158,8 @@ class RlSettings(Section):
     """Shift and scale the advantages of a step to mean 0 and variance 1."""
     whiten_floor: Annotated[float, Field(ge=0)] = 0.1
     """Least standard deviation that whitening divides by: where every response fails, advantages are the critic's
-    noise, and blowing that up to variance 1 moves the policy at random."""
+    noise, and blowing that up to variance 1 moves the policy at random. 0: the deviation as it is, which is the
+    papers'. Advantages that are equal but for rounding are 0 with any."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm, policy's and critic's apart."""
     value_fit_responses: Positive = 1024
