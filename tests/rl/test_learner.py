@@ -79,6 +79,18 @@ def test_forwards_without_gradient_do_not_depend_on_the_parts() -> None:
     assert not whole.values(data)[data.mask == 0].any()
 
 
+def test_the_policys_warm_up_and_schedule_begin_when_it_does() -> None:
+    """Two of six steps are the critic's alone: four are left, of which half rise."""
+    one = learner(steps=6, warmup=0.5, schedule="linear", critic_warmup=2, policy_learning_rate=1.0)
+    rates = [one.update(step, *batch()) for step in range(6)]
+    assert [row["learning_rate"] for row in rates] == [0, 0, 0.5, 1, 1, 0.5]
+    third = 1e-3 / 3
+    assert [row["critic_learning_rate"] for row in rates] == pytest.approx(
+        [third, 2 * third, 1e-3, 1e-3, 2 * third, third]
+    )
+    assert one.policy_optimizer.param_groups[0]["lr"] == 0.5
+
+
 @pytest.mark.parametrize("name", ["llama", "shift"])
 def test_recomputed_activations_give_the_same_gradients(name: str) -> None:
     kept, recomputed = learner(name, minibatches=1), learner(name, minibatches=1, recompute=True)

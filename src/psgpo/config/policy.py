@@ -140,7 +140,8 @@ class RlSettings(Section):
     warmup: Fraction = 0.0
     """Share of the steps with rising learning rates."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
-    """First steps in which only the critic learns."""
+    """First steps in which only the critic learns. The policy's rate is 0 in them; its warm-up and schedule are those of
+    the steps that are left."""
     clip: PositiveFloat = 0.2
     """Half-width of the interval of the probability ratio, around 1 (PPO's ε)."""
     value_clip: PositiveFloat = 0.5

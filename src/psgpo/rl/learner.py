@@ -149,12 +149,7 @@ class Learner:
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
         """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
         sums: dict[str, float] = defaultdict(float)
-        factor = rate_factor(self.rl.schedule, step, steps=self.rl.steps, warmup=self.rl.warmup)
-        rates = {"learning_rate": self.rl.policy_learning_rate * factor}
-        set_rates([self.policy_optimizer], [self.rl.policy_learning_rate], factor)
-        if self.critic_optimizer is not None:
-            rates["critic_learning_rate"] = self.rl.critic_learning_rate * factor
-            set_rates([self.critic_optimizer], [self.rl.critic_learning_rate], factor)
+        rates = self._set_rates(step)
         networks = [network for network in (self.policy, self.critic) if network is not None]
         for network in networks:
             network.train()
@@ -190,6 +185,19 @@ class Learner:
         if self.critic_replica is not None and self.critic_optimizer is not None:
             self.critic_replica.load(state["critic"])
             load_optimizer(self.critic_optimizer, state["critic_optimizer"])
+
+    def _set_rates(self, step: int) -> dict[str, float]:
+        """The rates of `step`. The policy's schedule begins with its first update, after `critic_warmup`."""
+        factor = partial(rate_factor, self.rl.schedule, warmup=self.rl.warmup)
+        frozen = self.rl.critic_warmup
+        of_policy = 0.0 if step < frozen else factor(step - frozen, steps=self.rl.steps - frozen)
+        rates = {"learning_rate": self.rl.policy_learning_rate * of_policy}
+        set_rates([self.policy_optimizer], [self.rl.policy_learning_rate], of_policy)
+        if self.critic_optimizer is not None:
+            of_critic = factor(step, steps=self.rl.steps)
+            rates["critic_learning_rate"] = self.rl.critic_learning_rate * of_critic
+            set_rates([self.critic_optimizer], [self.rl.critic_learning_rate], of_critic)
+        return rates
 
     def _parts(
         self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None
