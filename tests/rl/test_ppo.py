@@ -69,6 +69,29 @@ def test_a_policy_that_has_not_moved_needs_no_reference(
     assert all(value > 0.01 for value in calls)
 
 
+def test_without_a_kl_penalty_there_is_no_reference(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = world.trainer(tmp_path, dense(), rl=RL.model_copy(update={"kl_beta": 0.0, "steps": 3}))
+    monkeypatch.setattr(trainer.learner, "ref_logprobs", lambda batch: pytest.fail("the reference was asked"))
+    trainer.train(world.prompts)
+    rows = metrics(tmp_path)
+    assert all("kl" not in row and row["kl_penalty"] == 0 for row in rows)
+    assert all(row["reward_total"] == pytest.approx(row["reward_lines"] + row["reward_unit_test"]) for row in rows)
+
+
+def test_a_step_says_how_far_its_updates_moved_the_policy(world: World, tmp_path: Path) -> None:
+    rl = RL.model_copy(update={"steps": 1, "minibatches": 1, "epochs": 1})
+    world.trainer(tmp_path / "once", dense(), rl=rl).train(world.prompts)
+    world.trainer(tmp_path / "twice", dense(), rl=rl.model_copy(update={"epochs": 2})).train(world.prompts)
+    (once,), (twice,) = metrics(tmp_path / "once"), metrics(tmp_path / "twice")
+    # What the sampler says and what the update computes are the same policy until the first update.
+    assert once["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert once["ratio_max"] == pytest.approx(1, abs=1e-3)
+    assert twice["approx_kl"] > 1e-4
+    assert twice["ratio_max"] > 1.01
+
+
 def test_micro_batches_learn_what_whole_minibatches_learn(world: World, tmp_path: Path) -> None:
     whole = world.trainer(tmp_path / "a", dense())
     parts = world.trainer(tmp_path / "b", dense(), rl=RL.model_copy(update={"microbatch_tokens": 60}))

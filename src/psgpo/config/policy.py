@@ -140,14 +140,22 @@ class RlSettings(Section):
     warmup: Fraction = 0.0
     """Share of the steps with rising learning rates."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
-    """First steps in which only the critic learns. The policy's rate is 0 in them; its warm-up and schedule are those of
-    the steps that are left."""
+    """First steps in which only the critic learns. The policy's rate is 0 in them; its warm-up and schedule are those
+    of the steps that are left."""
     clip: PositiveFloat = 0.2
     """Half-width of the interval of the probability ratio, around 1 (PPO's ε)."""
+    clip_high: PositiveFloat | None = None
+    """How far above 1 that interval reaches, where that is not as far as below it (DAPO, arXiv 2503.14476: 0.28 over
+    0.2). Absent: as `clip`."""
+    truncated: Literal["learn", "mask"] = "learn"
+    """What the policy makes of responses that were cut off at `sampling.max_new_tokens`. learn: as of any other. mask:
+    they are no part of its loss (DAPO's overlong filtering); the critic and the baselines of groups see them all the
+    same."""
     value_clip: PositiveFloat = 0.5
     """Half-width of the interval the new value may move in, around the old one."""
     kl_beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token."""
+    """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token. 0: that policy is neither
+    loaded nor asked, and `kl` is missing from the metrics."""
     gamma: Fraction = 1.0
     """Discount per token."""
     advantage: Literal["gae", "grpo", "rloo"] = "gae"

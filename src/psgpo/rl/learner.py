@@ -25,7 +25,7 @@ from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_lo
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state, placed
 from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.head_fit import Moments
-from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.rl.losses import policy_loss, policy_moves, value_loss
 from psgpo.seeds import derive_seed
 from psgpo.training import computing, rate_factor, set_rates, shared_batches
 
@@ -44,6 +44,8 @@ class Batch:
     old_logprobs: Tensor
     rewards: Tensor
     """Line rewards and unit-test reward; no KL yet."""
+    finished: Tensor
+    """Of every response, whether it came to its end; (B,), true or false."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,7 @@ class Learner:
     ) -> None:
         """
         Args:
-            reference: frozen; None: the policy with its adapters off.
+            reference: frozen; None: the policy with its adapters off, or none where `kl_beta` is 0.
             critic: None where advantages need no values.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
@@ -147,8 +149,15 @@ class Learner:
         self.critic.replace_head(placed(weight_D.unsqueeze(0).to(own.dtype), own), bias)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
-        """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
-        sums: dict[str, float] = defaultdict(float)
+        """`epochs` passes of `minibatches` updates of policy and critic.
+
+        Returns:
+            Means over a network's updates of losses, norms, `approx_kl` and the like, the largest `ratio_max`, and the
+            rates; nothing of a network that had no update.
+        """
+        of_policy: dict[str, float] = defaultdict(float)
+        of_critic: dict[str, float] = defaultdict(float)
+        policy_updates = critic_updates = 0
         rates = self._set_rates(step)
         networks = [network for network in (self.policy, self.critic) if network is not None]
         for network in networks:
@@ -157,14 +166,19 @@ class Learner:
             rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
             for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
                 chosen = torch.as_tensor(np.sort(rows), device=self.device)
-                if step >= self.rl.critic_warmup:
-                    self._policy_update(batch, targets, chosen, sums)
+                kept = chosen[batch.finished[chosen]] if self.rl.truncated == "mask" else chosen
+                if step >= self.rl.critic_warmup and len(kept):
+                    self._policy_update(batch, targets, kept, of_policy)
+                    policy_updates += 1
                 if self.critic is not None:
-                    self._critic_update(batch, targets, chosen, sums)
+                    self._critic_update(batch, targets, chosen, of_critic)
+                    critic_updates += 1
         for network in networks:
             network.eval()
-        updates = self.rl.epochs * self.rl.minibatches
-        means = {name: total / updates for name, total in self.team.totals(sums).items()}
+        largest = self.team.gather([of_policy.pop("ratio_max", 0.0)])
+        means = {name: total / policy_updates for name, total in self.team.totals(of_policy).items()}
+        means |= {"ratio_max": max(largest)} if policy_updates else {}
+        means |= {name: total / critic_updates for name, total in self.team.totals(of_critic).items()}
         return means | rates
 
     def state(self) -> dict[str, dict]:
@@ -223,17 +237,24 @@ class Learner:
             inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], mask
             marked = inputs[2].bool()
             old_N, advantage_N = batch.old_logprobs[rows, :width][marked], targets.advantages[rows, :width][marked]
-            clipped = 0.0
+            clipped, moved, largest = 0.0, 0.0, 0.0
 
             def row_loss(
                 logprob_N: Tensor, part: slice, old_N: Tensor = old_N, advantage_N: Tensor = advantage_N
             ) -> Tensor:
-                nonlocal clipped
+                nonlocal clipped, moved, largest
                 every_N = torch.ones_like(logprob_N)
                 share, hit = policy_loss(
-                    logprob_N, old_N[part], advantage_N[part], every_N, clip=self.rl.clip, denominator=count
+                    logprob_N,
+                    old_N[part],
+                    advantage_N[part],
+                    every_N,
+                    clip=self.rl.clip,
+                    clip_high=self.rl.clip_high,
+                    denominator=count,
                 )
-                clipped += float(hit)
+                kl, ratio = policy_moves(logprob_N, old_N[part])
+                clipped, moved, largest = clipped + float(hit), moved + float(kl), max(largest, float(ratio))
                 return share
 
             with computing(self.dtype, self.device):
@@ -244,6 +265,8 @@ class Learner:
             torch.autograd.backward(loss)
             sums["policy_loss"] += float(loss.detach())
             sums["clip_fraction"] += clipped / count
+            sums["approx_kl"] += moved / count
+            sums["ratio_max"] = max(sums["ratio_max"], largest)
             assert entropy_N is not None
             sums["entropy"] += float(entropy_N.sum()) / count
         self._step(self.policy_replica, self.policy_optimizer, "grad_norm_policy", sums)
