@@ -14,12 +14,14 @@ import pytest
 import torch
 from ppo_world import RL, KilledError, World, dense, metrics, small_world, weights
 
+from psgpo import training
 from psgpo.config import ArmSettings, LoraSettings
 from psgpo.models import TokenValueModel, load_policy
 from psgpo.records import Completion
 from psgpo.rl.head_fit import RIDGE, Moments
 from psgpo.rl.ppo import HEAD_FILE, PhaseClock
 from psgpo.sampling import HFSampler
+from psgpo.training import ResumableLog
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,25 @@ def test_a_schedule_scales_both_rates_and_resumes_exactly(world: World, tmp_path
     assert {row["learning_rate"] for row in metrics(tmp_path / "c")} == {RL.policy_learning_rate}
     moved = weights(constant)
     assert not all(torch.equal(one[key], moved[key]) for key in one)
+
+
+def test_steps_that_take_long_are_not_done_again_after_a_kill(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30 steps every third is saved; where the last state is always too old, each."""
+    settings = RL.model_copy(update={"steps": 30})
+
+    def kill(done: int, _total: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    for seconds, saved in ((1e9, 0), (0.0, 2)):
+        monkeypatch.setattr(training, "SAVE_SECONDS", seconds)
+        monkeypatch.setattr(training, "SAVE_SHARE", 0)
+        out = tmp_path / str(saved)
+        with pytest.raises(KilledError):
+            world.trainer(out, dense(), rl=settings).train(world.prompts, progress=kill)
+        assert ResumableLog(out).step == saved
 
 
 def test_adapters_resume_to_the_same_policy_and_are_saved_merged(world: World, tmp_path: Path) -> None:

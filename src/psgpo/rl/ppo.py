@@ -132,7 +132,7 @@ class PpoTrainer:
             fitted = {}
             if step + 1 in self.rl.checkpoint_steps:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
-            if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
+            if log.due(step + 1, self.rl.steps, parts=10, team=self.team):
                 log.save(step + 1, **self.learner.state())
             if progress:
                 progress(step + 1, self.rl.steps)
