@@ -92,6 +92,26 @@ def test_the_policys_warm_up_and_schedule_begin_when_it_does() -> None:
     assert one.policy_optimizer.param_groups[0]["lr"] == 0.5
 
 
+def test_a_mean_over_responses_is_one_of_means_over_their_tokens() -> None:
+    """Minibatches of one response each: there both means are the same."""
+    data, targets = batch()
+    alone = []
+    for row in range(len(LENGTHS)):
+        one = Batch(**{key: getattr(data, key)[row : row + 1] for key in Batch.__slots__})
+        of_one = Targets(**{key: getattr(targets, key)[row : row + 1] for key in Targets.__slots__})
+        alone.append(learner(minibatches=1, loss_mean="tokens").update(0, one, of_one)["policy_loss"])
+    whole = learner(minibatches=1, loss_mean="responses", max_grad_norm=1e9)
+    found = whole.update(0, data, targets)
+    assert found["policy_loss"] == pytest.approx(sum(alone) / len(alone), rel=1e-5)
+    by_tokens = learner(minibatches=1).update(0, data, targets)
+    assert by_tokens["policy_loss"] != pytest.approx(found["policy_loss"], rel=1e-2)
+    for name in ("clip_fraction", "approx_kl", "entropy"):  # means over tokens, whatever the loss is
+        assert by_tokens[name] == pytest.approx(found[name], rel=1e-6)
+    parts = learner(minibatches=1, loss_mean="responses", max_grad_norm=1e9, microbatch_tokens=30)
+    assert parts.update(0, data, targets) == pytest.approx(found, rel=1e-5)
+    assert float((gradients(whole) - gradients(parts)).norm() / gradients(whole).norm()) < 1e-6
+
+
 def test_responses_that_were_cut_off_are_no_part_of_the_policys_loss() -> None:
     data, targets = batch()
     masked = learner(minibatches=1, truncated="mask")

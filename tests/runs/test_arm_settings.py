@@ -70,7 +70,9 @@ def test_verl_gets_its_own_settings_and_refuses_them_by_their_key(recipe: Recipe
     assert "trainer.total_training_steps=3" in lines
     assert "algorithm.use_kl_in_reward=false" in lines
     assert "trainer.total_training_steps=2" in overrides(recipe, "baseline", Cluster(gpus=1), prompt_tokens=20)
-    lines = overrides(changed(recipe, clip_high=0.28), "a", Cluster(gpus=1), prompt_tokens=20)
+    assert "actor_rollout_ref.actor.loss_agg_mode=token-mean" in lines
+    lines = overrides(changed(recipe, clip_high=0.28, loss_mean="responses"), "a", Cluster(gpus=1), prompt_tokens=20)
+    assert "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean" in lines
     assert {"actor_rollout_ref.actor.clip_ratio_low=0.2", "actor_rollout_ref.actor.clip_ratio_high=0.28"} < {*lines}
     with pytest.raises(UserError, match=r"arms\.a\.rl\.truncated = 'mask': verl learns from"):
         check_arm(changed(recipe, truncated="mask"), "a", Cluster(gpus=1), problems=4)

@@ -151,6 +151,9 @@ class RlSettings(Section):
     """What the policy makes of responses that were cut off at `sampling.max_new_tokens`. learn: as of any other. mask:
     they are no part of its loss (DAPO's overlong filtering); the critic and the baselines of groups see them all the
     same."""
+    loss_mean: Literal["tokens", "responses"] = "tokens"
+    """What the policy's loss is a mean over, minibatch by minibatch. tokens: all of them weigh the same (as in DAPO),
+    so long responses weigh more. responses: over the tokens of each response, then over responses (as in GRPO)."""
     value_clip: PositiveFloat = 0.5
     """Half-width of the interval the new value may move in, around the old one."""
     kl_beta: Annotated[float, Field(ge=0)] = 0.02

@@ -2,7 +2,8 @@
 other.
 
 Differs from the papers: returns to go in place of one reward per response (RLOO), the outcome as one more step and a
-least standard deviation (GRPO).
+least standard deviation (GRPO). The loss that takes these advantages is PPO's: what differs there, and in the KL, is in
+docs/reward-shapes.md.
 
 # B responses, T response tokens (right-padded; mask 1 on real tokens)
 # A group: `group` rows one after the other, responses to one prompt, whose tokens start at the same column
@@ -50,8 +51,8 @@ def leave_one_out(reward_BT: Tensor, mask_BT: Tensor, *, group: int, gamma: floa
     """A_t = G_t − mean of G_t over the other responses of the group, G as in `returns_to_go`; (B, T).
 
     RLOO (Ahmadian et al. 2024, arXiv 2402.14740, equation 8), whose one reward per response is the case of a reward at
-    the last token and γ = 1. A response that has ended before t counts with the G of its last token. What others earn
-    does not depend on this response, so the baseline biases nothing.
+    the last token and γ = 1 (a KL per token is none: RLOO adds it up first). A response that has ended before t counts
+    with the G of its last token. What others earn does not depend on this response, so the baseline biases nothing.
     """
     return_BT = returns_to_go(reward_BT, mask_BT, gamma=gamma)
     column_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)

@@ -1,8 +1,9 @@
 """The networks of a PPO run: their forward passes and their updates, a micro-batch at a time.
 
 A micro-batch holds rows of similar length, cut to its longest, so little of it is padding. Its loss is divided by the
-tokens of the whole minibatch: micro-batches add up to the gradient of one big batch. Of several processes each works
-through a share of the rows of every minibatch; gradients, metrics and what forward passes give are summed over them.
+tokens (or, with `loss_mean`, the responses) of the whole minibatch: micro-batches add up to the gradient of one big
+batch. Of several processes each works through a share of the rows of every minibatch; gradients, metrics and what
+forward passes give are summed over them.
 """
 
 # B responses, S tokens of prompt and response
@@ -231,12 +232,16 @@ class Learner:
 
     def _policy_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
         count = float(batch.mask[chosen].sum())
+        advantages, denominator = targets.advantages, count
+        if self.rl.loss_mean == "responses":
+            # 1/G Σ_i 1/|y_i| Σ_t: the loss is proportional to A, so a token's weight is one of its advantage.
+            advantages, denominator = advantages / batch.mask.sum(dim=1, keepdim=True), float(len(chosen))
         self.policy_optimizer.zero_grad()
         for rows, width, counts in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
             mask = batch.mask[rows, :width] * counts
             inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], mask
             marked = inputs[2].bool()
-            old_N, advantage_N = batch.old_logprobs[rows, :width][marked], targets.advantages[rows, :width][marked]
+            old_N, advantage_N = batch.old_logprobs[rows, :width][marked], advantages[rows, :width][marked]
             clipped, moved, largest = 0.0, 0.0, 0.0
 
             def row_loss(
@@ -251,7 +256,7 @@ class Learner:
                     every_N,
                     clip=self.rl.clip,
                     clip_high=self.rl.clip_high,
-                    denominator=count,
+                    denominator=denominator,
                 )
                 kl, ratio = policy_moves(logprob_N, old_N[part])
                 clipped, moved, largest = clipped + float(hit), moved + float(kl), max(largest, float(ratio))

@@ -15,6 +15,7 @@ HERE = "@here@"
 NAME = "psgpo"
 """Reward manager, agent loop and trainer of the plug-in are registered under this name."""
 PLUGIN = "psgpo.engines.verl.plugin"
+LOSS_MEANS = {"tokens": "token-mean", "responses": "seq-mean-token-mean"}
 NO_DUAL_CLIP = 1e6
 """verl also bounds the loss of tokens with a negative advantage, at this ratio; PPO as published does not."""
 
@@ -105,7 +106,7 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "actor_rollout_ref.actor.clip_ratio_low": rl.clip,
         "actor_rollout_ref.actor.clip_ratio_high": rl.clip if rl.clip_high is None else rl.clip_high,
         "actor_rollout_ref.actor.clip_ratio_c": NO_DUAL_CLIP,
-        "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
+        "actor_rollout_ref.actor.loss_agg_mode": LOSS_MEANS[rl.loss_mean],
         "actor_rollout_ref.actor.entropy_coeff": 0.0,
         "actor_rollout_ref.actor.use_kl_loss": False,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,
