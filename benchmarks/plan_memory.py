@@ -113,6 +113,7 @@ def measured(case: Case) -> int:
                 mask=mask.clone(),
                 old_logprobs=zeros[0],
                 rewards=zeros[1],
+                finished=torch.ones(len(ids), dtype=torch.bool),
             )
             learner.ref_logprobs(batch)
             learner.values(batch)

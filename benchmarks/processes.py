@@ -71,6 +71,7 @@ def measure(options: argparse.Namespace) -> None:
         mask=mask.to(device),
         old_logprobs=noise[0],
         rewards=noise[0],
+        finished=torch.ones(len(ids), dtype=torch.bool, device=device),
     )
     targets = Targets(advantages=noise[1], returns=noise[2], old_values=noise[3])
     seconds = []

@@ -1,15 +1,18 @@
-"""What training loops share: learning-rate schedules."""
+"""What training loops share: learning-rate schedules, when a state is due."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
+from psgpo import training
 from psgpo.config.base import Schedule
-from psgpo.training import rate_factor, set_rates
+from psgpo.parallel.team import ALONE
+from psgpo.training import SAVE_SECONDS, SAVE_SHARE, ResumableLog, rate_factor, set_rates
 
 
 def rates(schedule: Schedule, steps: int, warmup: float) -> list[float]:
@@ -40,3 +43,26 @@ def test_rates_reach_every_group() -> None:
     optimizer = torch.optim.AdamW([{"params": [one]}, {"params": [two]}], lr=1.0)
     set_rates([optimizer], [0.1], 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.05]
+
+
+def test_a_state_is_due_ten_times_a_run_and_when_the_last_is_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, writing = [0.0], [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(torch, "save", lambda state, path: path.touch() or clock.append(clock.pop() + writing[0]))
+    log = ResumableLog(tmp_path)
+
+    def due(step: int, later: float = 0.0) -> bool:
+        clock[0] += later
+        return log.due(step, 1000, parts=10, team=ALONE)
+
+    assert [step for step in range(1, 1001) if due(step)] == list(range(100, 1001, 100))
+    assert not due(7, SAVE_SECONDS - 1)
+    assert due(8, 1)
+    log.save(8)
+    assert not due(9, SAVE_SECONDS - 1)
+    writing[0] = SAVE_SECONDS  # as long as that: saving must not be half of the work
+    log.save(9)
+    assert not due(10, SAVE_SHARE * SAVE_SECONDS - 1)
+    assert due(11, 1)

@@ -41,7 +41,7 @@ def train_sft(
     """Train `model` on (prompt as the model reads it, solution) pairs and save it to `out/model`, adapters merged.
 
     The loss is the mean negative logprob of solution tokens and the end-of-sequence token, per batch. Metrics go to
-    `out/metrics.jsonl`. An interrupted training goes on from `out/state.pt`, written twenty times per run.
+    `out/metrics.jsonl`. An interrupted training goes on from `out/state.pt`, see `ResumableLog.due`.
 
     Args:
         dtype: `model.dtype` of the recipe.
@@ -101,7 +101,7 @@ def train_sft(
                 }
             )
             started, tokens, loss_sum, count = time.perf_counter(), 0, 0.0, 0
-        if done % max(1, len(batches) // 20) == 0 or done == len(batches):
+        if log.due(done, len(batches), parts=20, team=team):
             moments = [optimizer_state(optimizer, team) for optimizer in optimizers]
             log.save(done, model=replica.state(), optimizers=moments, loss_sum=loss_sum, count=count)
         if progress:

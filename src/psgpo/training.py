@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,6 +15,11 @@ import torch
 from psgpo.config.base import Schedule
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from psgpo.parallel.team import Team
+
+SAVE_SECONDS = 900.0
+"""A training whose last state is older writes one, between those that it writes by the number of its steps."""
+SAVE_SHARE = 20
+"""Unless writing the last one took more than this part of that time: a state of hundreds of gigabytes takes minutes."""
 
 
 def rate_factor(schedule: Schedule, step: int, *, steps: int, warmup: float) -> float:
@@ -114,6 +120,7 @@ class ResumableLog:
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self._writes = writes
+        self._saved_at, self._saving = time.monotonic(), 0.0
         self.state_path = folder / "state.pt"
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,13 +147,25 @@ class ResumableLog:
         if self._writes:
             self._metrics.append(row)
 
+    def due(self, step: int, steps: int, *, parts: int, team: Team) -> bool:
+        """Whether to `save` after `step` of `steps`: `parts` times a run, at its end, and when the last is long ago.
+
+        Every process of the team asks, and is told what the main one's clock says.
+        """
+        if step % max(1, steps // parts) == 0 or step == steps:
+            return True
+        return team.on_main(lambda: time.monotonic() - self._saved_at >= max(SAVE_SECONDS, SAVE_SHARE * self._saving))
+
     def save(self, step: int, **state: Any) -> None:
         """Write `state` (state dicts, tensors, plain values) as the place to go on from after `step` steps."""
         if not self._writes:
             return
+        started = time.monotonic()
         temporary = self.state_path.with_name("state.pt.tmp")
         torch.save({"step": step, **state}, temporary)
         temporary.replace(self.state_path)
+        self._saved_at = time.monotonic()
+        self._saving = self._saved_at - started
 
     def close(self) -> None:
         """Close the metrics file. The state stays until the stage's receipt is written (`psgpo.runs.stages`)."""

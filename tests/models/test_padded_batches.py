@@ -71,7 +71,14 @@ def updated(name: str, tokenizer: PreTrainedTokenizerFast, budget: int | None) -
     policy = tiny_policy(name, tokenizer)
     switch_off_dropout(policy)  # as loading does
     learner = Learner(policy, None, value_model(name, tokenizer), settings, temperature=0.9, seed=5)
-    batch = Batch(input_ids=ids, attention_mask=attention, mask=mask, old_logprobs=old - 5 * mask, rewards=old)
+    batch = Batch(
+        input_ids=ids,
+        attention_mask=attention,
+        mask=mask,
+        old_logprobs=old - 5 * mask,
+        rewards=old,
+        finished=torch.ones(len(ids), dtype=torch.bool),
+    )
     return learner, learner.update(0, batch, Targets(advantages=advantages, returns=returns, old_values=values))
 
 

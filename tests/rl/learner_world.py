@@ -46,7 +46,9 @@ def batch() -> tuple[Batch, Targets]:
     ids, attention = right_pad(rows, 0)
     mask = (attention * (torch.arange(ids.shape[1]) >= torch.tensor([p for p, _ in LENGTHS])[:, None])).float()
     old, rewards, advantages, returns, values = (torch.randn(ids.shape, generator=generator) * mask for _ in range(5))
+    finished = torch.arange(len(LENGTHS)) % 3 != 1  # three of eight were cut off
+    batch = {"input_ids": ids, "attention_mask": attention, "mask": mask, "finished": finished}
     return (
-        Batch(input_ids=ids, attention_mask=attention, mask=mask, old_logprobs=old - 3 * mask, rewards=rewards),
+        Batch(**batch, old_logprobs=old - 3 * mask, rewards=rewards),
         Targets(advantages=advantages, returns=returns, old_values=values),
     )

@@ -80,6 +80,15 @@ def test_steps_of_a_group_are_normalised_together_and_add_up_to_the_left() -> No
 def test_a_group_that_earns_the_same_teaches_nothing() -> None:
     reward = MASK.clone()
     assert not group_normalised(reward, MASK, MASK, group=4, floor=0.0).any()
+    # Partial credit for one of three tests: no mean of eight such float32 numbers is the number itself.
+    steps = torch.zeros(16, 5)
+    steps[torch.arange(16), torch.arange(16) % 5] = 1.0
+    reward = steps * (0.25 / 3)
+    reward[8, 3] *= 2  # the second group differs in one response
+    for floor in (0.0, 0.1):
+        found = group_normalised(reward, steps, torch.ones(16, 5), group=8, floor=floor)
+        assert not found[:8].any()
+        assert found[8:].any()
     even = torch.zeros(2, 3)
     even[:, 2] = 1.0
     assert not leave_one_out(even, torch.ones(2, 3), group=2, gamma=0.9).any()

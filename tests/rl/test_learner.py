@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from learner_world import LENGTHS, batch, policy
 
 from psgpo.config import ModelSettings, RlSettings
 from psgpo.models import TokenValueModel, prepare_training
-from psgpo.rl.learner import Learner
+from psgpo.rl.learner import Batch, Learner, Targets
 
 
 def learner(name: str = "llama", *, dtype: str = "float32", recompute: bool = False, **rl: Any) -> Learner:
@@ -77,6 +78,74 @@ def test_forwards_without_gradient_do_not_depend_on_the_parts() -> None:
     torch.testing.assert_close(whole.values(data), parts.values(data), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(whole.ref_logprobs(data), parts.ref_logprobs(data), rtol=1e-5, atol=1e-6)
     assert not whole.values(data)[data.mask == 0].any()
+
+
+def test_the_policys_warm_up_and_schedule_begin_when_it_does() -> None:
+    """Two of six steps are the critic's alone: four are left, of which half rise."""
+    one = learner(steps=6, warmup=0.5, schedule="linear", critic_warmup=2, policy_learning_rate=1.0)
+    rates = [one.update(step, *batch()) for step in range(6)]
+    assert [row["learning_rate"] for row in rates] == [0, 0, 0.5, 1, 1, 0.5]
+    third = 1e-3 / 3
+    assert [row["critic_learning_rate"] for row in rates] == pytest.approx(
+        [third, 2 * third, 1e-3, 1e-3, 2 * third, third]
+    )
+    assert one.policy_optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_mean_over_responses_is_one_of_means_over_their_tokens() -> None:
+    """Minibatches of one response each: there both means are the same."""
+    data, targets = batch()
+    alone = []
+    for row in range(len(LENGTHS)):
+        one = Batch(**{key: getattr(data, key)[row : row + 1] for key in Batch.__slots__})
+        of_one = Targets(**{key: getattr(targets, key)[row : row + 1] for key in Targets.__slots__})
+        alone.append(learner(minibatches=1, loss_mean="tokens").update(0, one, of_one)["policy_loss"])
+    whole = learner(minibatches=1, loss_mean="responses", max_grad_norm=1e9)
+    found = whole.update(0, data, targets)
+    assert found["policy_loss"] == pytest.approx(sum(alone) / len(alone), rel=1e-5)
+    by_tokens = learner(minibatches=1).update(0, data, targets)
+    assert by_tokens["policy_loss"] != pytest.approx(found["policy_loss"], rel=1e-2)
+    for name in ("clip_fraction", "approx_kl", "entropy"):  # means over tokens, whatever the loss is
+        assert by_tokens[name] == pytest.approx(found[name], rel=1e-6)
+    parts = learner(minibatches=1, loss_mean="responses", max_grad_norm=1e9, microbatch_tokens=30)
+    assert parts.update(0, data, targets) == pytest.approx(found, rel=1e-5)
+    assert float((gradients(whole) - gradients(parts)).norm() / gradients(whole).norm()) < 1e-6
+
+
+def test_responses_that_were_cut_off_are_no_part_of_the_policys_loss() -> None:
+    data, targets = batch()
+    masked = learner(minibatches=1, truncated="mask")
+    found = masked.update(0, data, targets)
+    whole = data.finished
+    alone = learner(minibatches=1)
+    kept = Batch(**{key: getattr(data, key)[whole] for key in Batch.__slots__})
+    wanted = alone.update(0, kept, Targets(**{key: getattr(targets, key)[whole] for key in Targets.__slots__}))
+    same = ("policy_loss", "grad_norm_policy", "clip_fraction", "approx_kl", "ratio_max", "entropy")
+    assert {name: found[name] for name in same} == pytest.approx({name: wanted[name] for name in same}, rel=1e-5)
+    every = learner(minibatches=1).update(0, data, targets)
+    assert found["value_loss"] == every["value_loss"]  # the critic's is as ever
+    assert found["policy_loss"] != pytest.approx(every["policy_loss"], rel=1e-2)
+
+
+def test_a_minibatch_without_a_whole_response_is_no_update_of_the_policy() -> None:
+    data, targets = batch()
+    cut = torch.zeros(len(LENGTHS), dtype=torch.bool)
+    one = learner(minibatches=4, truncated="mask")
+    before = [p.detach().clone() for p in one.policy.parameters()]
+    found = one.update(0, replace(data, finished=cut), targets)
+    assert not {"policy_loss", "approx_kl", "ratio_max", "grad_norm_policy"} & found.keys()
+    assert "value_loss" in found
+    assert all(torch.equal(old, new) for old, new in zip(before, one.policy.parameters(), strict=True))
+    cut[0] = True  # of the four minibatches one has it: their mean is that of one update
+    single = learner(minibatches=4, truncated="mask").update(0, replace(data, finished=cut), targets)
+    wanted = learner(minibatches=1, truncated="mask").update(0, replace(data, finished=cut), targets)
+    assert single["policy_loss"] == pytest.approx(wanted["policy_loss"], rel=1e-5)
+
+
+def test_the_upper_end_of_the_clip_reaches_the_loss() -> None:
+    low, high = (learner(minibatches=1, clip_high=value).update(0, *batch()) for value in (None, 2.0))
+    assert high["clip_fraction"] < low["clip_fraction"]
+    assert high["policy_loss"] != low["policy_loss"]
 
 
 @pytest.mark.parametrize("name", ["llama", "shift"])

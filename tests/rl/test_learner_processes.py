@@ -57,6 +57,13 @@ CASES: dict[str, tuple[str, bool, int, ModelSettings, dict[str, Any]]] = {
         ModelSettings(gradient_checkpointing=True),
         {"minibatches": 2, "microbatch_tokens": 30},
     ),
+    "data parallel, a mean over whole responses": (
+        "shift",
+        False,
+        8,
+        ModelSettings(),
+        {"minibatches": 2, "microbatch_tokens": 30, "loss_mean": "responses", "truncated": "mask", "clip_high": 0.4},
+    ),
     "data parallel adapters": ("llama", False, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
     "sharded adapters": ("llama", True, 8, ModelSettings(lora=LoraSettings(rank=4)), {"minibatches": 2}),
     "sharded, bfloat16": ("llama", True, 8, ModelSettings(dtype="bfloat16"), {"minibatches": 1}),

@@ -14,12 +14,14 @@ import pytest
 import torch
 from ppo_world import RL, KilledError, World, dense, metrics, small_world, weights
 
+from psgpo import training
 from psgpo.config import ArmSettings, LoraSettings
 from psgpo.models import TokenValueModel, load_policy
 from psgpo.records import Completion
 from psgpo.rl.head_fit import RIDGE, Moments
 from psgpo.rl.ppo import HEAD_FILE, PhaseClock
 from psgpo.sampling import HFSampler
+from psgpo.training import ResumableLog
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,29 @@ def test_a_policy_that_has_not_moved_needs_no_reference(
     assert kl[:2] == [0.0, 0.0]  # the critic's step, and the policy's first
     assert len(calls) == 2
     assert all(value > 0.01 for value in calls)
+
+
+def test_without_a_kl_penalty_there_is_no_reference(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = world.trainer(tmp_path, dense(), rl=RL.model_copy(update={"kl_beta": 0.0, "steps": 3}))
+    monkeypatch.setattr(trainer.learner, "ref_logprobs", lambda batch: pytest.fail("the reference was asked"))
+    trainer.train(world.prompts)
+    rows = metrics(tmp_path)
+    assert all("kl" not in row and row["kl_penalty"] == 0 for row in rows)
+    assert all(row["reward_total"] == pytest.approx(row["reward_lines"] + row["reward_unit_test"]) for row in rows)
+
+
+def test_a_step_says_how_far_its_updates_moved_the_policy(world: World, tmp_path: Path) -> None:
+    rl = RL.model_copy(update={"steps": 1, "minibatches": 1, "epochs": 1})
+    world.trainer(tmp_path / "once", dense(), rl=rl).train(world.prompts)
+    world.trainer(tmp_path / "twice", dense(), rl=rl.model_copy(update={"epochs": 2})).train(world.prompts)
+    (once,), (twice,) = metrics(tmp_path / "once"), metrics(tmp_path / "twice")
+    # What the sampler says and what the update computes are the same policy until the first update.
+    assert once["approx_kl"] == pytest.approx(0, abs=1e-6)
+    assert once["ratio_max"] == pytest.approx(1, abs=1e-3)
+    assert twice["approx_kl"] > 1e-4
+    assert twice["ratio_max"] > 1.01
 
 
 def test_micro_batches_learn_what_whole_minibatches_learn(world: World, tmp_path: Path) -> None:
@@ -117,6 +142,25 @@ def test_a_schedule_scales_both_rates_and_resumes_exactly(world: World, tmp_path
     assert {row["learning_rate"] for row in metrics(tmp_path / "c")} == {RL.policy_learning_rate}
     moved = weights(constant)
     assert not all(torch.equal(one[key], moved[key]) for key in one)
+
+
+def test_steps_that_take_long_are_not_done_again_after_a_kill(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 30 steps every third is saved; where the last state is always too old, each."""
+    settings = RL.model_copy(update={"steps": 30})
+
+    def kill(done: int, _total: int) -> None:
+        if done == 2:
+            raise KilledError
+
+    for seconds, saved in ((1e9, 0), (0.0, 2)):
+        monkeypatch.setattr(training, "SAVE_SECONDS", seconds)
+        monkeypatch.setattr(training, "SAVE_SHARE", 0)
+        out = tmp_path / str(saved)
+        with pytest.raises(KilledError):
+            world.trainer(out, dense(), rl=settings).train(world.prompts, progress=kill)
+        assert ResumableLog(out).step == saved
 
 
 def test_adapters_resume_to_the_same_policy_and_are_saved_merged(world: World, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from psgpo.rl.advantages import explained_variance, gae, whiten
-from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.rl.losses import policy_loss, policy_moves, value_loss
 from psgpo.rl.rewards import line_rewards, token_rewards
 
 PAPER = {"lambda_fail": 0.25, "lambda_pass": 0.025}
@@ -110,6 +110,18 @@ def test_whitening() -> None:
     torch.testing.assert_close(whiten(value / 100, mask, floor=0.1), torch.tensor([[-0.1, 0.1, 0.0]]))
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.25 / 3])
+def test_whitening_without_a_least_deviation_makes_nothing_of_equal_values(value: float) -> None:
+    mask = torch.ones(7, 13)
+    mask[:, 11:] = 0.0
+    same = torch.full((7, 13), value)
+    same[:, 11:] = 9.0
+    assert torch.equal(whiten(same, mask, floor=0.0), torch.zeros(7, 13))
+    same[2, 3] += 1e-3
+    found = whiten(same, mask, floor=0.0)
+    assert found[2, 3] == pytest.approx(76**0.5, rel=1e-4)  # one of 77 is off: √(n − 1) deviations
+
+
 def test_explained_variance() -> None:
     returns, mask = tensors([[1.0, 2.0, 3.0]], [[1.0, 1.0, 1.0]])
     assert explained_variance(returns, returns, mask) == 1.0
@@ -124,6 +136,23 @@ def test_policy_loss_by_hand() -> None:
     loss, clipped = policy_loss(new, old, torch.tensor([[1.0, -1.0, 2.0]]), torch.ones(1, 3), clip=0.2, denominator=3)
     assert loss.item() == pytest.approx(-(1.2 - 0.8 + 2.2) / 3)
     assert clipped.item() == 2
+
+
+def test_the_interval_of_the_ratio_may_reach_further_up_than_down() -> None:
+    # ratios 1.5, 1.25 and 0.5, clip 0.2 below and 0.3 above: 1.3 clipped, 1.25 free, 0.8 * -1 clipped
+    old, new = torch.zeros(1, 3), torch.log(torch.tensor([[1.5, 1.25, 0.5]]))
+    advantage, every = torch.tensor([[1.0, 1.0, -1.0]]), torch.ones(1, 3)
+    loss, clipped = policy_loss(new, old, advantage, every, clip=0.2, clip_high=0.3, denominator=1)
+    assert loss.item() == pytest.approx(-(1.3 + 1.25 - 0.8))
+    assert clipped.item() == 2
+
+
+def test_how_far_a_policy_moved_by_hand() -> None:
+    # ratios 2, 1 and 1/2: 2 - 1 - log 2, 0, 1/2 - 1 + log 2
+    kl, largest = policy_moves(torch.log(torch.tensor([2.0, 1.0, 0.5])), torch.zeros(3))
+    assert kl.item() == pytest.approx(0.5)
+    assert largest.item() == pytest.approx(2.0)
+    assert [value.item() for value in policy_moves(torch.zeros(0), torch.zeros(0))] == [0.0, 0.0]
 
 
 def test_value_loss_by_hand() -> None:

@@ -12,6 +12,7 @@ from psgpo.engines.verl.overrides import Cluster, check_arm, overrides
 from psgpo.errors import UserError
 from psgpo.report.html import flatten
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.networks import arm_networks
 from psgpo.runs.plan.make import planner_of, remedy
 from psgpo.runs.plan.work import Assumed, stages_work
 from psgpo.runs.stages import run_stage
@@ -38,6 +39,8 @@ def test_an_arm_is_trained_with_its_own_settings(recipe: Recipe) -> None:
     assert rows["baseline"][1]["kl"] != 0
     assert rows["baseline"][1]["kl_penalty"] != 0
     assert [row["kl_penalty"] for row in rows["a"]] == [0, 0, 0]
+    assert all("kl" not in row for row in rows["a"])
+    assert [arm_networks(run, arm)[1] is None for arm in recipe.arms] == [False, True]
     with pytest.raises(UserError, match=r"another recipe \(arms\.a\.rl\.steps: 3 -> 4\)"):
         RunDirectory.create(changed(recipe, steps=4))
     assert RunDirectory.open(run.path).recipe == recipe
@@ -56,6 +59,9 @@ def test_it_is_planned_with_its_own_settings(recipe: Recipe) -> None:
     assert (work["rl-baseline"].judged, work["rl-a"].judged) == (2 * 4, 3 * 2)
     stages = {stage.stage: stage for stage in planner_of(recipe, 20).stages()}
     assert stages["rl-a"].parts["batch"] == stages["rl-baseline"].parts["batch"] / 2
+    assert ("reference" in stages["rl-baseline"].parts, "reference" in stages["rl-a"].parts) == (True, False)
+    with_kl = {one.stage: one for one in stages_work(changed(recipe, kl_beta=0.1), assumed)}
+    assert with_kl["rl-a"].passes - work["rl-a"].passes == 3 * 2 * (9 + 64)  # a pass of the reference over each token
     assert "rl.microbatch_tokens = 84, arms.a.rl.microbatch_tokens = 84" in remedy(recipe, 20, 1)
 
 
@@ -64,6 +70,12 @@ def test_verl_gets_its_own_settings_and_refuses_them_by_their_key(recipe: Recipe
     assert "trainer.total_training_steps=3" in lines
     assert "algorithm.use_kl_in_reward=false" in lines
     assert "trainer.total_training_steps=2" in overrides(recipe, "baseline", Cluster(gpus=1), prompt_tokens=20)
+    assert "actor_rollout_ref.actor.loss_agg_mode=token-mean" in lines
+    lines = overrides(changed(recipe, clip_high=0.28, loss_mean="responses"), "a", Cluster(gpus=1), prompt_tokens=20)
+    assert "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean" in lines
+    assert {"actor_rollout_ref.actor.clip_ratio_low=0.2", "actor_rollout_ref.actor.clip_ratio_high=0.28"} < {*lines}
+    with pytest.raises(UserError, match=r"arms\.a\.rl\.truncated = 'mask': verl learns from"):
+        check_arm(changed(recipe, truncated="mask"), "a", Cluster(gpus=1), problems=4)
     linear = changed(recipe, schedule="linear")
     check_arm(linear, "baseline", Cluster(gpus=1), problems=4)
     with pytest.raises(UserError, match=r"arms\.a\.rl\.schedule = 'linear': verl has"):

@@ -140,13 +140,25 @@ class RlSettings(Section):
     warmup: Fraction = 0.0
     """Share of the steps with rising learning rates."""
     critic_warmup: Annotated[int, Field(ge=0)] = 0
-    """First steps in which only the critic learns."""
+    """First steps in which only the critic learns. The policy's rate is 0 in them; its warm-up and schedule are those
+    of the steps that are left."""
     clip: PositiveFloat = 0.2
     """Half-width of the interval of the probability ratio, around 1 (PPO's ε)."""
+    clip_high: PositiveFloat | None = None
+    """How far above 1 that interval reaches, where that is not as far as below it (DAPO, arXiv 2503.14476: 0.28 over
+    0.2). Absent: as `clip`."""
+    truncated: Literal["learn", "mask"] = "learn"
+    """What the policy makes of responses that were cut off at `sampling.max_new_tokens`. learn: as of any other. mask:
+    they are no part of its loss (DAPO's overlong filtering); the critic and the baselines of groups see them all the
+    same."""
+    loss_mean: Literal["tokens", "responses"] = "tokens"
+    """What the policy's loss is a mean over, minibatch by minibatch. tokens: all of them weigh the same (as in DAPO),
+    so long responses weigh more. responses: over the tokens of each response, then over responses (as in GRPO)."""
     value_clip: PositiveFloat = 0.5
     """Half-width of the interval the new value may move in, around the old one."""
     kl_beta: Annotated[float, Field(ge=0)] = 0.02
-    """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token."""
+    """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token. 0: that policy is neither
+    loaded nor asked, and `kl` is missing from the metrics."""
     gamma: Fraction = 1.0
     """Discount per token."""
     advantage: Literal["gae", "grpo", "rloo"] = "gae"
@@ -158,7 +170,8 @@ class RlSettings(Section):
     """Shift and scale the advantages of a step to mean 0 and variance 1."""
     whiten_floor: Annotated[float, Field(ge=0)] = 0.1
     """Least standard deviation that whitening divides by: where every response fails, advantages are the critic's
-    noise, and blowing that up to variance 1 moves the policy at random."""
+    noise, and blowing that up to variance 1 moves the policy at random. 0: the deviation as it is, which is the
+    papers'. Advantages that are equal but for rounding are 0 with any."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradients are scaled down to this norm, policy's and critic's apart."""
     value_fit_responses: Positive = 1024

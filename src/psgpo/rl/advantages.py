@@ -2,7 +2,8 @@
 other.
 
 Differs from the papers: returns to go in place of one reward per response (RLOO), the outcome as one more step and a
-least standard deviation (GRPO).
+least standard deviation (GRPO). The loss that takes these advantages is PPO's: what differs there, and in the KL, is in
+docs/reward-shapes.md.
 
 # B responses, T response tokens (right-padded; mask 1 on real tokens)
 # A group: `group` rows one after the other, responses to one prompt, whose tokens start at the same column
@@ -12,6 +13,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+ROUNDING = 1e-6
+"""Values that differ by no more than this share of the largest are equal: some roundings of float32."""
 
 
 def gae(reward_BT: Tensor, value_BT: Tensor, mask_BT: Tensor, *, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
@@ -47,8 +51,8 @@ def leave_one_out(reward_BT: Tensor, mask_BT: Tensor, *, group: int, gamma: floa
     """A_t = G_t − mean of G_t over the other responses of the group, G as in `returns_to_go`; (B, T).
 
     RLOO (Ahmadian et al. 2024, arXiv 2402.14740, equation 8), whose one reward per response is the case of a reward at
-    the last token and γ = 1. A response that has ended before t counts with the G of its last token. What others earn
-    does not depend on this response, so the baseline biases nothing.
+    the last token and γ = 1 (a KL per token is none: RLOO adds it up first). A response that has ended before t counts
+    with the G of its last token. What others earn does not depend on this response, so the baseline biases nothing.
     """
     return_BT = returns_to_go(reward_BT, mask_BT, gamma=gamma)
     column_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
@@ -64,6 +68,7 @@ def group_normalised(reward_BT: Tensor, step_BT: Tensor, mask_BT: Tensor, *, gro
 
     GRPO with process supervision (DeepSeekMath, arXiv 2402.03300, section 4.1.3). With the last token as the only step
     it is GRPO with outcome supervision (section 4.1.2): the same for every token of a response. Biased deviation.
+    A group whose steps are alike (`_alike`) gets 0, whatever the floor.
     With many steps that earn about nothing, each costs its response the mean: long programs that pass lose to short
     ones (docs/reward-shapes.md).
 
@@ -76,17 +81,34 @@ def group_normalised(reward_BT: Tensor, step_BT: Tensor, mask_BT: Tensor, *, gro
     count_P = step_PN.sum(dim=1, keepdim=True)
     away_PN = (reward_PN - (reward_PN * step_PN).sum(dim=1, keepdim=True) / count_P) * step_PN
     std_P = ((away_PN**2).sum(dim=1, keepdim=True) / count_P).sqrt()
-    normalised_BT = (away_PN / std_P.clamp(min=max(floor, 1e-8))).view_as(reward_BT)
+    alike_P = _alike(reward_PN, step_PN)
+    normalised_BT = (away_PN / std_P.clamp(min=floor)).masked_fill(alike_P, 0.0).view_as(reward_BT)
     return returns_to_go(normalised_BT, mask_BT, gamma=1.0)
 
 
 def whiten(value_BT: Tensor, mask_BT: Tensor, *, floor: float = 1e-8) -> Tensor:
-    """(x − mean) / max(std, floor) over the real tokens of the batch; 0 elsewhere. Biased standard deviation."""
+    """(x − mean) / max(std, floor) over the real tokens of the batch; 0 elsewhere. Biased standard deviation.
+
+    0 everywhere where all x are alike (`_alike`).
+    """
     mask_BT = mask_BT.to(value_BT.dtype)
     count = mask_BT.sum()
     mean = (value_BT * mask_BT).sum() / count
     variance = ((value_BT - mean) ** 2 * mask_BT).sum() / count
-    return (value_BT - mean) / variance.sqrt().clamp(min=floor) * mask_BT
+    alike = _alike(value_BT.reshape(1, -1), mask_BT.reshape(1, -1))
+    return ((value_BT - mean) / variance.sqrt().clamp(min=floor)).masked_fill(alike, 0.0) * mask_BT
+
+
+def _alike(value_PN: Tensor, mask_PN: Tensor) -> Tensor:
+    """Whether the marked values of a row are equal but for rounding: max − min ≤ `ROUNDING` · max |x|; (P, 1).
+
+    What the mean leaves of them is rounding, and so is their deviation: the quotient of the two has unit size and says
+    nothing. Read off the range, which needs no sum and so has no rounding of its own.
+    """
+    marked_PN = mask_PN.bool()
+    high_P = value_PN.masked_fill(~marked_PN, -torch.inf).amax(dim=1, keepdim=True)
+    low_P = value_PN.masked_fill(~marked_PN, torch.inf).amin(dim=1, keepdim=True)
+    return high_P - low_P <= ROUNDING * torch.maximum(high_P.abs(), low_P.abs())
 
 
 def explained_variance(value_BT: Tensor, return_BT: Tensor, mask_BT: Tensor) -> float:

@@ -1,8 +1,9 @@
 """The networks of a PPO run: their forward passes and their updates, a micro-batch at a time.
 
 A micro-batch holds rows of similar length, cut to its longest, so little of it is padding. Its loss is divided by the
-tokens of the whole minibatch: micro-batches add up to the gradient of one big batch. Of several processes each works
-through a share of the rows of every minibatch; gradients, metrics and what forward passes give are summed over them.
+tokens (or, with `loss_mean`, the responses) of the whole minibatch: micro-batches add up to the gradient of one big
+batch. Of several processes each works through a share of the rows of every minibatch; gradients, metrics and what
+forward passes give are summed over them.
 """
 
 # B responses, S tokens of prompt and response
@@ -25,7 +26,7 @@ from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_lo
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state, placed
 from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.head_fit import Moments
-from psgpo.rl.losses import policy_loss, value_loss
+from psgpo.rl.losses import policy_loss, policy_moves, value_loss
 from psgpo.seeds import derive_seed
 from psgpo.training import computing, rate_factor, set_rates, shared_batches
 
@@ -44,6 +45,8 @@ class Batch:
     old_logprobs: Tensor
     rewards: Tensor
     """Line rewards and unit-test reward; no KL yet."""
+    finished: Tensor
+    """Of every response, whether it came to its end; (B,), true or false."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +77,7 @@ class Learner:
     ) -> None:
         """
         Args:
-            reference: frozen; None: the policy with its adapters off.
+            reference: frozen; None: the policy with its adapters off, or none where `kl_beta` is 0.
             critic: None where advantages need no values.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
@@ -147,14 +150,16 @@ class Learner:
         self.critic.replace_head(placed(weight_D.unsqueeze(0).to(own.dtype), own), bias)
 
     def update(self, step: int, batch: Batch, targets: Targets) -> dict[str, float]:
-        """`epochs` passes of `minibatches` updates of policy and critic; means of losses and norms, and the rates."""
-        sums: dict[str, float] = defaultdict(float)
-        factor = rate_factor(self.rl.schedule, step, steps=self.rl.steps, warmup=self.rl.warmup)
-        rates = {"learning_rate": self.rl.policy_learning_rate * factor}
-        set_rates([self.policy_optimizer], [self.rl.policy_learning_rate], factor)
-        if self.critic_optimizer is not None:
-            rates["critic_learning_rate"] = self.rl.critic_learning_rate * factor
-            set_rates([self.critic_optimizer], [self.rl.critic_learning_rate], factor)
+        """`epochs` passes of `minibatches` updates of policy and critic.
+
+        Returns:
+            Means over a network's updates of losses, norms, `approx_kl` and the like, the largest `ratio_max`, and the
+            rates; nothing of a network that had no update.
+        """
+        of_policy: dict[str, float] = defaultdict(float)
+        of_critic: dict[str, float] = defaultdict(float)
+        policy_updates = critic_updates = 0
+        rates = self._set_rates(step)
         networks = [network for network in (self.policy, self.critic) if network is not None]
         for network in networks:
             network.train()
@@ -162,14 +167,19 @@ class Learner:
             rng = np.random.default_rng(derive_seed(self.seed, "minibatch", step, epoch))
             for rows in np.array_split(rng.permutation(len(batch.mask)), self.rl.minibatches):
                 chosen = torch.as_tensor(np.sort(rows), device=self.device)
-                if step >= self.rl.critic_warmup:
-                    self._policy_update(batch, targets, chosen, sums)
+                kept = chosen[batch.finished[chosen]] if self.rl.truncated == "mask" else chosen
+                if step >= self.rl.critic_warmup and len(kept):
+                    self._policy_update(batch, targets, kept, of_policy)
+                    policy_updates += 1
                 if self.critic is not None:
-                    self._critic_update(batch, targets, chosen, sums)
+                    self._critic_update(batch, targets, chosen, of_critic)
+                    critic_updates += 1
         for network in networks:
             network.eval()
-        updates = self.rl.epochs * self.rl.minibatches
-        means = {name: total / updates for name, total in self.team.totals(sums).items()}
+        largest = self.team.gather([of_policy.pop("ratio_max", 0.0)])
+        means = {name: total / policy_updates for name, total in self.team.totals(of_policy).items()}
+        means |= {"ratio_max": max(largest)} if policy_updates else {}
+        means |= {name: total / critic_updates for name, total in self.team.totals(of_critic).items()}
         return means | rates
 
     def state(self) -> dict[str, dict]:
@@ -191,6 +201,19 @@ class Learner:
             self.critic_replica.load(state["critic"])
             load_optimizer(self.critic_optimizer, state["critic_optimizer"])
 
+    def _set_rates(self, step: int) -> dict[str, float]:
+        """The rates of `step`. The policy's schedule begins with its first update, after `critic_warmup`."""
+        factor = partial(rate_factor, self.rl.schedule, warmup=self.rl.warmup)
+        frozen = self.rl.critic_warmup
+        of_policy = 0.0 if step < frozen else factor(step - frozen, steps=self.rl.steps - frozen)
+        rates = {"learning_rate": self.rl.policy_learning_rate * of_policy}
+        set_rates([self.policy_optimizer], [self.rl.policy_learning_rate], of_policy)
+        if self.critic_optimizer is not None:
+            of_critic = factor(step, steps=self.rl.steps)
+            rates["critic_learning_rate"] = self.rl.critic_learning_rate * of_critic
+            set_rates([self.critic_optimizer], [self.rl.critic_learning_rate], of_critic)
+        return rates
+
     def _parts(
         self, batch: Batch, chosen: Tensor | None = None, *, budget: int | None
     ) -> Iterator[tuple[Tensor, int, bool]]:
@@ -209,23 +232,34 @@ class Learner:
 
     def _policy_update(self, batch: Batch, targets: Targets, chosen: Tensor, sums: dict[str, float]) -> None:
         count = float(batch.mask[chosen].sum())
+        advantages, denominator = targets.advantages, count
+        if self.rl.loss_mean == "responses":
+            # 1/G Σ_i 1/|y_i| Σ_t: the loss is proportional to A, so a token's weight is one of its advantage.
+            advantages, denominator = advantages / batch.mask.sum(dim=1, keepdim=True), float(len(chosen))
         self.policy_optimizer.zero_grad()
         for rows, width, counts in self._parts(batch, chosen, budget=self.rl.microbatch_tokens):
             mask = batch.mask[rows, :width] * counts
             inputs = batch.input_ids[rows, :width], batch.attention_mask[rows, :width], mask
             marked = inputs[2].bool()
-            old_N, advantage_N = batch.old_logprobs[rows, :width][marked], targets.advantages[rows, :width][marked]
-            clipped = 0.0
+            old_N, advantage_N = batch.old_logprobs[rows, :width][marked], advantages[rows, :width][marked]
+            clipped, moved, largest = 0.0, 0.0, 0.0
 
             def row_loss(
                 logprob_N: Tensor, part: slice, old_N: Tensor = old_N, advantage_N: Tensor = advantage_N
             ) -> Tensor:
-                nonlocal clipped
+                nonlocal clipped, moved, largest
                 every_N = torch.ones_like(logprob_N)
                 share, hit = policy_loss(
-                    logprob_N, old_N[part], advantage_N[part], every_N, clip=self.rl.clip, denominator=count
+                    logprob_N,
+                    old_N[part],
+                    advantage_N[part],
+                    every_N,
+                    clip=self.rl.clip,
+                    clip_high=self.rl.clip_high,
+                    denominator=denominator,
                 )
-                clipped += float(hit)
+                kl, ratio = policy_moves(logprob_N, old_N[part])
+                clipped, moved, largest = clipped + float(hit), moved + float(kl), max(largest, float(ratio))
                 return share
 
             with computing(self.dtype, self.device):
@@ -236,6 +270,8 @@ class Learner:
             torch.autograd.backward(loss)
             sums["policy_loss"] += float(loss.detach())
             sums["clip_fraction"] += clipped / count
+            sums["approx_kl"] += moved / count
+            sums["ratio_max"] = max(sums["ratio_max"], largest)
             assert entropy_N is not None
             sums["entropy"] += float(entropy_N.sum()) / count
         self._step(self.policy_replica, self.policy_optimizer, "grad_norm_policy", sums)

@@ -2,7 +2,7 @@
 
 Schulman et al. 2017 (arXiv 1707.06347), equation 7, and the value clipping of its reference implementation.
 
-# B responses, T response tokens (mask 1 on real tokens)
+# B responses, T response tokens (mask 1 on real tokens), N tokens
 """
 
 from __future__ import annotations
@@ -18,18 +18,31 @@ def policy_loss(
     mask_BT: Tensor,
     *,
     clip: float,
+    clip_high: float | None = None,
     denominator: float,
 ) -> tuple[Tensor, Tensor]:
-    """L = −Σ min(ρ A, clip(ρ, 1−ε, 1+ε) A) / denominator, with ρ = exp(logprob − old_logprob).
+    """L = −Σ min(ρ A, clip(ρ, 1−ε, 1+ε') A) / denominator, with ρ = exp(logprob − old_logprob).
+
+    ε is `clip`; ε' is `clip_high` (DAPO, arXiv 2503.14476, equation 10), or ε where that is None.
 
     Returns:
         the scalar loss, and the number of tokens where clipping took effect (a tensor).
     """
     ratio_BT = torch.exp(logprob_BT - old_logprob_BT)
     free_BT = ratio_BT * advantage_BT
-    clipped_BT = ratio_BT.clamp(1 - clip, 1 + clip) * advantage_BT
+    clipped_BT = ratio_BT.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high)) * advantage_BT
     loss = -(torch.minimum(free_BT, clipped_BT) * mask_BT).sum() / denominator
     return loss, ((clipped_BT < free_BT) * mask_BT).sum()
+
+
+def policy_moves(logprob_N: Tensor, old_logprob_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ (ρ − 1 − log ρ), and the largest ρ, over tokens drawn from the old policy: two scalars without gradient.
+
+    The mean of the terms estimates KL(old ‖ new) without bias (k3 of Schulman 2020, "Approximating KL Divergence").
+    """
+    log_ratio_N = (logprob_N - old_logprob_N).detach()
+    largest = log_ratio_N.max().exp() if len(log_ratio_N) else log_ratio_N.new_zeros(())
+    return (torch.expm1(log_ratio_N) - log_ratio_N).sum(), largest
 
 
 def value_loss(

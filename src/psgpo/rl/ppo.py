@@ -81,7 +81,8 @@ class PpoTrainer:
         """
         Args:
             policy: trained in place; starts as the SFT policy.
-            reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them.
+            reference: the SFT policy, frozen; None for a policy with adapters, which is its own reference without them,
+                and where `rl.kl_beta` is 0, which needs none.
             critic: starts from the SFT trunk with a fresh head, or from a PRM (ValueInit); None exactly where
                 `rl.advantage` needs none.
             scorer: line scores for `arm.line_reward`; None exactly when that is `none`.
@@ -131,7 +132,7 @@ class PpoTrainer:
             fitted = {}
             if step + 1 in self.rl.checkpoint_steps:
                 self._save_policy(self.out / "checkpoints" / f"step-{step + 1}")
-            if (step + 1) % max(1, self.rl.steps // 10) == 0 or step + 1 == self.rl.steps:
+            if log.due(step + 1, self.rl.steps, parts=10, team=self.team):
                 log.save(step + 1, **self.learner.state())
             if progress:
                 progress(step + 1, self.rl.steps)
@@ -158,16 +159,19 @@ class PpoTrainer:
             batch = replace(batch, old_logprobs=self.learner.policy_logprobs(batch))
             gap = (batch.old_logprobs - drawn).abs() * batch.mask
             metrics["engine_logprob_gap"] = float(gap.sum() / batch.mask.sum())
-        # Up to the policy's first update it is the reference, and its responses carry their logprobs.
-        unmoved = step <= self.rl.critic_warmup
-        ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
-        log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
-        rewards = batch.rewards - self.rl.kl_beta * log_ratio
+        rewards, log_ratio = batch.rewards, None
+        if self.rl.kl_beta:
+            # Up to the policy's first update it is the reference, and its responses carry their logprobs.
+            unmoved = step <= self.rl.critic_warmup
+            ref_logprobs = batch.old_logprobs if unmoved else self.learner.ref_logprobs(batch)
+            log_ratio = (batch.old_logprobs - ref_logprobs) * batch.mask
+            rewards = rewards - self.rl.kl_beta * log_ratio
         targets = self._targets(rollouts, batch, rewards)
         update = self.learner.update(step, batch, targets)
         clock("update")
-        metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
-        metrics["kl_penalty"] = self.rl.kl_beta * metrics["kl"]
+        if log_ratio is not None:
+            metrics["kl"] = float(log_ratio.sum()) / len(rollouts)
+        metrics["kl_penalty"] = self.rl.kl_beta * metrics.get("kl", 0.0)
         metrics["reward_total"] = float(rewards.sum()) / len(rollouts)
         if targets.old_values is not None and targets.returns is not None:
             metrics["explained_variance"] = explained_variance(targets.old_values, targets.returns, batch.mask)
@@ -229,6 +233,7 @@ class PpoTrainer:
             mask=mask.to(self.device),
             old_logprobs=old_logprobs.to(self.device),
             rewards=rewards.to(self.device),
+            finished=torch.tensor([rollout.finished for rollout in rollouts], device=self.device),
         )
 
     def first_critic(self, prompts: Sequence[tuple[Problem, tuple[int, ...]]]) -> TokenValueModel:

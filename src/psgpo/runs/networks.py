@@ -34,7 +34,8 @@ def arm_networks(
 ) -> tuple[PreTrainedModel, PreTrainedModel | None, TokenValueModel | None, PreTrainedTokenizerBase]:
     """Policy, its frozen reference, critic and tokenizer: the SFT policy, and the PRM where the arm has a ValueInit.
 
-    No reference where the policy has adapters: with them off it is its own. No critic where `advantage` needs none.
+    No reference where the policy has adapters: with them off it is its own; nor where `kl_beta` is 0. No critic where
+    `advantage` needs none.
 
     Raises:
         UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
@@ -43,7 +44,7 @@ def arm_networks(
     arm = recipe.arms[name]
     start = policy_folder(run.path, "sft")
     policy, tokenizer = load_policy(start)
-    reference = None if recipe.model.lora else load_policy(start)[0]
+    reference = None if recipe.model.lora or not recipe.rl_of(name).kl_beta else load_policy(start)[0]
     _check_line_reader(run, arm)
     critic = _first_critic(run, name, start) if recipe.rl_of(name).advantage == "gae" else None
     prepare_training(policy, recipe.model, seed=derive_seed(recipe.seed, "adapters", "policy"))

@@ -15,6 +15,7 @@ HERE = "@here@"
 NAME = "psgpo"
 """Reward manager, agent loop and trainer of the plug-in are registered under this name."""
 PLUGIN = "psgpo.engines.verl.plugin"
+LOSS_MEANS = {"tokens": "token-mean", "responses": "seq-mean-token-mean"}
 NO_DUAL_CLIP = 1e6
 """verl also bounds the loss of tokens with a negative advantage, at this ratio; PPO as published does not."""
 
@@ -38,7 +39,7 @@ def check_arm(recipe: Recipe, arm: str, cluster: Cluster, *, problems: int) -> N
     """Refuse what verl would stop at after it has loaded everything.
 
     Raises:
-        UserError: batch, minibatches, problems and GPUs do not fit together, or verl lacks adapters or schedule.
+        UserError: batch, minibatches, problems and GPUs do not fit together, or verl lacks a setting.
     """
     rl = recipe.rl_of(arm)
     table = "rl" if recipe.arms[arm].rl is None else f"arms.{arm}.rl"
@@ -52,6 +53,8 @@ def check_arm(recipe: Recipe, arm: str, cluster: Cluster, *, problems: int) -> N
         raise UserError("model.lora: the export trains all weights; leave it out")
     if rl.schedule == "linear":
         raise UserError(f"{table}.schedule = 'linear': verl has 'constant' and 'cosine'; choose one of them")
+    if rl.truncated == "mask":
+        raise UserError(f"{table}.truncated = 'mask': verl learns from responses that were cut off too; leave it out")
     if rl.prompts_per_step % rl.minibatches:
         raise UserError(
             f"{table}.prompts_per_step = {rl.prompts_per_step}, {table}.minibatches = {rl.minibatches}: verl cuts a "
@@ -101,9 +104,9 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "actor_rollout_ref.actor.data_loader_seed": recipe.seed,
         "actor_rollout_ref.actor.clip_ratio": rl.clip,
         "actor_rollout_ref.actor.clip_ratio_low": rl.clip,
-        "actor_rollout_ref.actor.clip_ratio_high": rl.clip,
+        "actor_rollout_ref.actor.clip_ratio_high": rl.clip if rl.clip_high is None else rl.clip_high,
         "actor_rollout_ref.actor.clip_ratio_c": NO_DUAL_CLIP,
-        "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
+        "actor_rollout_ref.actor.loss_agg_mode": LOSS_MEANS[rl.loss_mean],
         "actor_rollout_ref.actor.entropy_coeff": 0.0,
         "actor_rollout_ref.actor.use_kl_loss": False,
         "actor_rollout_ref.actor.use_dynamic_bsz": True,

@@ -11,8 +11,8 @@ U is what one micro-batch adds: the gradients L, activations kept for the backwa
 with its softmax; the gradients of the other network live on from its last update. F is a forward pass without gradient
 over at most `FORWARD_TOKENS`. U and F are counted on a network without contents (`psgpo.runs.plan.network`). S is
 formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits; of
-encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). A reference is none with adapters. SFT and PRM
-training hold W + optimizer + U; evaluation and labels W + S.
+encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). There is no reference with adapters, nor with
+`kl_beta` = 0. SFT and PRM training hold W + optimizer + U; evaluation and labels W + S.
 
 Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.devices`).
 """
@@ -84,7 +84,7 @@ def ppo_step(
         share: of one of several processes.
     """
     rows = [row for part in minibatches for row in part]
-    reference = 0 if policy.settings.lora is not None else policy.weights
+    reference = 0 if policy.settings.lora is not None or not rl.kl_beta else policy.weights
     base = {
         "policy": share.held(policy.weights),
         "reference": share.held(reference),
@@ -312,12 +312,12 @@ class StagePlanner:
 
 
 def _different(recipe: Recipe) -> dict[str, ArmSettings]:
-    """The first arm of each kind: by the model behind its PRM, whether it has a critic, and the size of its steps."""
+    """The first arm of each kind: by the model behind its PRM, its critic and reference, and the size of its steps."""
     first: dict[tuple[object, ...], str] = {}
     for name, arm in recipe.arms.items():
         rl = recipe.rl_of(name)
         rows = rl.prompts_per_step * rl.responses_per_prompt
         prm = recipe.prm.get(arm.prm or "")
-        beside = prm and (prm.kind, prm.init, prm.layers), rl.advantage == "gae"
+        beside = prm and (prm.kind, prm.init, prm.layers), rl.advantage == "gae", rl.kl_beta > 0
         first.setdefault((*beside, rows, rl.minibatches, rl.microbatch_tokens), name)
     return {name: recipe.arms[name] for name in first.values()}

@@ -113,9 +113,9 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         steps = rl.steps * each
         fit = rl.value_fit_responses if _fits_values(arm) else 0
         rows = (steps + fit) * (P + R)
-        # Reference and old values once, policy and critic learn, the PRM scores.
+        # Reference (where there is a KL) and old values once, policy and critic learn, the PRM scores.
         critic = rl.advantage == "gae"
-        frozen = 1 + critic + (1 if arm.prm not in (None, "oracle") else 0)
+        frozen = (rl.kl_beta > 0) + critic + (1 if arm.prm not in (None, "oracle") else 0)
         found.append(
             StageWork(
                 stage=f"rl-{name}",
