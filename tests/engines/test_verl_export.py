@@ -21,7 +21,7 @@ from psgpo.cli.verl import app
 from psgpo.config import ArmSettings, LoraSettings, SandboxSettings
 from psgpo.engines.verl.checkpoint import import_checkpoint
 from psgpo.engines.verl.judge import Gathered, Judge, in_thread
-from psgpo.engines.verl.overrides import Cluster
+from psgpo.engines.verl.overrides import Cluster, overrides
 from psgpo.engines.verl.settings import VerlSettings
 from psgpo.errors import UserError
 from psgpo.execution import Sandbox
@@ -60,6 +60,29 @@ def test_data_hold_prompt_ids_and_tests_and_no_solution(exported: Path) -> None:
         assert tuple(row["extra_info"]["prompt_ids"]) == build_prompt_ids(tokenizer, "# {prompt}\n", problem)
         sent = Problem.from_json(json.loads(row["reward_model"]["ground_truth"]))
         assert sent == replace(problem, reference_solution=None)
+
+
+def verls_settings(run: RunDirectory, *, sampling: dict[str, object] | None = None, **rl: object) -> dict[str, str]:
+    """The overrides of arm both, with these keys of the recipe changed."""
+    changed = {"rl": run.recipe.rl.model_copy(update=rl)}
+    changed |= {"sampling": run.recipe.sampling.model_copy(update=sampling or {})}
+    lines = overrides(run.recipe.model_copy(update=changed), "both", ONE_GPU, prompt_tokens=10)
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("warmup", "first"), [(0, 1), (1, 2), (3, 4)])
+def test_the_policy_learns_from_the_same_step_on(warmup: int, first: int, run: RunDirectory) -> None:
+    """`first`: the first step, counted from 1, whose update moves the policy here."""
+    exported = int(verls_settings(run, critic_warmup=warmup)["trainer.critic_warmup"])
+    # verl, trainer_base.py: `if critic_warmup <= global_steps: update_actor`, with global_steps from 1
+    assert next(step for step in range(1, 9) if exported <= step) == first
+
+
+def test_validation_samples_as_evaluation_here_does(run: RunDirectory) -> None:
+    settings = verls_settings(run, sampling={"top_p": 0.9})
+    keys = ("temperature", "top_p", "n")
+    found = [float(settings[f"actor_rollout_ref.rollout.val_kwargs.{key}"]) for key in keys]
+    assert found == [run.recipe.evaluation.temperature, 0.9, run.recipe.evaluation.samples]
 
 
 def test_critic_and_prm_are_the_runs(run: RunDirectory, exported: Path) -> None:
