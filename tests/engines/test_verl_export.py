@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +21,16 @@ from verl_world import ready_run, tasks
 from psgpo.cli.verl import app
 from psgpo.config import ArmSettings, LoraSettings, SandboxSettings
 from psgpo.engines.verl.checkpoint import import_checkpoint
-from psgpo.engines.verl.judge import Gathered, Judge, in_thread
+from psgpo.engines.verl.judge import Gathered, Judge, Problems, in_thread
 from psgpo.engines.verl.overrides import Cluster, overrides
 from psgpo.engines.verl.settings import VerlSettings
 from psgpo.errors import UserError
-from psgpo.execution import Sandbox
-from psgpo.jsonl import write_json
+from psgpo.execution import Sandbox, encoding
+from psgpo.jsonl import dump_line, write_json
 from psgpo.models import TokenValueModel, load_policy, load_tokenizer
 from psgpo.prm import ScorerRecord
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Problem
+from psgpo.records import Problem, Tests
 from psgpo.rl.rollout import Rollout
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.verl import export_arm
@@ -220,7 +221,7 @@ def test_a_judged_response_by_hand(run: RunDirectory) -> None:
 
     async def judge_both() -> list:
         judge = Judge(arm, tokenizer, sandbox, in_thread(lengths))
-        return await asyncio.gather(*(judge.judge(problem, (3, 4), row) for row in ids))
+        return await asyncio.gather(*(judge.judge(dump_line(problem.to_json()), (3, 4), row) for row in ids))
 
     with Sandbox(allow_unconfined=SandboxSettings().allow_unconfined) as sandbox:
         good, bad = asyncio.run(judge_both())
@@ -231,6 +232,48 @@ def test_a_judged_response_by_hand(run: RunDirectory) -> None:
     assert good.token_rewards.sum() == pytest.approx(1 + 0.025 * 15 / 5)
     assert [bad.token_rewards[end] for end in bad.rollout.line_ends] == pytest.approx(bad.line_rewards)
     assert len(bad.token_rewards) == len(ids[1])
+
+
+def test_a_problem_is_read_and_its_tests_are_encoded_once(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl sends the problem's text with every response, each time another string."""
+    tokenizer = load_tokenizer(run.path / "sft" / "model")
+    problem = tasks()[0]
+    done = {"read": 0, "encoded": 0}
+    from_json, encode = Problem.from_json, encoding._encode
+
+    def counted_read(record: dict[str, Any]) -> Problem:
+        done["read"] += 1
+        return from_json(record)
+
+    def counted_encode(tests: Tests) -> encoding.EncodedTests:
+        done["encoded"] += 1
+        return encode(tests)
+
+    monkeypatch.setattr(Problem, "from_json", counted_read)
+    monkeypatch.setattr(encoding, "_encode", counted_encode)
+
+    async def judge_three() -> list:
+        judge = Judge(ArmSettings(), tokenizer, sandbox, None)
+        rows = [tokenizer(text)["input_ids"] for text in ("x = 1\n", "x = 2\n", "x = 3\n")]
+        return [await judge.judge(dump_line(problem.to_json()), (3, 4), row) for row in rows]
+
+    with Sandbox(allow_unconfined=SandboxSettings().allow_unconfined) as sandbox:
+        judged = asyncio.run(judge_three())
+    assert done == {"read": 1, "encoded": 1}
+    assert [each.rollout.problem for each in judged] == [problem] * 3
+
+
+def test_only_so_many_problems_are_kept() -> None:
+    first, second, third = (dump_line(problem.to_json()) for problem in tasks()[:3])
+    problems = Problems(most=len(first) + len(second) + len(third) - 1)
+    kept, forgotten = problems.read(first), problems.read(second)
+    assert problems.read(first) is kept
+    problems.read(third)
+    assert problems.read(first) is kept
+    assert problems.read(second) is not forgotten
+    assert problems.read(second) == forgotten
+    alone = Problems(most=0)
+    assert alone.read(first) is alone.read(first)
 
 
 def test_responses_that_wait_are_scored_together_and_errors_reach_their_callers() -> None:
