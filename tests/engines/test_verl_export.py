@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -310,9 +311,50 @@ def test_a_whole_checkpoint_is_copied_and_loads(run: RunDirectory, tmp_path: Pat
     with torch.no_grad():
         model.lm_head.weight.mul_(2)
     model.save_pretrained(tmp_path / "checkpoints" / "global_step_12" / "actor" / "huggingface")
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("12")
     import_checkpoint(tmp_path / "checkpoints", tmp_path / "policy")
     found, _ = load_policy(tmp_path / "policy")
     assert torch.equal(found.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_step_that_is_still_being_saved_is_not_taken(run: RunDirectory, tmp_path: Path) -> None:
+    steps = tmp_path / "checkpoints"
+    shutil.copytree(run.path / "sft" / "model", steps / "global_step_8" / "actor" / "huggingface")
+    shutil.copytree(steps / "global_step_8", steps / "global_step_12")
+    half = steps / "global_step_12" / "actor" / "huggingface" / "model.safetensors"
+    half.write_bytes(half.read_bytes()[:1000])
+    with pytest.raises(UserError, match="verl has not finished saving any step"):
+        import_checkpoint(steps, tmp_path / "policy")
+    latest = steps / "latest_checkpointed_iteration.txt"
+    for named in ("", "10"):
+        latest.write_text(named)
+        with pytest.raises(UserError, match=f"names step '{named}', which is not here"):
+            import_checkpoint(steps, tmp_path / "policy")
+    latest.write_text("8\n")
+    import_checkpoint(steps, tmp_path / "policy")
+    want, got = (load_policy(folder)[0] for folder in (run.path / "sft" / "model", tmp_path / "policy"))
+    assert torch.equal(got.lm_head.weight, want.lm_head.weight)
+
+
+def test_an_import_that_fails_can_be_tried_again(run: RunDirectory, tmp_path: Path) -> None:
+    whole = tmp_path / "global_step_1" / "actor" / "huggingface"
+    shutil.copytree(run.path / "sft" / "model", whole)
+    weights = (whole / "model.safetensors").read_bytes()
+    (whole / "model.safetensors").write_bytes(weights[:1000])
+    out = tmp_path / "new" / "policy"
+    with pytest.raises(UserError):
+        import_checkpoint(tmp_path / "global_step_1", out)
+    assert list(out.parent.iterdir()) == []
+    (whole / "model.safetensors").write_bytes(weights)
+    out.mkdir()
+    import_checkpoint(tmp_path / "global_step_1", out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert list(out.parent.iterdir()) == [out]
+    (whole / "model.safetensors").unlink()
+    (whole.parent / "model_world_size_2_rank_0.pt").touch()
+    if importlib.util.find_spec("verl") is None:
+        with pytest.raises(UserError, match=f"run: python -m verl.model_merger .* --target_dir {tmp_path}/other$"):
+            import_checkpoint(tmp_path / "global_step_1", tmp_path / "other")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
