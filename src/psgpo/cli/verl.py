@@ -60,7 +60,7 @@ def export(
 @app.command(name="import-checkpoint")
 def import_checkpoint(
     checkpoint: Annotated[
-        Path, typer.Argument(help="global_step_N of verl, or the folder of all steps (the latest saved).", show_default=False)
+        Path, typer.Argument(help="global_step_N of verl, or the folder of all steps.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="New folder for the policy.", show_default=False)],
 ) -> None:
