@@ -14,7 +14,7 @@ from psgpo.problems.opchain import OpChain
 from psgpo.records import Status, Verdict
 from psgpo.rl.rollout import Rollout
 
-MODELS = [{"id": "prm"}]
+MODELS = [{"id": "prm", "max_model_len": 5}]
 
 
 def rollout(prompt: tuple[int, ...], tokens: tuple[int, ...], ends: tuple[int, ...]) -> Rollout:
@@ -56,6 +56,40 @@ def test_many_responses_go_in_parts() -> None:
         found = PoolingScorer(root(server.url)).score(rollouts)
     assert [len(request["input"]) for request in server.requests] == [64, 64, 2]
     assert np.concatenate(found).tolist() == [10.0 * number for number in range(130)]
+
+
+def test_what_is_longer_than_the_server_reads_has_no_scores() -> None:
+    """The context holds five tokens. A server refuses every row of a request with one that is longer."""
+    fits, long = rollout((7, 8), (1, 2, 3), (0, 2)), rollout((7, 8), (1, 2, 3, 4), (0, 2, 3))
+    empty = rollout((7, 8), (1, 2, 3, 4), ())
+    with fake_server(ten_times, MODELS) as server:
+        scorer = PoolingScorer(root(server.url))
+        found = scorer.score([long, fits, empty])
+        alone = scorer.score([long])
+    assert [row.tolist() for row in (found[1], found[2])] == [[10.0, 30.0], []]
+    assert [row.shape for row in (found[0], alone[0])] == [(3,), (3,)]
+    assert np.isnan([found[0], alone[0]]).all()
+    assert [request["input"] for request in server.requests] == [[[7, 8, 1, 2, 3]]]
+
+
+def test_responses_without_lines_ask_nobody() -> None:
+    found = PoolingScorer("http://127.0.0.1:9").score([rollout((7, 8), (1,), ())])
+    assert [row.shape for row in found] == [(0,)]
+
+
+@pytest.mark.parametrize("models", [[], [{"id": "prm"}], [{"id": "prm", "max_model_len": None}]])
+def test_a_server_that_does_not_say_how_much_it_reads_is_refused(models: list[Any]) -> None:
+    with (
+        fake_server(ten_times, models) as server,
+        pytest.raises(UserError, match=r"v1/models names no model with its max_model_len"),
+    ):
+        PoolingScorer(root(server.url)).score([rollout((7, 8), (1,), (0,))])
+
+
+def test_a_server_without_models_is_asked_for_no_scores() -> None:
+    with fake_server(ten_times) as server, pytest.raises(UserError, match=r"the server refuses \(HTTP 404"):
+        PoolingScorer(root(server.url)).score([rollout((7, 8), (1,), (0,))])
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,16 +22,16 @@ from verl_world import ready_run, tasks
 from psgpo.cli.verl import app
 from psgpo.config import ArmSettings, LoraSettings, SandboxSettings
 from psgpo.engines.verl.checkpoint import import_checkpoint
-from psgpo.engines.verl.judge import Gathered, Judge, in_thread
-from psgpo.engines.verl.overrides import Cluster
+from psgpo.engines.verl.judge import Gathered, Judge, Problems, in_thread
+from psgpo.engines.verl.overrides import Cluster, overrides
 from psgpo.engines.verl.settings import VerlSettings
 from psgpo.errors import UserError
-from psgpo.execution import Sandbox
-from psgpo.jsonl import write_json
+from psgpo.execution import Sandbox, encoding
+from psgpo.jsonl import dump_line, write_json
 from psgpo.models import TokenValueModel, load_policy, load_tokenizer
 from psgpo.prm import ScorerRecord
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Problem
+from psgpo.records import Problem, Tests
 from psgpo.rl.rollout import Rollout
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.verl import export_arm
@@ -60,6 +62,29 @@ def test_data_hold_prompt_ids_and_tests_and_no_solution(exported: Path) -> None:
         assert tuple(row["extra_info"]["prompt_ids"]) == build_prompt_ids(tokenizer, "# {prompt}\n", problem)
         sent = Problem.from_json(json.loads(row["reward_model"]["ground_truth"]))
         assert sent == replace(problem, reference_solution=None)
+
+
+def verls_settings(run: RunDirectory, *, sampling: dict[str, object] | None = None, **rl: object) -> dict[str, str]:
+    """The overrides of arm both, with these keys of the recipe changed."""
+    changed = {"rl": run.recipe.rl.model_copy(update=rl)}
+    changed |= {"sampling": run.recipe.sampling.model_copy(update=sampling or {})}
+    lines = overrides(run.recipe.model_copy(update=changed), "both", ONE_GPU, prompt_tokens=10)
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("warmup", "first"), [(0, 1), (1, 2), (3, 4)])
+def test_the_policy_learns_from_the_same_step_on(warmup: int, first: int, run: RunDirectory) -> None:
+    """`first`: the first step, counted from 1, whose update moves the policy here."""
+    exported = int(verls_settings(run, critic_warmup=warmup)["trainer.critic_warmup"])
+    # verl, trainer_base.py: `if critic_warmup <= global_steps: update_actor`, with global_steps from 1
+    assert next(step for step in range(1, 9) if exported <= step) == first
+
+
+def test_validation_samples_as_evaluation_here_does(run: RunDirectory) -> None:
+    settings = verls_settings(run, sampling={"top_p": 0.9})
+    keys = ("temperature", "top_p", "n")
+    found = [float(settings[f"actor_rollout_ref.rollout.val_kwargs.{key}"]) for key in keys]
+    assert found == [run.recipe.evaluation.temperature, 0.9, run.recipe.evaluation.samples]
 
 
 def test_critic_and_prm_are_the_runs(run: RunDirectory, exported: Path) -> None:
@@ -197,7 +222,7 @@ def test_a_judged_response_by_hand(run: RunDirectory) -> None:
 
     async def judge_both() -> list:
         judge = Judge(arm, tokenizer, sandbox, in_thread(lengths))
-        return await asyncio.gather(*(judge.judge(problem, (3, 4), row) for row in ids))
+        return await asyncio.gather(*(judge.judge(dump_line(problem.to_json()), (3, 4), row) for row in ids))
 
     with Sandbox(allow_unconfined=SandboxSettings().allow_unconfined) as sandbox:
         good, bad = asyncio.run(judge_both())
@@ -208,6 +233,48 @@ def test_a_judged_response_by_hand(run: RunDirectory) -> None:
     assert good.token_rewards.sum() == pytest.approx(1 + 0.025 * 15 / 5)
     assert [bad.token_rewards[end] for end in bad.rollout.line_ends] == pytest.approx(bad.line_rewards)
     assert len(bad.token_rewards) == len(ids[1])
+
+
+def test_a_problem_is_read_and_its_tests_are_encoded_once(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl sends the problem's text with every response, each time another string."""
+    tokenizer = load_tokenizer(run.path / "sft" / "model")
+    problem = tasks()[0]
+    done = {"read": 0, "encoded": 0}
+    from_json, encode = Problem.from_json, encoding._encode
+
+    def counted_read(record: dict[str, Any]) -> Problem:
+        done["read"] += 1
+        return from_json(record)
+
+    def counted_encode(tests: Tests) -> encoding.EncodedTests:
+        done["encoded"] += 1
+        return encode(tests)
+
+    monkeypatch.setattr(Problem, "from_json", counted_read)
+    monkeypatch.setattr(encoding, "_encode", counted_encode)
+
+    async def judge_three() -> list:
+        judge = Judge(ArmSettings(), tokenizer, sandbox, None)
+        rows = [tokenizer(text)["input_ids"] for text in ("x = 1\n", "x = 2\n", "x = 3\n")]
+        return [await judge.judge(dump_line(problem.to_json()), (3, 4), row) for row in rows]
+
+    with Sandbox(allow_unconfined=SandboxSettings().allow_unconfined) as sandbox:
+        judged = asyncio.run(judge_three())
+    assert done == {"read": 1, "encoded": 1}
+    assert [each.rollout.problem for each in judged] == [problem] * 3
+
+
+def test_only_so_many_problems_are_kept() -> None:
+    first, second, third = (dump_line(problem.to_json()) for problem in tasks()[:3])
+    problems = Problems(most=len(first) + len(second) + len(third) - 1)
+    kept, forgotten = problems.read(first), problems.read(second)
+    assert problems.read(first) is kept
+    problems.read(third)
+    assert problems.read(first) is kept
+    assert problems.read(second) is not forgotten
+    assert problems.read(second) == forgotten
+    alone = Problems(most=0)
+    assert alone.read(first) is alone.read(first)
 
 
 def test_responses_that_wait_are_scored_together_and_errors_reach_their_callers() -> None:
@@ -244,9 +311,50 @@ def test_a_whole_checkpoint_is_copied_and_loads(run: RunDirectory, tmp_path: Pat
     with torch.no_grad():
         model.lm_head.weight.mul_(2)
     model.save_pretrained(tmp_path / "checkpoints" / "global_step_12" / "actor" / "huggingface")
+    (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("12")
     import_checkpoint(tmp_path / "checkpoints", tmp_path / "policy")
     found, _ = load_policy(tmp_path / "policy")
     assert torch.equal(found.lm_head.weight, model.lm_head.weight)
+
+
+def test_a_step_that_is_still_being_saved_is_not_taken(run: RunDirectory, tmp_path: Path) -> None:
+    steps = tmp_path / "checkpoints"
+    shutil.copytree(run.path / "sft" / "model", steps / "global_step_8" / "actor" / "huggingface")
+    shutil.copytree(steps / "global_step_8", steps / "global_step_12")
+    half = steps / "global_step_12" / "actor" / "huggingface" / "model.safetensors"
+    half.write_bytes(half.read_bytes()[:1000])
+    with pytest.raises(UserError, match="verl has not finished saving any step"):
+        import_checkpoint(steps, tmp_path / "policy")
+    latest = steps / "latest_checkpointed_iteration.txt"
+    for named in ("", "10"):
+        latest.write_text(named)
+        with pytest.raises(UserError, match=f"names step '{named}', which is not here"):
+            import_checkpoint(steps, tmp_path / "policy")
+    latest.write_text("8\n")
+    import_checkpoint(steps, tmp_path / "policy")
+    want, got = (load_policy(folder)[0] for folder in (run.path / "sft" / "model", tmp_path / "policy"))
+    assert torch.equal(got.lm_head.weight, want.lm_head.weight)
+
+
+def test_an_import_that_fails_can_be_tried_again(run: RunDirectory, tmp_path: Path) -> None:
+    whole = tmp_path / "global_step_1" / "actor" / "huggingface"
+    shutil.copytree(run.path / "sft" / "model", whole)
+    weights = (whole / "model.safetensors").read_bytes()
+    (whole / "model.safetensors").write_bytes(weights[:1000])
+    out = tmp_path / "new" / "policy"
+    with pytest.raises(UserError):
+        import_checkpoint(tmp_path / "global_step_1", out)
+    assert list(out.parent.iterdir()) == []
+    (whole / "model.safetensors").write_bytes(weights)
+    out.mkdir()
+    import_checkpoint(tmp_path / "global_step_1", out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
+    assert list(out.parent.iterdir()) == [out]
+    (whole / "model.safetensors").unlink()
+    (whole.parent / "model_world_size_2_rank_0.pt").touch()
+    if importlib.util.find_spec("verl") is None:
+        with pytest.raises(UserError, match=f"run: python -m verl.model_merger .* --target_dir {tmp_path}/other$"):
+            import_checkpoint(tmp_path / "global_step_1", tmp_path / "other")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

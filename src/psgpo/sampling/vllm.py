@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from psgpo.sampling.rows import checked_limits, folder_stop_ids, refuse_encoder_
 from psgpo.sampling.sampler import SamplerStats
 
 _HAND_OVER = "psgpo-weights-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 CPU_CACHE = 2 << 30
 """Bytes for keys and values on a CPU, unless told otherwise."""
 
@@ -154,7 +156,7 @@ class VllmSampler:
         Args:
             model: of the engine's own architecture and sizes.
         """
-        with _memory_folder() as folder:
+        with _hand_over_folder(_memory_root()) as folder:
             save_merged(model, folder, dtype=self._engine.model_config.dtype)
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         if not self._engine.reset_prefix_cache():
@@ -165,19 +167,48 @@ class VllmSampler:
         self._engine.llm_engine.engine_core.shutdown()
 
 
+def _memory_root() -> Path:
+    return Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+
+
 @contextmanager
-def _memory_folder() -> Iterator[Path]:
-    """A folder in memory where the system has one. What a killed process left there goes: nobody else would free it."""
-    root = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+def _hand_over_folder(root: Path) -> Iterator[Path]:
+    """A new folder in `root`, locked as long as it is used.
+
+    What a killed process left there goes, for nobody else would free it: the folders whose lock is free. A lock holds
+    where process ids say nothing: containers that share /dev/shm count them each from 1.
+    """
     for left in root.glob(f"{_HAND_OVER}*"):
-        if not Path("/proc", left.name.removeprefix(_HAND_OVER)).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = root / f"{_HAND_OVER}{os.getpid()}"
-    folder.mkdir(mode=0o700)
+        with suppress(OSError):  # in use, gone meanwhile, or another user's
+            _remove_unless_locked(left)
+    folder, lock = _new_locked_folder(root)
     try:
         yield folder
     finally:
         shutil.rmtree(folder)
+        os.close(lock)
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    lock = os.open(folder, _FOLDER)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+    finally:
+        os.close(lock)
+
+
+def _new_locked_folder(root: Path) -> tuple[Path, int]:
+    """The folder, and its open file, which holds the lock."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_HAND_OVER, dir=root))
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, _FOLDER)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+        # Before it was locked another process took it for left behind: try again.
 
 
 def _vllm() -> Any:

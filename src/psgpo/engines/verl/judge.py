@@ -8,6 +8,9 @@ Responses come one by one, many at a time; the PRM takes those that wait togethe
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -18,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.config import ArmSettings
 from psgpo.execution import Sandbox
+from psgpo.execution.encoding import REMEMBERED_BYTES
 from psgpo.lines import Tokenizer, TokenText, extract_code
 from psgpo.problems.programs import judged_program
 from psgpo.records import Completion, Problem
@@ -51,15 +55,20 @@ class Judge:
         """
         assert (score is None) == (arm.line_reward == "none")
         self._arm, self._sandbox = arm, sandbox
+        self._problems = Problems()
         self._text = TokenText(cast(Tokenizer, tokenizer))
         self._score = Gathered(score) if score is not None else None
 
-    async def judge(self, problem: Problem, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Judged:
+    async def judge(self, ground_truth: str, prompt_ids: Sequence[int], token_ids: Sequence[int]) -> Judged:
         """Run the tests, score the lines, add up.
+
+        Args:
+            ground_truth: the problem as the export wrote it.
 
         Raises:
             SandboxError: the grader itself failed; there is no reward then.
         """
+        problem = self._problems.read(ground_truth)
         text, char_ends = self._text.decode_with_ends(token_ids)
         verdict = await self._sandbox.grade_async(judged_program(problem, extract_code(text)), problem.tests)
         completion = Completion(token_ids=tuple(token_ids), logprobs=(), finished=True)
@@ -68,6 +77,35 @@ class Judge:
         line_reward_L = rewarded_lines(rollout, score_L, self._arm)
         token_reward_T = rewarded_tokens(rollout, line_reward_L, self._arm)
         return Judged(rollout=rollout, line_rewards=line_reward_L, token_rewards=token_reward_T)
+
+
+class Problems:
+    """Problems of ground truths, each read once: verl sends the whole text anew with every response.
+
+    The same text gives the same object, which is how the sandbox knows tests that it has encoded.
+    """
+
+    def __init__(self, most: int = REMEMBERED_BYTES) -> None:
+        """
+        Args:
+            most: characters of the texts whose problems are kept; the least recently used go first. About what the
+                sandbox keeps: with fewer it would hold tests that nobody asks for again.
+        """
+        self._most, self._characters = most, 0
+        self._known: OrderedDict[bytes, tuple[Problem, int]] = OrderedDict()
+        """By digest of the text: the problem, and how long the text is."""
+
+    def read(self, text: str) -> Problem:
+        key = hashlib.sha256(text.encode()).digest()
+        if key in self._known:
+            self._known.move_to_end(key)
+            return self._known[key][0]
+        problem = Problem.from_json(json.loads(text))
+        self._known[key] = problem, len(text)
+        self._characters += len(text)
+        while self._characters > self._most and len(self._known) > 1:
+            self._characters -= self._known.popitem(last=False)[1][1]
+        return problem
 
 
 class Gathered:

@@ -122,6 +122,7 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "actor_rollout_ref.rollout.agent.default_agent_loop": NAME,
         "actor_rollout_ref.rollout.val_kwargs.do_sample": True,
         "actor_rollout_ref.rollout.val_kwargs.temperature": recipe.evaluation.temperature,
+        "actor_rollout_ref.rollout.val_kwargs.top_p": sampling.top_p,
         "actor_rollout_ref.rollout.val_kwargs.n": recipe.evaluation.samples,
         "critic.enable": True,
         "critic.model.path": f"{HERE}/critic",
@@ -145,7 +146,8 @@ def overrides(recipe: Recipe, arm: str, cluster: Cluster, *, prompt_tokens: int)
         "reward.num_workers": cluster.reward_workers,
         "reward.reward_manager.name": NAME,
         "trainer.v1.trainer_mode": NAME,
-        "trainer.critic_warmup": rl.critic_warmup,
+        # verl counts steps from 1 and updates the policy in the step of this number: this is the first with an update.
+        "trainer.critic_warmup": rl.critic_warmup + 1 if rl.critic_warmup else 0,
         "trainer.total_training_steps": rl.steps,
         "trainer.total_epochs": rl.steps,
         "trainer.save_freq": every,

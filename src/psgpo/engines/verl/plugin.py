@@ -10,7 +10,6 @@ reads token by token from there on: KL penalty, GAE, metrics.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,6 @@ from psgpo.engines.verl.settings import VerlSettings
 from psgpo.execution import Sandbox
 from psgpo.models import load_tokenizer
 from psgpo.prm.score import PrmScorer
-from psgpo.records import Problem
 from psgpo.rl.advantages import gae, whiten
 from psgpo.rl.rollout import PrmLineScorer, Rollout, open_line_scorer
 
@@ -80,8 +78,8 @@ class LineRewardManager(RewardManagerBase):
         """verl's call: one response. Its numbers besides `DENSE` end in verl's validation metrics."""
         item = data[-1:][0]
         prompt_ids, response_ids = (_real_ids(item, key) for key in ("prompts", "responses"))
-        problem = Problem.from_json(json.loads(item.non_tensor_batch["reward_model"]["ground_truth"]))
-        judged = await self._judge.judge(problem, prompt_ids, response_ids)
+        ground_truth = item.non_tensor_batch["reward_model"]["ground_truth"]
+        judged = await self._judge.judge(ground_truth, prompt_ids, response_ids)
         return {
             "reward_score": float(judged.token_rewards.sum()),
             "reward_extra_info": {
