@@ -8,8 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import psgpo
+from psgpo.cli.main import app
+from psgpo.cli.stages import load_run_recipe
 from psgpo.config import Recipe
 from psgpo.errors import UserError
 from psgpo.jsonl import write_json
@@ -94,3 +97,45 @@ def test_the_commit_is_psgpos_or_none(tmp_path: Path, monkeypatch: pytest.Monkey
     for words in (["add", "venv"], ["commit", "-q", "-m", "psgpo"]):
         subprocess.run([*git, *words], check=True)
     assert re.fullmatch(r"[0-9a-f]{40}", directory.manifest()["commit"])
+
+
+def test_a_run_that_was_moved_says_where_it_would_go_on(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(run, "problems")
+    assert load_run_recipe(run.path / "recipe.json", None).out == run.path
+    moved = tmp_path / "moved here"
+    shutil.copytree(run.path, moved)
+    with pytest.raises(UserError, match="not the folder it lies in") as refused:
+        load_run_recipe(moved / "recipe.json", ["rl.steps=4"])
+    assert f"to go on with the run here: --set 'out={moved}'; with the other: --set out={run.path}" in str(
+        refused.value
+    )
+    for command in (["run", "--dry-run"], ["sft"], ["verl", "export", "--out", str(tmp_path / "e")]):
+        done = CliRunner().invoke(app, [*command, str(moved / "recipe.json")])
+        assert "not the folder it lies in" in str(done.exception)
+    assert load_run_recipe(moved / "recipe.json", [f"out={moved}"]).out == moved
+    assert load_run_recipe(moved / "recipe.json", [f"out={tmp_path / 'third'}"]).out == tmp_path / "third"
+    monkeypatch.chdir(tmp_path)
+    assert load_run_recipe(Path("run/recipe.json"), None).out == run.path
+
+
+def test_the_names_of_folders_are_no_markup(
+    run: RunDirectory, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = RunDirectory.create(run.recipe.model_copy(update={"out": tmp_path / "exp[lr=1e-5][" / "b]", "seed": 7}))
+    assert take_over(run, [odd.path]) == {}
+    assert f"{odd.path}: nothing of it is reused" in capfd.readouterr().err
+    exported = tmp_path / "[/red].jsonl"
+    done = CliRunner().invoke(app, ["problems", "--count", "1", "--out", str(exported)], catch_exceptions=False)
+    assert f"problems: {exported}" in done.output
+
+
+def test_the_command_names_a_report_that_is_up_to_date(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(run)
+    monkeypatch.setattr("psgpo.cli.main.run_stages", lambda run, targets: None)
+    command = ["run", str(run.path / "recipe.json"), "--until", "sft"]
+    said = CliRunner().invoke(app, command, catch_exceptions=False).output
+    assert f"report: {run.path / 'report' / 'index.html'}\n" in said
+    finish(run, "sft")  # done again
+    assert "report: " not in CliRunner().invoke(app, command, catch_exceptions=False).output

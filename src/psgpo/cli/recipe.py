@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from psgpo.config.reference import reference as rendered
+from psgpo.errors import UserError
 
 app = typer.Typer(help="What may stand in a recipe.", no_args_is_help=True)
 
@@ -28,5 +29,9 @@ def reference(
     if out is None:
         sys.stdout.write(page)
         return
-    out.write_text(page, encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); give another file") from None
     sys.stdout.write(f"{out}\n")
