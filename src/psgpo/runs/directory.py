@@ -245,7 +245,7 @@ def _commit() -> str | None:
     """The source's git commit, with `+changes` when the tree differs from it; None outside a checkout of psgpo."""
     source = Path(psgpo.__file__).parent
     # An environment may lie in the checkout of another project, which does not keep what is installed in it.
-    tracked = ["git", "-C", source, "ls-files", "--error-unmatch", Path(psgpo.__file__).name]
+    tracked = ["git", "-C", str(source), "ls-files", "--error-unmatch", Path(psgpo.__file__).name]
     try:
         subprocess.run(tracked, capture_output=True, check=True)
         head = subprocess.run(["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
