@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from psgpo.jsonl import write_json
 Json = dict[str, Any]
 
 
-def check_job(path: Path, job: Json, *, results: Path | None = None, later: Collection[str] = ()) -> None:
+def check_job(
+    path: Path,
+    job: Json,
+    *,
+    results: Path | None = None,
+    later: Collection[str] = (),
+    remedy: Callable[[Collection[str]], str] | None = None,
+) -> None:
     """Write `job` to `path`; when one is there already, it must be the same.
 
     Args:
@@ -26,6 +33,7 @@ def check_job(path: Path, job: Json, *, results: Path | None = None, later: Coll
         job: JSON values that decide the results.
         results: while this file is missing or empty, nothing was made by the job that is there, and it may be replaced.
         later: keys that earlier versions did not write. A file without them is taken at its word and gets them now.
+        remedy: what to do about the keys that differ; the usual advice where there is none or it is empty.
 
     Raises:
         UserError: the folder holds results of another job; the message names the keys that differ.
@@ -45,9 +53,8 @@ def check_job(path: Path, job: Json, *, results: Path | None = None, later: Coll
             f"{path}: not the file that psgpo wrote; delete {path.parent} or choose another folder"
         ) from None
     if changed:
-        raise UserError(
-            f"{path}: holds another job ({', '.join(changed)} differ); delete {path.parent} or choose another folder"
-        )
+        advice = (remedy(changed) if remedy else "") or f"delete {path.parent} or choose another folder"
+        raise UserError(f"{path}: holds another job ({', '.join(changed)} differ); {advice}")
     if unknown:
         write_json(path, there)
 

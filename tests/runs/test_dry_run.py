@@ -150,3 +150,11 @@ def test_problems_without_solutions_to_learn_are_missed_now(own: dict, tmp_path:
     save_problems_jsonl(tmp_path / "train.jsonl", problems)
     with pytest.raises(UserError, match=r"train\.jsonl: no problem has a reference_solution to fine-tune on"):
         tried(own | {"sft": {"examples": 8, "optimizer": "adamw", "learning_rate": 1e-3}})
+
+
+def test_until_lists_its_stage_and_what_that_needs(own: dict) -> None:
+    recipe = parse_recipe(own, origin="recipe")
+    said = dry_run(recipe, until=["rl-baseline"])
+    assert re.findall(r"^  ([\w-]+)  ", said, re.MULTILINE) == ["problems", "sft", "rl-baseline"]
+    with pytest.raises(UserError, match=r"'rl-nope' is no stage of this recipe; its stages are: problems"):
+        dry_run(recipe, until=["rl-nope"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import accelerate.tracking
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -164,3 +167,61 @@ def test_rows_without_a_step_end_the_tracking_and_nothing_else(
     follower.poll()
     follower.poll()
     assert capsys.readouterr().err.count("tracking ends (KeyError: 'step')") == 1
+
+
+class Named(Recorder):
+    """Also keeps what it was made with; as a class, one per tracker."""
+
+    main_process_only = False
+
+    def __init__(self, made: list[dict[str, Any]], *positional: Any, **named: Any) -> None:
+        super().__init__()
+        made.append({"positional": positional} | named)
+        self.tracker = SimpleNamespace(info=SimpleNamespace(run_id=f"chosen-{len(made)}"))
+
+    def start(self) -> None: ...
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None: ...
+
+
+@pytest.mark.parametrize(("name", "key"), [("wandb", "id"), ("trackio", "name"), ("mlflow", "run_id")])
+def test_a_trackers_run_belongs_to_one_stage_of_one_run(
+    name: str, key: str, tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill goes on with it; another run of the recipe, and a stage that begins anew, do not."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setitem(accelerate.tracking.LOGGER_TYPE_TO_CLASS, name, partial(Named, made))
+    chosen = tiny_recipe.tracking.model_copy(update={"to": (name,)})
+
+    def track(folder: str, *, anew: bool = False) -> dict[str, Any]:
+        run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / folder, "tracking": chosen}))
+        metrics = run.path / "sft" / "metrics.jsonl"
+        if anew:
+            metrics.unlink()
+        with followed(run, "sft", lambda done, total: None):
+            done = len(metrics.read_text().splitlines()) if metrics.is_file() else 0
+            JsonlAppender(metrics).append({"step": done, "loss": 1.0})
+        assert json.loads((run.path / "tracking" / "sft.json").read_text()) == {"step": done}
+        return made[-1]
+
+    first, second = track("one"), track("one")
+    other, anew = track("two"), track("one", anew=True)
+    identities = [one.get(key) for one in (first, second, other, anew)]
+    if name == "mlflow":  # it chooses; psgpo names what it chose
+        assert identities == [None, "chosen-1", None, None]
+    else:
+        assert identities[0] == identities[1]
+        assert len(set(identities)) == 3
+    assert "one-sft" in str(first)
+    assert "two-sft" in str(other)
+
+
+def test_tensorboard_shows_a_stage_that_began_anew_alone(tmp_path: Path, tiny_recipe: Recipe) -> None:
+    run = RunDirectory.create(tiny_recipe.model_copy(update={"out": tmp_path / "run"}))
+    metrics = run.path / "sft" / "metrics.jsonl"
+    for losses in ([4.0, 3.0, 2.0], [5.0, 1.0]):
+        metrics.unlink(missing_ok=True)
+        with followed(run, "sft", lambda done, total: None):
+            write_jsonl(metrics, [{"step": step, "loss": loss} for step, loss in enumerate(losses)])
+    events = EventAccumulator(str(run.path / "tracking" / "tensorboard" / "sft")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(0, 5.0), (1, 1.0)]

@@ -89,9 +89,10 @@ def test_seeds_repeat_and_neighbours_do_not_matter(shift: PreTrainedModel, token
     assert ids_of(alone) == ids_of(first[:8])
 
 
-def test_both_loops_give_the_same_tokens(shift: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    llama = tiny_policy("llama", tokenizer)
-    fast, plain = HFSampler(llama, tokenizer, batch_size=6), HFSampler(llama, tokenizer, batch_size=6)
+@pytest.mark.parametrize("name", ["llama", "psgpo-shift"])
+def test_both_loops_give_the_same_tokens(name: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = tiny_policy(name, tokenizer)
+    fast, plain = HFSampler(model, tokenizer, batch_size=6), HFSampler(model, tokenizer, batch_size=6)
     plain._in_slots = False
     got, want = (s.sample(ROWS, seeds=range(len(ROWS)), max_new_tokens=18, top_p=0.9) for s in (fast, plain))
     assert ids_of(got) == ids_of(want)

@@ -152,7 +152,7 @@ def render(summary: Json, ks: Sequence[int], *, asked: bool = False) -> str:
 
 def warn(summary: Json) -> None:
     """Say loudly what the numbers leave out."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     missing, tasks = summary["coverage"]["missing"], summary["coverage"]["tasks"]
     if missing:
         named = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")

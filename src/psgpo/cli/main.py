@@ -16,7 +16,7 @@ from psgpo.cli.eval import evaluate_samples
 from psgpo.cli.inspect_page import inspect
 from psgpo.cli.mutate import mutate
 from psgpo.cli.plan import plan
-from psgpo.cli.stages import Overrides, RecipeFile, open_run, run_only
+from psgpo.cli.stages import Overrides, RecipeFile, load_run_recipe, open_run, run_only
 from psgpo.config import load_recipe
 from psgpo.errors import UserError, reported
 from psgpo.execution import SandboxError
@@ -54,14 +54,13 @@ def run(
     if dry:
         from psgpo.runs.dry import dry_run
 
-        said = dry_run(load_recipe(recipe, overrides), reuse or ())
+        said = dry_run(load_run_recipe(recipe, overrides), reuse or (), until)
         sys.stdout.write(said if speaks() else "")
         return
     directory = open_run(recipe, overrides, until, reuse or ())
     run_stages(directory, until)
-    report = directory.path / "report" / "index.html"
-    if report.is_file() and speaks():
-        _say(f"report: {report}")
+    if directory.stage_done("report") and speaks():
+        _say(f"report: {directory.path / 'report' / 'index.html'}")
 
 
 @app.command()
@@ -182,7 +181,7 @@ def _root(
 
 
 def _say(message: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message)
+    Console(stderr=True, highlight=False, soft_wrap=True, markup=False).print(message)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`psgpo recipe`: what may stand in a recipe."""
+"""`psgpo recipe`: the recipes that come with psgpo, and what may stand in one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from typing import Annotated
 import typer
 
 from psgpo.config.reference import reference as rendered
+from psgpo.config.shipped import headline, shipped_recipe, shipped_recipes
+from psgpo.errors import UserError
 
-app = typer.Typer(help="What may stand in a recipe.", no_args_is_help=True)
+app = typer.Typer(help="The recipes that come with psgpo, and what may stand in one.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps the name of a single command."""
+@app.command(name="list")
+def list_recipes() -> None:
+    """The recipes that come with psgpo, each with its first line."""
+    known = {name: headline(shipped_recipe(name)) for name in shipped_recipes()}
+    width = max(map(len, known), default=0)
+    sys.stdout.write("".join(f"{name:<{width}}  {said}\n" for name, said in known.items()))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="As `psgpo recipe list` names it.", show_default=False)]) -> None:
+    """Print one of them."""
+    sys.stdout.write(shipped_recipe(name))
 
 
 @app.command()
@@ -28,5 +39,9 @@ def reference(
     if out is None:
         sys.stdout.write(page)
         return
-    out.write_text(page, encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}); give another file") from None
     sys.stdout.write(f"{out}\n")

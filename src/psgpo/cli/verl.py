@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from psgpo.cli.stages import Overrides, RecipeFile
-from psgpo.config import load_recipe
+from psgpo.cli.stages import Overrides, RecipeFile, load_run_recipe
 from psgpo.engines.verl.overrides import Cluster
 from psgpo.runs.directory import RunDirectory
 
@@ -52,7 +51,7 @@ def export(
         reward_workers=reward_workers,
         tokens_per_gpu=tokens_per_gpu,
     )
-    run = RunDirectory.create(load_recipe(recipe, overrides))
+    run = RunDirectory.create(load_run_recipe(recipe, overrides))
     export_arm(run, arm, out, cluster, prm_gpus=prm_gpus, prm_server=prm_server)
     sys.stderr.write(f"written: {out}; on the cluster, beside psgpo: pip install -r requirements.txt, then ./run.sh\n")
 

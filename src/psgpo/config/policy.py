@@ -130,7 +130,8 @@ class RlSettings(Section):
     """Optimizer updates per pass."""
     microbatch_tokens: Positive | None = None
     """Padded tokens held at once, at most: a minibatch is worked through in parts of similar length whose gradients
-    add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same."""
+    add up to that of one big batch. Absent: a minibatch is one part. Bounds memory; the result is the same
+    up to rounding."""
     policy_learning_rate: PositiveFloat = 5e-4
     """Of Adam, as the next one."""
     critic_learning_rate: PositiveFloat = 1e-3

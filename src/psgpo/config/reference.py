@@ -29,7 +29,8 @@ HEAD = f"""# Recipes: every key
 Written by `{COMMAND}` from [`src/psgpo/config/`](../src/psgpo/config/); do not edit it by hand.
 `psgpo recipe reference rl` prints one table. Which keys do not go together is said by `psgpo run RECIPE --dry-run`.
 
-A recipe is a TOML file; `--set table.key=value` overrides a key for one command. Examples: [`recipes/`](../recipes/).
+A recipe is a TOML file; `--set table.key=value` overrides a key for one command. Examples: [`recipes/`](../recipes/);
+`psgpo recipe list` names them, `psgpo recipe show NAME` prints one.
 Relative paths start at the working directory. *absent*: the key may be left out, and nothing takes its place.
 """
 LIMITS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import psgpo
 from psgpo.errors import UserError
-from psgpo.evaluation.draw import DrawSettings, LoadedModel, draw_samples
+from psgpo.evaluation.draw import DRAWN, DrawSettings, LoadedModel, draw_samples
 from psgpo.evaluation.grade import StreamGrader, grade_samples
 from psgpo.evaluation.grade_summary import summarise_grades
 from psgpo.evaluation.samples import Sample, TaskIds, read_samples
@@ -118,7 +120,8 @@ def run_eval(
     started = time.perf_counter()
     report = progress or (lambda *_: None)
     with only_process(request.out):
-        check_job(request.out / "job.json", _job(request), results=request.out / "results.jsonl")
+        results = request.out / "results.jsonl"
+        check_job(request.out / "job.json", _job(request), results=results, remedy=partial(_grade_again, request))
         with sandbox or _sandbox(request) as grader:
             problems = load_benchmark(request.benchmark, request.data, evaluate=grader.evaluate_many, **request.filters)
             path = source if isinstance(source, Path) else _draw(request, problems, source, report)
@@ -158,6 +161,20 @@ def _job(request: EvalRequest) -> Json:
         "packages": list(request.packages),
         **_versions(),
     }
+
+
+def _grade_again(request: EvalRequest, changed: Collection[str]) -> str:
+    """How to grade the samples that were drawn in this folder by other limits, without drawing them again."""
+    samples = request.out / DRAWN
+    same = {"benchmark", "filters"}.isdisjoint(changed)
+    if not (same and samples.is_file()):
+        return ""
+    words = ["psgpo", "eval", str(samples), "--benchmark", request.benchmark]
+    words += ["--data", str(request.data)] if request.data is not None else []
+    return (
+        f"{samples} holds the samples that were drawn; grade them again in another folder, with the same options but "
+        f"those of drawing: {shlex.join(words)} --out OTHER"
+    )
 
 
 def _versions() -> Json:

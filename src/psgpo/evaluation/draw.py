@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # torch is loaded only when something has to be drawn
     from psgpo.sampling import Sampler
 
 Json = dict[str, Any]
+DRAWN = "samples.jsonl"
+"""File of a folder with the samples that were drawn for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +100,7 @@ def draw_samples(
     prompts = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
     job = {"model": model.fingerprint(), "benchmark": benchmark, "prompts": prompts, **asdict(settings)}
     check_job(out / "sampling.json", job)
-    path = out / "samples.jsonl"
+    path = out / DRAWN
     rows = _kept(path, problems, settings)
     wanted = [(problem, index) for problem in problems for index in range(settings.samples)]
     missing = [(problem, index) for problem, index in wanted if (problem.id, index) not in rows]

@@ -13,7 +13,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,8 @@ from psgpo.runs.splits import refuse_new_training
 
 _LOST = "put a copy of it back, or make the run anew in another folder (--set out=...)"
 """Without its recipe a folder is no run: nothing tells whose results those are."""
+_MEMORY = ("microbatch_tokens", "in_flight")
+"""Keys that change which rows share a batch: results are the same but for the order of sums, and a token may flip."""
 _TORN = "recipe.json.tmp"
 """What a command that was killed at its very first write leaves behind."""
 
@@ -74,8 +76,9 @@ class RunDirectory:
             differences = _differences(before, resolved)
             if differences:
                 raise UserError(
-                    f"{path} holds a run of another recipe ({'; '.join(differences[:4])}); "
-                    "give another out folder (--set out=...) or delete that one"
+                    f"{path} holds a run of another recipe ({'; '.join(differences[:4])}){_rounding(differences)}; "
+                    "to make a new run that takes over the stages that stay the same: "
+                    f"psgpo run RECIPE --set out=NEW --reuse {shlex.quote(str(path))}"
                 )
             refuse_new_training(parse_recipe(resolved, origin=origin, recorded=True))
         elif path.is_dir() and any(file.name != _TORN for file in path.iterdir()):
@@ -129,6 +132,8 @@ class RunDirectory:
     def stage(self, stage: str, *, files: Mapping[str, str] | None = None) -> Iterator[None]:
         """Hold the stage's lock and leave its receipt (seconds, CPU seconds, peak memory) when the body succeeds.
 
+        A report that was there is then no longer of all that is there: its receipt goes (`outdate_report`).
+
         Seconds add up over the attempts of an interrupted stage, but for those that were killed.
 
         Args:
@@ -140,20 +145,29 @@ class RunDirectory:
         with self.locked(stage) as lock:
             lock.seek(0)
             earlier = _spent_before(lock.read())
-            started = time.perf_counter()
+            # Under a launcher one process does one stage after the other.
+            started, used = time.perf_counter(), _cpu_seconds()
             try:
                 yield
             finally:
                 spent = {
                     "seconds": round(earlier["seconds"] + time.perf_counter() - started, 3),
-                    "cpu_seconds": round(earlier["cpu_seconds"] + _cpu_seconds(), 3),
+                    "cpu_seconds": round(earlier["cpu_seconds"] + _cpu_seconds() - used, 3),
                 }
                 lock.truncate(0)
                 lock.write(json.dumps(spent))
                 lock.flush()
             receipt = {"stage": stage, **spent, "peak_memory_mb": _peak_memory_mb()}
             receipt["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            self.outdate_report()
             write_json(self.path / "stages" / f"{stage}.json", receipt | ({"files": dict(files)} if files else {}))
+
+    def outdate_report(self) -> None:
+        """Let the next `psgpo run` write the report anew: it is of everything that is there, and more is coming.
+
+        Called before a stage leaves its receipt. After it, a kill in between would leave an old report that counts.
+        """
+        (self.path / "stages" / "report.json").unlink(missing_ok=True)
 
 
 def _make_folder(path: Path) -> None:
@@ -203,6 +217,14 @@ def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
     return found
 
 
+def _rounding(differences: Sequence[str]) -> str:
+    """Why settings that bound memory count as any other."""
+    memory = [key for key in (one.partition(": ")[0] for one in differences) if key.split(".")[-1] in _MEMORY]
+    if not memory:
+        return ""
+    return f"; {', '.join(memory)} bounds memory, but moves results in their last bits, and a stage has one setting"
+
+
 def manifest() -> dict[str, Any]:
     """What makes a run now: software, machine, command."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers", "numpy")}
@@ -220,9 +242,12 @@ def manifest() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The source's git commit, with `+changes` when the tree differs from it; None outside a checkout."""
+    """The source's git commit, with `+changes` when the tree differs from it; None outside a checkout of psgpo."""
     source = Path(psgpo.__file__).parent
+    # An environment may lie in the checkout of another project, which does not keep what is installed in it.
+    tracked = ["git", "-C", str(source), "ls-files", "--error-unmatch", Path(psgpo.__file__).name]
     try:
+        subprocess.run(tracked, capture_output=True, check=True)
         head = subprocess.run(["git", "-C", source, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
             ["git", "-C", source, "status", "--porcelain", "."], capture_output=True, text=True, check=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,15 +17,16 @@ from psgpo.runs.directory import RunDirectory
 from psgpo.runs.labelled import check_labelled, refuse_other_policy
 from psgpo.runs.reuse import Reusable, reusable
 from psgpo.runs.splits import Tasks, load_splits, load_tasks, refuse_without_references
-from psgpo.runs.stages import policy_folder, stage_graph
+from psgpo.runs.stages import Stage, policy_folder, stage_graph, wanted_stages
 from psgpo.runs.tracking import check_trackers
 
 
-def dry_run(recipe: Recipe, reuse: Sequence[Path] = ()) -> str:
+def dry_run(recipe: Recipe, reuse: Sequence[Path] = (), until: Sequence[str] | None = None) -> str:
     """Check recipe, run directory, trackers, device, problem files and model folder; write nothing.
 
     Args:
         reuse: other runs, whose stages would be taken over.
+        until: list these stages and what they need; None: all.
 
     Returns:
         Stages with what each waits for, as text.
@@ -33,6 +34,7 @@ def dry_run(recipe: Recipe, reuse: Sequence[Path] = ()) -> str:
     Raises:
         UserError: what a run would have ended with, now or hours later.
     """
+    wanted = wanted_stages(stage_graph(recipe), until)
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
     from psgpo.models import require_peft  # loads torch
@@ -64,13 +66,12 @@ def dry_run(recipe: Recipe, reuse: Sequence[Path] = ()) -> str:
         raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
     _check_uses(recipe, train)
     _fits(recipe, chosen_device(recipe))
-    found = reusable(run, reuse)
-    return "\n".join([*said, *found.notes, *_stages(run, found)]) + "\n"
+    found = reusable(run, reuse, until)
+    return "\n".join([*said, *found.notes, *_stages(run, found, wanted)]) + "\n"
 
 
-def _stages(run: RunDirectory, found: Reusable) -> list[str]:
+def _stages(run: RunDirectory, found: Reusable, graph: Mapping[str, Stage]) -> list[str]:
     """A line for every stage: done, taken over, or what it waits for."""
-    graph = stage_graph(run.recipe)
     width = max(map(len, graph))
     done = {name: "done" for name in graph if run.stage_done(name)}
     done |= {name: f"taken from {source.path}" for name, source in found.taken.items()}

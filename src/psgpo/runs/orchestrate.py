@@ -63,7 +63,7 @@ def run_stages(run: RunDirectory, targets: list[str] | None = None) -> None:
         return
     todo = stages_to_do(run, targets)
     running: list[_Running] = []
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     try:
         with bars() as display:
             while todo or running:
@@ -113,7 +113,7 @@ def stages_to_do(run: RunDirectory, targets: list[str] | None) -> dict[str, Stag
         check_labelled(run.recipe)
     if todo and targets is None:
         # A report is of everything that is there, so anything new makes a new one.
-        (run.path / "stages" / "report.json").unlink(missing_ok=True)
+        run.outdate_report()
         todo["report"] = graph["report"]
     return todo
 

@@ -52,7 +52,7 @@ def take_over(run: RunDirectory, sources: Sequence[Path], targets: Iterable[str]
         UserError: a source is no run directory, or is this run.
     """
     found = reusable(run, sources, targets)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     for note in found.notes:
         console.print(f"psgpo: {note}")
     graph = stage_graph(run.recipe)
@@ -204,6 +204,7 @@ def _take(run: RunDirectory, source: RunDirectory, stage: Stage) -> None:
             (run.path / result).parent.mkdir(parents=True, exist_ok=True)
             (gathered / result).rename(run.path / result)
         receipt = source.receipt(stage.name)
+        run.outdate_report()
         computed = receipt.get("taken_from", str(source.path))
         write_json(run.path / "stages" / f"{stage.name}.json", receipt | {"taken_from": computed})
         shutil.rmtree(gathered)

@@ -123,7 +123,7 @@ class _Spoken:
     def __init__(self, run: RunDirectory, name: str, terminal: TextIO) -> None:
         self._name = name
         self._file = StageProgress(run.path, name)
-        self._console = Console(file=terminal, highlight=False)
+        self._console = Console(file=terminal, highlight=False, markup=False)
         self.started = self._heard = time.monotonic()
         self.say("started")
 

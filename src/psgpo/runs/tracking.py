@@ -1,14 +1,16 @@
 """Metrics of a run in TensorBoard, W&B, trackio or MLflow, through accelerate's trackers.
 
 `metrics.jsonl` of a stage stays the record: a tracker follows it and is sent every row once. How far it has come is
-written beside it (`tracking/<stage>.json`), so a stage that is killed and goes on repeats nothing there. What a
-tracker cannot do (a server that is down) never ends a training: it is said once, and the file has the rows.
+written in `tracking/<stage>.json`, and which run of a tracker it is in `tracking/<stage>.<tracker>`, so a stage that is
+killed and goes on repeats nothing there. A stage that begins anew is a new run of the tracker. What a tracker cannot do
+(a server that is down) never ends a training: it is said once, and the file has the rows.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +56,8 @@ def followed(run: RunDirectory, stage: str, progress: Progress) -> Iterator[Prog
     if path is None or not run.recipe.tracking.to:
         yield progress
         return
+    if not path.is_file():
+        _forget(run, stage)
     follower = MetricsFollower(path, run.path / "tracking" / f"{stage}.json", lambda: open_trackers(run, stage))
 
     def report(done: int, total: int) -> None:
@@ -67,25 +71,41 @@ def followed(run: RunDirectory, stage: str, progress: Progress) -> Iterator[Prog
         follower.close()
 
 
+def _forget(run: RunDirectory, stage: str) -> None:
+    """What was sent of this stage was sent of results that are gone: it begins anew, at its first step."""
+    for file in (run.path / "tracking").glob(f"{stage}.*"):
+        file.unlink()
+
+
 def open_trackers(run: RunDirectory, stage: str) -> list[GeneralTracker]:
-    """One started tracker for every name of the recipe. A stage is a run of the tracker, the recipe its project."""
+    """One started tracker for every name of the recipe. A stage is a run of the tracker, the recipe its project.
+
+    Other runs of this recipe, here or on another machine, are other runs there too: W&B and trackio go on with a run by
+    an id or a name, so it has a random part, which is kept. MLflow chooses its ids.
+    """
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     PartialState()  # accelerate's trackers ask it which process they are in
     recipe = run.recipe
     project = recipe.tracking.project or recipe.name
-    log_dir = run.path / "tracking" / "tensorboard"
+    folder = run.path / "tracking"
+    kept = {name: folder / f"{stage}.{name}" for name in ("wandb", "trackio", "mlflow")}
+    title = f"{run.path.resolve().name}-{stage}"
+    # What an earlier try of a stage that begins anew has left there is not shown.
+    anew = {} if (folder / f"{stage}.json").is_file() else {"purge_step": 0}
     arguments: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-        "tensorboard": ((stage, log_dir), {}),
-        # The same id goes on with the same run after a kill.
-        "wandb": ((project,), {"name": stage, "id": f"{recipe.name}-{recipe.seed}-{stage}", "resume": "allow"}),
-        "trackio": ((project,), {"name": f"{recipe.name}-{recipe.seed}-{stage}", "resume": "allow"}),
-        "mlflow": ((project,), {"run_name": f"{recipe.name}-{recipe.seed}-{stage}"}),
+        "tensorboard": ((stage, folder / "tensorboard"), anew),
+        "wandb": ((project,), {"name": title, "resume": "allow"}),
+        "trackio": ((project,), {"resume": "allow"}),
+        "mlflow": ((project,), {"run_name": title}),
     }
-    mlflow_id = run.path / "tracking" / f"{stage}.mlflow"  # MLflow chooses its ids
-    if mlflow_id.is_file():
-        arguments["mlflow"][1]["run_id"] = mlflow_id.read_text(encoding="utf-8")
+    if "wandb" in recipe.tracking.to:
+        arguments["wandb"][1]["id"] = _once(kept["wandb"], secrets.token_hex(6))
+    if "trackio" in recipe.tracking.to:
+        arguments["trackio"][1]["name"] = _once(kept["trackio"], f"{title}-{secrets.token_hex(3)}")
+    if kept["mlflow"].is_file():
+        arguments["mlflow"][1]["run_id"] = kept["mlflow"].read_text(encoding="utf-8")
     trackers = []
     for name in recipe.tracking.to:
         positional, named = arguments[name]
@@ -93,12 +113,21 @@ def open_trackers(run: RunDirectory, stage: str) -> list[GeneralTracker]:
         tracker.main_process_only = False  # whichever process has the stage opens it, and no other
         tracker.start()
         if name == "mlflow":
-            mlflow_id.parent.mkdir(exist_ok=True)
-            mlflow_id.write_text(tracker.tracker.info.run_id, encoding="utf-8")
+            _once(kept[name], tracker.tracker.info.run_id)
         if name != "tensorboard":  # hyperparameters are an empty second run there
             tracker.store_init_configuration(flat(recipe.model_dump(mode="json")))
         trackers.append(tracker)
     return trackers
+
+
+def _once(file: Path, value: str) -> str:
+    """What the file holds; `value`, written to it now, where there is none."""
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        temporary = file.with_name(f"{file.name}.tmp")
+        temporary.write_text(value, encoding="utf-8")
+        temporary.replace(file)
+    return file.read_text(encoding="utf-8")
 
 
 class MetricsFollower:

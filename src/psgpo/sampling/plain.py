@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
+from psgpo.models.shift import SHIFT_WIDTH, ShiftConfig
 from psgpo.sampling.choose import choose_tokens
 from psgpo.sampling.ledger import Ledger, Request
 from psgpo.sampling.sampler import SamplerStats
@@ -146,7 +147,16 @@ class DecoderSteps:
         """One pass over what the cache does not hold."""
         fed = self._ids if self._cache is None else self._ids[:, -1:]
         mask = torch.ones_like(self._ids)
-        output = self._model(input_ids=fed, attention_mask=mask, past_key_values=self._cache, use_cache=True)
+        extra = {} if self._cache is None else self._shifted()
+        output = self._model(input_ids=fed, attention_mask=mask, past_key_values=self._cache, use_cache=True, **extra)
         self._cache = output.get("past_key_values")
         logits: Tensor = output.logits[:, -1]
         return logits
+
+    def _shifted(self) -> dict[str, Tensor]:
+        """What `psgpo-shift` wants beside its cache: the two tokens before the one that is fed."""
+        config = self._model.config
+        if not isinstance(config, ShiftConfig):
+            return {}
+        void = self._ids.new_full((len(self._ids), SHIFT_WIDTH), config.pad_token_id)
+        return {"shift_ids": torch.cat([void, self._ids[:, :-1]], dim=1)[:, -SHIFT_WIDTH:]}
