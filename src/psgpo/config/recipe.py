@@ -54,8 +54,9 @@ class SandboxSettings(Section):
     """Installed packages that programs may import besides the standard library. They need room in `memory_mb`: numpy
     wants 1024."""
     workers: Positive | None = None
-    """Programs that one stage runs side by side; absent: the cores of the machine, divided among the stages or processes
-    that run at once. No verdict depends on it, unless there are more of them than cores: time limits are of wall time."""
+    """Programs that one stage runs side by side; absent: the cores of the machine, divided among the stages or
+    processes that run at once. No verdict depends on it, unless there are more of them than cores: time limits are of
+    wall time."""
     allow_unconfined: bool = False
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
 
