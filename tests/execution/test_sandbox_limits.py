@@ -138,3 +138,12 @@ def test_another_hard_limit_of_the_stack_is_another_verdict(tmp_path: Path, monk
         with Sandbox(cache=tmp_path / "c.sqlite") as sandbox:
             cached.append(sandbox.grade([(HONEST, squares())])[0].cached)
     assert cached == [False, True, False]
+
+
+def test_room_for_output_is_counted_in_bytes() -> None:
+    text = "\U0001f600" * 600_000  # 2.4 MB; twice its characters and a spare MiB are 2.2 MB
+    with Sandbox(timeout=30) as sandbox:
+        verdict = sandbox.grade(
+            [(f"print({text[0]!r} * {len(text)})", StdioTests(cases=(StdioCase(stdin="", expected=text),)))]
+        )
+    assert verdict[0].passed, verdict[0].detail
