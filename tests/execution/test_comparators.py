@@ -142,12 +142,6 @@ def test_evalplus_set(expected: Any, actual: Any, holds: bool) -> None:
     assert judged("evalplus-set", expected, actual) is holds
 
 
-def test_evalplus_not_none() -> None:
-    cases = [(True, "x", True), (True, None, False), (False, None, True), (False, "x", False), (True, False, False)]
-    for expected, actual, holds in [*cases, (False, False, True), (True, 0, True)]:
-        assert judged("evalplus-not-none", expected, actual) is holds
-
-
 def test_find_zero() -> None:
     line, cubic = ([1, 2],), ([-6, 11, -6, 1],)  # 1 + 2x; (x-1)(x-2)(x-3)
     assert judged("evalplus-find-zero", -0.5, -0.5, line, 1e-4)
