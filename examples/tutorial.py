@@ -174,9 +174,8 @@ def after(run: Run, source: Source, chosen: Entry, samples: int) -> Json:
     settings = recipe.evaluation.model_copy(update={"samples": samples, "at": ()})
     trained = {name: run.path / "rl" / name / "model" for name in recipe.arms}
     policies = {"sft": run.path / "sft" / "model"} | {name: path for name, path in trained.items() if path.is_dir()}
-    limits = {"timeout": recipe.sandbox.timeout_seconds, "memory_mb": recipe.sandbox.memory_mb}
     rows = []
-    with Sandbox(workers=1, **limits) as sandbox, tempfile.TemporaryDirectory() as folder:
+    with Sandbox(**recipe.sandbox.limits()) as sandbox, tempfile.TemporaryDirectory() as folder:
         oracle = ExactOracle(sandbox.evaluate_many)
         for name, model in policies.items():
             out = Path(folder) / name

@@ -12,8 +12,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "psgpo"
 ROOMS = [
     ("errors", "jsonl", "plain", "records", "seeds", "config", "lines", "prompts", "chats", "remote", "job", "syntax"),
-    ("problems",),
     ("execution",),
+    ("problems",),
     ("mutation",),
     ("firsterror",),
     ("models", "optimizers", "parallel", "training"),

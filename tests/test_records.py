@@ -105,6 +105,18 @@ STDIO = {"kind": "stdio", "cases": [{"stdin": "", "expected": ""}]}
         (ASSERTS | {"setup": ["import re"]}, "setup must be Python statements"),
         (STDIO | {"cases": [{"stdin": 5, "expected": ""}]}, "the texts 'stdin' and 'expected'"),
         (STDIO | {"cases": [{"stdin": "", "expected": None}]}, "the texts 'stdin' and 'expected'"),
+        (
+            CALLS | {"comparater": "close"},
+            r"unknown keys \['comparater'\] in tests of kind 'calls'; allowed: \['kind', ",
+        ),
+        (CALLS | {"calls": [CALL | {"kwargs": {}}]}, r"unknown keys \['kwargs'\] in a call; allowed: \['args', 'exp"),
+        (CALLS | {"calls": [5]}, "a call must be an object, found int"),
+        (
+            ASSERTS | {"setup_code": "", "timeout": 1},
+            r"unknown keys \['setup_code', 'timeout'\] in .*'asserts'; allowed",
+        ),
+        (STDIO | {"tolerance": 1e-3}, r"unknown keys \['tolerance'\] in tests of kind 'stdio'; allowed"),
+        (STDIO | {"cases": [{"stdin": "", "expected": "", "args": 1}]}, r"unknown keys \['args'\] in a stdio case"),
     ],
 )
 def test_malformed_tests_are_named(record: Any, message: str) -> None:
@@ -138,6 +150,29 @@ def test_a_problem_names_itself_when_its_tests_are_malformed() -> None:
         Problem.from_json({"id": "a/1", "prompt": "p", "tests": CALLS | {"calls": []}})
     with pytest.raises(ValueError, match=r"unknown keys \['promt'\]"):
         Problem.from_json({"id": "a/1", "promt": "p", "tests": CALLS})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("difficulty", "easy", "'difficulty' must be a whole number, found 'easy'"),
+        ("difficulty", True, "'difficulty' must be a whole number, found True"),
+        ("reference_solution", 5, "'reference_solution' must be text, found 5"),
+        ("starter_code", ["def f():"], "'starter_code' must be text"),
+        ("metadata", [], r"'metadata' must be an object, found \[\]"),
+    ],
+)
+def test_what_a_problem_may_leave_out_has_its_type(key: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"problem a/1: {message}"):
+        Problem.from_json({"id": "a/1", "prompt": "p", "tests": CALLS, key: value})
+
+
+def test_null_is_what_a_problem_leaves_out() -> None:
+    least = {"id": "a/1", "prompt": "p", "tests": CALLS}
+    optional = ("source", "split", "difficulty", "starter_code", "preamble", "reference_solution", "metadata")
+    problem = Problem.from_json(least | dict.fromkeys(optional))
+    assert problem == Problem.from_json(least)
+    assert problem.metadata == {}
 
 
 def test_verdicts_come_back_and_count() -> None:

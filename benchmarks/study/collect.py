@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from psgpo.config import HOW_KEYS
+from psgpo.config import HOW_KEYS, without_keys
 from psgpo.errors import UserError
 from psgpo.evaluation.grade import tests_digest
 from psgpo.job import undo_command
@@ -50,7 +50,7 @@ def collect(study: Study, cell: str, run: RunDirectory, posts: Sequence[Post]) -
     data = {
         "cell": cell,
         "seed": seed,
-        "recipe": wanted.model_dump(mode="json", exclude=set(HOW_KEYS)) | {"out": str(run.path)},
+        "recipe": without_keys(wanted.model_dump(mode="json"), HOW_KEYS) | {"out": str(run.path)},
         "manifest": _read(run.path / "manifest.json") | {"command": study.command(cell, [seed])},
         "stages": _stages(run.path),
         "sft_sha256": weights_digest(run.path / "sft" / "model"),

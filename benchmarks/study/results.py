@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from psgpo.config import HOW_KEYS, Recipe, parse_recipe
+from psgpo.config import HOW_KEYS, Recipe, parse_recipe, without_keys
 from psgpo.errors import UserError
 from psgpo.evaluation.metrics import pass_at_k
 from study.cells import Study
@@ -111,7 +111,7 @@ def _relevant(recipe: Json, policy: str | None, prm: str | None) -> Json:
     prms = {prm, arm.get("prm"), arm.get("value_init")}
     if policy is not None and policy not in (*recipe["arms"], "sft"):
         return {"no arm": policy}
-    kept = {key: value for key, value in recipe.items() if key not in HOW_KEYS | {"name", "device"}}
+    kept = without_keys(recipe, HOW_KEYS | {"name", "device"})
     return kept | {
         "arms": {policy: arm},
         "prm": {name: settings for name, settings in recipe["prm"].items() if name in prms},

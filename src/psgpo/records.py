@@ -58,7 +58,7 @@ class CallTests:
     comparator: str = "exact"
     """Name of the comparison, see `psgpo.execution.comparators`."""
     tolerance: float = 0.0
-    """Absolute tolerance, for the comparators that use one."""
+    """Absolute tolerance; 0: the comparator's own. `exact` and `equal` have none."""
 
     def to_json(self) -> Json:
         calls = [
@@ -70,11 +70,13 @@ class CallTests:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> CallTests:
+        _refuse_unknown(record, ("kind", "function", "calls", "comparator", "tolerance"), "tests of kind 'calls'")
         function = record["function"]
         if not isinstance(function, str) or not all(part.isidentifier() for part in function.split(".")):
             raise ValueError(f"tests.function must be the name of a function, found {function!r}")
         calls = []
         for call in record["calls"]:
+            _refuse_unknown(call, ("args", "expected"), "a call")
             if not isinstance(call["args"], list | tuple):
                 raise ValueError(f"a call's args must be a list, found {type(call['args']).__name__}")
             if not _is_finite((call["args"], call["expected"])):
@@ -112,6 +114,8 @@ class AssertTests:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> AssertTests:
+        known = ("kind", "entry_point", "checks", "setup", "objects")
+        _refuse_unknown(record, known, "tests of kind 'asserts'")
         checks, objects, setup = record["checks"], record.get("objects", []), record.get("setup", "")
         names = [record["entry_point"], *objects]
         if isinstance(objects, str) or not all(isinstance(name, str) and name.isidentifier() for name in names):
@@ -148,6 +152,9 @@ class StdioTests:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> StdioTests:
+        _refuse_unknown(record, ("kind", "cases", "comparator"), "tests of kind 'stdio'")
+        for case in record["cases"]:
+            _refuse_unknown(case, ("stdin", "expected"), "a stdio case")
         cases = [StdioCase(stdin=case["stdin"], expected=case["expected"]) for case in record["cases"]]
         if not all(isinstance(text, str) for case in cases for text in (case.stdin, case.expected)):
             raise ValueError("a stdio case needs the texts 'stdin' and 'expected'")
@@ -174,6 +181,14 @@ def tests_from_json(record: Mapping[str, Any]) -> Tests:
     if kind not in _TESTS:
         raise ValueError(f"tests must be an object whose 'kind' is one of {', '.join(_TESTS)}")
     return _TESTS[kind].from_json(record)
+
+
+def _refuse_unknown(record: Any, known: Sequence[str], who: str) -> None:
+    """A key that nothing reads, a misspelt one say, would make right programs fail."""
+    if not isinstance(record, Mapping):
+        raise ValueError(f"{who} must be an object, found {type(record).__name__}")
+    if unknown := sorted(record.keys() - set(known)):
+        raise ValueError(f"unknown keys {unknown} in {who}; allowed: {list(known)}")
 
 
 def _refuse_empty(tests: Sequence[Any]) -> None:
@@ -229,20 +244,34 @@ class Problem:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Problem:
-        known = {f.name for f in dataclasses.fields(cls)}
-        unknown = set(record) - known
-        if unknown:
-            raise ValueError(f"unknown keys {sorted(unknown)} in a problem; allowed: {sorted(known)}")
+        _refuse_unknown(record, sorted(f.name for f in dataclasses.fields(cls)), "a problem")
         if not isinstance(record["id"], str) or not record["id"]:
             raise ValueError("a problem needs a non-empty string 'id'")
         if not isinstance(record["prompt"], str):
             raise ValueError(f"problem {record['id']}: 'prompt' must be a string")
-        values = dict(record)
+        # What others write as null is what they leave out.
+        values = {key: value for key, value in record.items() if value is not None or key == "tests"}
+        for key, (kind, called) in _OPTIONAL.items():
+            if type(values.get(key, kind())) is not kind:
+                raise ValueError(f"problem {record['id']}: {key!r} must be {called}, found {values[key]!r:.60}")
         try:
             values["tests"] = tests_from_json(record["tests"])
         except (ValueError, TypeError) as error:
             raise ValueError(f"problem {record['id']}: {error}") from None
         return cls(**values)
+
+
+_TEXT = (str, "text")
+_OPTIONAL: dict[str, tuple[type, str]] = {
+    "source": _TEXT,
+    "split": _TEXT,
+    "difficulty": (int, "a whole number"),
+    "starter_code": _TEXT,
+    "preamble": _TEXT,
+    "reference_solution": _TEXT,
+    "metadata": (dict, "an object"),
+}
+"""Type of what a problem may leave out, and what it is called."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

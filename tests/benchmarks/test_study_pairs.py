@@ -100,6 +100,14 @@ def test_a_result_of_another_recipe_is_refused_for_the_arms_that_it_changes(tmp_
     assert unfinished(study, results, "main", 0) == ["dense"]
 
 
+def test_how_many_programs_ran_at_once_makes_no_result_old(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    other = study.recipe("main", 0).model_dump(mode="json")
+    other["sandbox"]["workers"] = 3
+    made_result(study, "main", 0, recipe=other)
+    assert unfinished(study, load_all(study), "main", 0) == []
+
+
 def test_a_prm_of_another_recipe_makes_the_arms_behind_it_old(tmp_path: Path) -> None:
     study = small_study(tmp_path)
     old = study.recipe("main", 0).model_dump(mode="json")

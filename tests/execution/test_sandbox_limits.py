@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from execution_world import HONEST, squares
@@ -69,3 +73,77 @@ def test_nan_is_not_allowed_by_a_word_that_contains_it() -> None:
         refused, allowed = sandbox.grade([(program, strict), (program, lenient)])
     assert refused.status is Status.BAD_VALUE
     assert allowed.status is Status.PASSED
+
+
+DEEP = """import sys
+sys.setrecursionlimit(10**6)
+class Call:
+    def __call__(self, n): return 0 if n == 0 else 1 + self(n - 1)
+def f(n): return Call()(n)
+"""
+"""Python 3.11 takes C stack for such calls: half a kilobyte each, or more."""
+THREADS = """import threading, time
+def f(n):
+    threads = [threading.Thread(target=time.sleep, args=(0.05,)) for _ in range(n)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    return n
+"""
+RAISES = """import resource
+def f(n):
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 27, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+    return n
+"""
+
+
+@contextmanager
+def stack_limit(soft: int) -> Iterator[None]:
+    """`ulimit -S -s` of this process, the owner."""
+    before = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, before)
+
+
+def returned(n: int) -> CallTests:
+    return CallTests(function="f", calls=(Call(args=(n,), expected=n),))
+
+
+@pytest.mark.parametrize("backend", ["c", "python"])
+@pytest.mark.parametrize("megabytes", [4, 64])
+def test_the_owners_stack_limit_decides_no_verdict(
+    megabytes: int, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if resource.getrlimit(resource.RLIMIT_STACK)[1] != resource.RLIM_INFINITY:
+        pytest.skip("the hard limit of the stack is not unlimited; run where `ulimit -H -s` says unlimited")
+    monkeypatch.setenv("PSGPO_SANDBOX_BACKEND", backend)
+    items = [(DEEP, returned(40_000)), (DEEP, returned(200_000)), (THREADS, returned(10)), (RAISES, returned(1))]
+    with stack_limit(megabytes << 20), Sandbox(timeout=30) as sandbox:
+        verdicts = sandbox.grade(items)
+    assert [verdict.status for verdict in verdicts] == [Status.PASSED, Status.CRASHED, Status.PASSED, Status.PASSED]
+
+
+def test_the_stack_is_part_of_the_memory() -> None:
+    with Sandbox(memory_mb=64, timeout=30) as sandbox:
+        verdicts = sandbox.grade([(DEEP, returned(5000)), (DEEP, returned(60_000)), (LARGE, returned(64))])
+    assert [verdict.status for verdict in verdicts] == [Status.PASSED, Status.CRASHED, Status.MEMORY]
+
+
+def test_another_hard_limit_of_the_stack_is_another_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = []
+    for hard in (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 32 << 20):
+        monkeypatch.setattr("psgpo.execution.stack._hard", lambda hard=hard: hard)
+        with Sandbox(cache=tmp_path / "c.sqlite") as sandbox:
+            cached.append(sandbox.grade([(HONEST, squares())])[0].cached)
+    assert cached == [False, True, False]
+
+
+def test_room_for_output_is_counted_in_bytes() -> None:
+    text = "\U0001f600" * 600_000  # 2.4 MB; twice its characters and a spare MiB are 2.2 MB
+    with Sandbox(timeout=30) as sandbox:
+        verdict = sandbox.grade(
+            [(f"print({text[0]!r} * {len(text)})", StdioTests(cases=(StdioCase(stdin="", expected=text),)))]
+        )
+    assert verdict[0].passed, verdict[0].detail

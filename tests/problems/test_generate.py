@@ -23,7 +23,7 @@ from psgpo.problems.opchain import (
 from psgpo.problems.opchain.chain import draw_chain
 from psgpo.problems.opchain.operation import HEADER, runnable
 from psgpo.problems.opchain.strength import choose_inputs
-from psgpo.records import Problem
+from psgpo.records import AssertTests, Call, CallTests, Problem, StdioCase, StdioTests, Tests
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +180,27 @@ def test_a_foreign_problem_has_no_chain(problems: list[Problem]) -> None:
     record = problems[0].to_json() | {"metadata": {}}
     with pytest.raises(UserError, match=r"metadata\.operations"):
         chain_of(Problem.from_json(record))
+
+
+@pytest.mark.parametrize(
+    ("tests", "message"),
+    [
+        (AssertTests(entry_point="f", checks=("f(1)", "assert f(1 == 1")), "tests of 'f', check 1: not valid Python"),
+        (
+            CallTests(function="f", calls=(Call(args=(), expected=1),), comparator="closest"),
+            "unknown 'closest'; known: ex",
+        ),
+        (CallTests(function="f", calls=(Call(args=(), expected=1),), tolerance=0.1), "comparator 'exact' has none"),
+        (
+            StdioTests(cases=(StdioCase(stdin="", expected=""),), comparator="close"),
+            "unknown 'close'; known: exact, lines",
+        ),
+    ],
+)
+def test_tests_that_no_sandbox_can_use_are_refused_by_line_and_problem(
+    tests: Tests, message: str, tmp_path: Path, problems: list[Problem]
+) -> None:
+    path = tmp_path / "p.jsonl"
+    save_problems_jsonl(path, [problems[0], Problem(id="own/1", prompt="p", tests=tests)])
+    with pytest.raises(UserError, match=rf"p\.jsonl:2: problem own/1: .*{message}"):
+        load_problems_jsonl(path)

@@ -241,13 +241,14 @@ def test_seeds_are_grouped_and_a_missing_seed_is_not_averaged_away(run: Path, tm
 
 
 def test_how_a_run_was_carried_out_makes_it_no_other_experiment(tmp_path: Path) -> None:
-    carried_out = [{}, {"processes": 7, "tracking": {"to": []}, "parallel": {"strategy": "fsdp"}}]
+    how = {"processes": 7, "tracking": {"to": []}, "parallel": {"strategy": "fsdp"}, "sandbox": {"workers": 3}}
+    carried_out = [{}, how, {"sandbox": {"packages": ["numpy"]}}]
     runs = []
     for seed, how in enumerate(carried_out):
         path = tmp_path / str(seed)
         write_json(path / "recipe.json", recipe_table(path, seed=seed, sft={"optimizer": "adamw"}, **how))
         runs.append(load_run(path))
-    assert [len(group.data.runs) for group in groups_of(runs)] == [2]
+    assert [len(group.data.runs) for group in groups_of(runs)] == [2, 1]
 
 
 def test_repeated_seeds_and_several_runs_without_a_folder_are_refused(run: Path, tmp_path: Path) -> None:

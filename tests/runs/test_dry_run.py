@@ -63,6 +63,14 @@ def test_a_test_problem_that_is_trained_on_is_refused(own: dict, tmp_path: Path)
         tried(own)
 
 
+def test_tests_that_no_sandbox_can_use_are_refused(own: dict, tmp_path: Path) -> None:
+    problems = own_problems(4)
+    problems[2] = replace(problems[2], tests=replace(problems[2].tests, comparator="closest"))
+    save_problems_jsonl(tmp_path / "train.jsonl", problems)
+    with pytest.raises(UserError, match=rf"train\.jsonl:3: problem {problems[2].id}: .*unknown 'closest'"):
+        tried(own)
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -90,7 +90,8 @@ def test_only_what_reads_a_changed_key_is_run_again(first: RunDirectory, tmp_pat
     assert taken(arms={"a": {"rl": {"kl_beta": 0.2}}}) == {*DONE} - {"rl-a", "evaluate-a"}
     assert taken(rl={"clip": 0.3}) == {"problems", "sft", "evaluate-sft"}
     assert taken(sampling={"temperature": 0.9}) == {"problems", "sft"}
-    assert taken(processes=1, tracking={"to": []}, name="other") == {*DONE}
+    assert taken(processes=1, tracking={"to": []}, name="other", sandbox={"workers": 3}) == {*DONE}
+    assert taken(sandbox={"test_timeout_seconds": 1.0}) == {"problems", "sft"}
     # A model of other contents in another folder: all but the problems hang on it.
     moved = tmp_path / "moved"
     shutil.copytree(first.recipe.model.path, moved)  # type: ignore[arg-type]

@@ -10,7 +10,14 @@ from psgpo.config.base import Section
 from psgpo.config.load import load_recipe, parse_recipe
 from psgpo.config.policy import CriticSettings, LoraSettings, ModelSettings, RlSettings, SamplingSettings, SftSettings
 from psgpo.config.problems import BenchmarkSource, JsonlSource, OpChainSource, TaskRange
-from psgpo.config.recipe import HOW_KEYS, EvaluationSettings, Recipe, SandboxSettings, TrackingSettings
+from psgpo.config.recipe import (
+    HOW_KEYS,
+    EvaluationSettings,
+    Recipe,
+    SandboxSettings,
+    TrackingSettings,
+    without_keys,
+)
 from psgpo.config.rewards import ArmSettings, LabelSettings, MutationSettings, PrmSettings
 
 __all__ = [
@@ -36,4 +43,5 @@ __all__ = [
     "TrackingSettings",
     "load_recipe",
     "parse_recipe",
+    "without_keys",
 ]

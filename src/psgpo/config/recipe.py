@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,8 +16,8 @@ from psgpo.prompts import SLOT, has_slot, slot_fault
 
 RECORDED = "recorded"
 """Key of the validation's context: whether the recipe is that of a run that exists (`parse_recipe`)."""
-HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel"})
-"""Keys of a recipe that change how a run is carried out, not what comes out."""
+HOW_KEYS = frozenset({"processes", "out", "tracking", "parallel", "sandbox.workers"})
+"""Keys of a recipe that change how a run is carried out, not what comes out; `table.key` is a key of a table."""
 
 
 class EvaluationSettings(Section):
@@ -45,10 +46,29 @@ class SandboxSettings(Section):
 
     timeout_seconds: PositiveFloat = 2.0
     """Wall time (seconds) that one program may take for all of its tests."""
+    test_timeout_seconds: PositiveFloat | None = None
+    """Wall time (seconds) that one test may take; absent: no limit but that of all tests."""
     memory_mb: Annotated[int, Field(ge=64)] = 256
     """Its memory (MB)."""
+    packages: tuple[str, ...] = ()
+    """Installed packages that programs may import besides the standard library. They need room in `memory_mb`: numpy
+    wants 1024."""
+    workers: Positive | None = None
+    """Programs that one stage runs side by side; absent: the cores of the machine, divided among the stages or
+    processes that run at once. No verdict depends on it, unless there are more of them than cores: time limits are of
+    wall time."""
     allow_unconfined: bool = False
     """Run even where neither seccomp nor Landlock is available. For machines whose content does not matter."""
+
+    def limits(self) -> dict[str, Any]:
+        """Arguments of `psgpo.execution.Sandbox`: all but how many programs run at once, and the cache."""
+        return {
+            "timeout": self.timeout_seconds,
+            "test_timeout": self.test_timeout_seconds,
+            "memory_mb": self.memory_mb,
+            "packages": self.packages,
+            "allow_unconfined": self.allow_unconfined,
+        }
 
 
 class ParallelSettings(Section):
@@ -264,6 +284,16 @@ class Recipe(Section):
                 if prm.target == "soft":
                     raise ValueError(f"prm.{name}.target = 'soft' needs the rates of labels.strategy = 'soft'")
         return self
+
+
+def without_keys(table: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """A recipe's table without some keys, of which `table.key` is one of a table in it."""
+    kept = {key: value for key, value in table.items() if key not in keys}
+    for place in keys:
+        name, _, key = place.partition(".")
+        if key and isinstance(kept.get(name), Mapping):
+            kept[name] = without_keys(kept[name], {key})
+    return kept
 
 
 def _with_start(arm: Any, prms: dict[str, Any]) -> Any:

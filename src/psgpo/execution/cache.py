@@ -1,8 +1,8 @@
 """The verdict cache: one SQLite file, shared by any number of processes.
 
-The key covers everything the verdict depends on: program, function, inputs, expected values, comparator, limits, the
-Python version and the rung of confinement. Verdicts that depend on the machine's mood (time, memory, a kill from
-outside) are not kept.
+The key covers everything the verdict depends on: program, function, inputs, expected values, comparator, limits (the
+stack's among them), the Python version and the rung of confinement. Verdicts that depend on the machine's mood (time,
+memory, a kill from outside) are not kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from psgpo.errors import UserError
 from psgpo.records import Verdict
 
-FORMAT = 3
+FORMAT = 4
 """Raised when the grader's judgement changes, so that old verdicts are not reused."""
 _BATCH = 500
 """Keys per query; SQLite limits the number of variables."""

@@ -49,21 +49,25 @@ def equal(expected: Any, actual: Any) -> bool:
     return bool(expected == actual)
 
 
-def close(expected: Any, actual: Any) -> bool:
-    """Numbers within 1e-6 (absolute or relative to the expected one), lists and tuples alike; the rest exactly.
+def close(expected: Any, actual: Any, tolerance: float = ABSOLUTE_TOLERANCE) -> bool:
+    """Numbers within the tolerance, or within 1e-6 of the expected one, lists and tuples alike; the rest exactly.
 
     A bool is no number here; infinities and NaN equal only themselves. Members of sets and dict keys compare exactly.
     """
     if type(expected) in (int, float) and type(actual) in (int, float):
-        return _close_numbers(expected, actual)
+        return _close_numbers(expected, actual, tolerance)
     if type(expected) in (list, tuple) and type(actual) in (list, tuple):
-        return len(expected) == len(actual) and all(map(close, expected, actual))
+        return len(expected) == len(actual) and all(
+            close(want, got, tolerance) for want, got in zip(expected, actual, strict=True)
+        )
     if type(expected) is dict and type(actual) is dict:
-        return _same_members(expected, actual) and all(close(value, actual[key]) for key, value in expected.items())
+        return _same_members(expected, actual) and all(
+            close(value, actual[key], tolerance) for key, value in expected.items()
+        )
     return exact(expected, actual)
 
 
-def _close_numbers(expected: float, actual: float) -> bool:
+def _close_numbers(expected: float, actual: float, tolerance: float) -> bool:
     if expected == actual or (expected != expected and actual != actual):
         return True
     try:
@@ -72,7 +76,11 @@ def _close_numbers(expected: float, actual: float) -> bool:
         return False
     if scale == math.inf:
         return False
-    return difference <= max(ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE * scale)
+    return difference <= max(tolerance, RELATIVE_TOLERANCE * scale)
+
+
+def _close(expected: Any, actual: Any, arguments: tuple[Any, ...], tolerance: float) -> bool:
+    return close(expected, actual, tolerance or ABSOLUTE_TOLERANCE)
 
 
 def _of_values(compare: Callable[[Any, Any], bool]) -> Judge:
@@ -89,6 +97,9 @@ def _lines(text: str) -> list[str]:
     return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
-_VALUES = {"exact": exact, "equal": equal, "close": close}
-COMPARATORS: dict[str, Judge] = {name: _of_values(compare) for name, compare in _VALUES.items()} | ORACLES
+_VALUES = {"exact": exact, "equal": equal}
+WITHOUT_TOLERANCE = frozenset(_VALUES)
+"""Comparators for which tests may give no tolerance: it would do nothing."""
+COMPARATORS: dict[str, Judge] = {name: _of_values(compare) for name, compare in _VALUES.items()}
+COMPARATORS |= {"close": _close} | ORACLES
 STDOUT_COMPARATORS: dict[str, Callable[[str, str], bool]] = {"exact": str.__eq__, "lines": lines} | STDOUT_ORACLES

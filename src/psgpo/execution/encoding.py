@@ -13,7 +13,7 @@ from typing import Any
 
 from psgpo.errors import UserError
 from psgpo.execution import channel
-from psgpo.execution.comparators import COMPARATORS, STDOUT_COMPARATORS
+from psgpo.execution.comparators import COMPARATORS, STDOUT_COMPARATORS, WITHOUT_TOLERANCE
 from psgpo.execution.slot import Job
 from psgpo.records import AssertTests, CallTests, StdioTests, Tests
 
@@ -70,7 +70,8 @@ class TestEncoder:
         """The tests' bytes.
 
         Raises:
-            UserError: there are no tests, an unknown comparator, broken statements, or values that are no plain data.
+            UserError: there are no tests, an unknown comparator, a tolerance that it does not use, broken statements,
+                or values that are no plain data.
         """
         with self._lock:
             if (found := self._known.get(id(tests))) is not None:
@@ -115,6 +116,11 @@ def _encode(tests: Tests) -> EncodedTests:
 
 def _encode_call_tests(tests: CallTests) -> EncodedTests:
     _check(tests.calls, f"tests of {tests.function!r}", tests.comparator, COMPARATORS)
+    if tests.tolerance and tests.comparator in WITHOUT_TOLERANCE:
+        raise UserError(
+            f"tests.tolerance = {tests.tolerance}: comparator {tests.comparator!r} has none; use 'close', or leave the "
+            "tolerance out"
+        )
     _check_names(tests.function.split(".") if isinstance(tests.function, str) else [tests.function])
     frames = (
         encode_calls(tests.function, [call.args for call in tests.calls]),

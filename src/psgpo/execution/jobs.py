@@ -139,7 +139,7 @@ def _run_case(
         fcntl.fcntl(source, fcntl.F_ADD_SEALS, _ALL_SEALS)
         with Session(work, (source, writer)) as session:
             session.start([b"script", program])
-            written = session.output(reader, 2 * len(expected) + SPARE_OUTPUT)
+            written = session.output(reader, 2 * len(expected.encode()) + SPARE_OUTPUT)
             return _PASSED if judge(expected, written.decode("utf-8", "replace")) else (Status.WRONG_ANSWER, "")
     finally:
         os.close(reader)

@@ -77,11 +77,6 @@ def _same_members(expected: Iterable[Any], actual: Iterable[Any]) -> bool:
     return len(found) == len(wanted)
 
 
-def evalplus_not_none(expected: Any, actual: Any, arguments: tuple[Any, ...], tolerance: float) -> bool:
-    """`expected` says whether there is an answer: a bool must equal it, any other value says yes unless it is None."""
-    return bool(expected == (actual if type(actual) is bool else actual is not None))
-
-
 def find_zero(expected: Any, actual: Any, arguments: tuple[Any, ...], tolerance: float) -> bool:
     """HumanEval/32: any x with |p(x)| <= tolerance, p given by its coefficients from the constant up."""
     if type(actual) not in _REAL:
@@ -204,7 +199,6 @@ TOLERANCE_DIGITS = range(1, 16)
 ORACLES: dict[str, Judge] = {
     "evalplus": evalplus,
     "evalplus-set": evalplus_set,
-    "evalplus-not-none": evalplus_not_none,
     "evalplus-find-zero": find_zero,
     "evalplus-are-equivalent": are_equivalent,
     "evalplus-sum-div": sum_div,

@@ -22,6 +22,7 @@ from psgpo.execution.encoding import EncodedTests, TestEncoder, encode_calls, pr
 from psgpo.execution.packages import find_packages
 from psgpo.execution.pool import Pool, SandboxError
 from psgpo.execution.slot import Answer, Job, Limits
+from psgpo.execution.stack import stack_limits
 from psgpo.records import Status, Tests, Verdict
 
 __all__ = ["Outcome", "Sandbox", "SandboxError"]
@@ -80,6 +81,7 @@ class Sandbox:
         self._workers = workers
         self._encoder = TestEncoder()
         self._limits = Limits(timeout=timeout, test_timeout=test_timeout, memory_mb=memory_mb)
+        self._stack = stack_limits()
         required = "rlimits" if allow_unconfined else require
         verdicts = VerdictCache(cache) if cache is not None else None
         self._packages = find_packages(packages)
@@ -182,7 +184,7 @@ class Sandbox:
         return Task(job=job, key=verdict_key([b"evaluate", *frames]), read=_outcomes)
 
     def _key(self, kind: str, program: bytes, encoded: EncodedTests) -> str:
-        setting = f"{kind} {self._limits} {self.confinement} {self._packages.versions}"
+        setting = f"{kind} {self._limits} {self._stack} {self.confinement} {self._packages.versions}"
         return verdict_key([setting.encode(), program, encoded.digest])
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from psgpo.execution import channel
 from psgpo.execution.jobs import KINDS
 from psgpo.execution.session import InfrastructureError, Work, Zygote
+from psgpo.execution.stack import THREAD, limit_stack
 
 MEMORY = 1 << 30
 """Address space of the tester, bytes: what a program returns must not eat the host."""
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     # The soft limit alone: programs inherit the hard one, and theirs may be larger.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    limit_stack(THREAD)  # for the zygote, which starts with it
     owner = socket.socket(fileno=int(arguments[0]))
     reader = channel.FrameReader(owner.fileno())
     parent = os.getppid()

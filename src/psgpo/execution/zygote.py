@@ -29,6 +29,7 @@ from psgpo.execution import channel, child, helper
 from psgpo.execution.confinement import landlock, libc, namespaces, seccomp
 from psgpo.execution.confinement.readable import Readable, readable_paths
 from psgpo.execution.packages import Packages
+from psgpo.execution.stack import MAIN, limit_stack
 
 CHILD_FD = 3
 RUN_REQUEST = struct.Struct("<IQ")
@@ -90,6 +91,7 @@ class Confinement:
             (resource.RLIMIT_CORE, 0),
         ):
             resource.setrlimit(limit, (value, value))
+        limit_stack(MAIN)
         if self._ruleset is not None:
             self._ruleset.apply()
         if self.fence is not None:

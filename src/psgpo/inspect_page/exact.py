@@ -32,11 +32,8 @@ def with_exact(source: Source) -> Source:
     if not asked:
         return source
     assert source.run is not None
-    limits = source.run.recipe.sandbox
     try:
-        sandbox = Sandbox(
-            timeout=limits.timeout_seconds, memory_mb=limits.memory_mb, allow_unconfined=limits.allow_unconfined
-        )
+        sandbox = Sandbox(**source.run.recipe.sandbox.limits())
     except UserError as error:  # the machine cannot confine programs; all else can be shown
         return replace(source, no_exact=str(error))
     responses = [source.entries[number].response for number in asked]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from psgpo.errors import UserError
+from psgpo.execution.encoding import check_tests
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.records import Problem
 
@@ -17,7 +18,8 @@ def load_problems_jsonl(path: Path | str) -> list[Problem]:
     """Read problems, one JSON object per line (see `psgpo.records.Problem`).
 
     Raises:
-        UserError: the file is missing or holds no problem; a line is malformed, has no tests, or repeats an id.
+        UserError: the file is missing or holds no problem; a line is malformed, has no tests or such as no sandbox can
+            use, or repeats an id.
     """
     seen: set[str] = set()
 
@@ -26,6 +28,10 @@ def load_problems_jsonl(path: Path | str) -> list[Problem]:
         if problem.id in seen:
             raise ValueError(f"the id {problem.id!r} was used on an earlier line; give every problem its own id")
         seen.add(problem.id)
+        try:
+            check_tests(problem.tests)
+        except UserError as error:
+            raise UserError(f"problem {problem.id}: {error}") from None
         return problem
 
     problems = list(read_jsonl(path, parse))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from psgpo.config import HOW_KEYS, Recipe
+from psgpo.config import HOW_KEYS, Recipe, without_keys
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import Part, parts_of
 from psgpo.report.aggregate import Estimate, Experiment, paired
@@ -94,7 +94,7 @@ def _cut(run: Run, part: Part) -> Run:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    return {key: value for key, value in recipe.model_dump(mode="json").items() if key not in FREE_KEYS}
+    return without_keys(recipe.model_dump(mode="json"), FREE_KEYS)
 
 
 def _labels(members: Sequence[Sequence[Run]]) -> list[str]:

@@ -11,6 +11,7 @@ from psgpo.chats import recipe_template
 from psgpo.config import BenchmarkSource, JsonlSource, Recipe
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import parts_of
+from psgpo.execution.packages import find_packages
 from psgpo.parallel.launch import launched
 from psgpo.records import Problem
 from psgpo.runs.directory import RunDirectory
@@ -37,6 +38,7 @@ def dry_run(recipe: Recipe, reuse: Sequence[Path] = (), until: Sequence[str] | N
     wanted = wanted_stages(stage_graph(recipe), until)
     RunDirectory.resolve(recipe)
     check_trackers(recipe)
+    find_packages(recipe.sandbox.packages)
     from psgpo.models import require_peft  # loads torch
     from psgpo.runs.opening import chosen_device
     from psgpo.runs.together import check_launcher

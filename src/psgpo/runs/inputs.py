@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from psgpo.config import Recipe
+from psgpo.config import HOW_KEYS, Recipe
 from psgpo.labeling.identity import folder_fingerprint
 
 UNKNOWN = "a file that left no fingerprint"
@@ -16,7 +16,7 @@ UNKNOWN = "a file that left no fingerprint"
 
 
 def inputs(recipe: Recipe, reads: Iterable[str], prints: Mapping[str, str]) -> dict[str, Any]:
-    """The keys below `reads` with their values, in that order.
+    """The keys below `reads` with their values, in that order, but for those of `HOW_KEYS`.
 
     Args:
         reads: tables and keys, `rl` or `arms.both` or `model.dtype`; what the recipe does not have is left out.
@@ -75,5 +75,5 @@ def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for name, item in value.items():
             yield from _flat(f"{key}.{name}", item)
-    elif value not in (None, {}):
+    elif value not in (None, {}) and key not in HOW_KEYS:
         yield key, value

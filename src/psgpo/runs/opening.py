@@ -9,6 +9,7 @@ import torch
 
 from psgpo.config import Recipe
 from psgpo.errors import UserError
+from psgpo.evaluation.benchmark import usable_cores
 from psgpo.execution import Sandbox
 from psgpo.parallel.launch import launched
 from psgpo.parallel.team import Team, current_team
@@ -17,13 +18,21 @@ from psgpo.runs.directory import RunDirectory
 
 def open_sandbox(run: RunDirectory, *, timeout: float | None = None) -> Sandbox:
     """The sandbox with the recipe's limits, or another one of time, and the run's cache of verdicts."""
-    settings = run.recipe.sandbox
-    return Sandbox(
-        timeout=timeout or settings.timeout_seconds,
-        memory_mb=settings.memory_mb,
-        cache=run.path / "verdicts.sqlite",
-        allow_unconfined=settings.allow_unconfined,
-    )
+    limits = run.recipe.sandbox.limits()
+    if timeout is not None:
+        limits["timeout"] = timeout
+    return Sandbox(workers=sandbox_workers(run.recipe), cache=run.path / "verdicts.sqlite", **limits)
+
+
+def sandbox_workers(recipe: Recipe) -> int:
+    """How many programs one sandbox of this process runs at once: the recipe's number, or its share of the cores.
+
+    Under a launcher every process opens its own, else every stage that runs beside others.
+    """
+    if recipe.sandbox.workers is not None:
+        return recipe.sandbox.workers
+    beside = int(os.environ["WORLD_SIZE"]) if launched() else recipe.processes
+    return max(1, usable_cores() // beside)
 
 
 def chosen_device(recipe: Recipe) -> str:

@@ -67,10 +67,7 @@ class LineRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         settings, prm = settings_of(config)
         self.sandbox = Sandbox(
-            workers=settings.sandbox_workers,
-            timeout=settings.sandbox.timeout_seconds,
-            memory_mb=settings.sandbox.memory_mb,
-            allow_unconfined=settings.sandbox.allow_unconfined,
+            workers=settings.sandbox.workers or settings.sandbox_workers, **settings.sandbox.limits()
         )
         self._judge = Judge(settings.arm, tokenizer, self.sandbox, line_scores(settings, prm, tokenizer, self.sandbox))
 

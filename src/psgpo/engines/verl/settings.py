@@ -23,7 +23,7 @@ class VerlSettings(Section):
     rl: RlSettings
     sandbox: SandboxSettings
     sandbox_workers: Annotated[int, Field(gt=0)] = 2
-    """Programs that one reward worker runs side by side."""
+    """Programs that one reward worker runs side by side, where `sandbox.workers` does not say it."""
     prm_gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs of one Ray actor that holds the PRM for all reward workers (0: an actor on CPUs). None: every reward worker
     holds its own, on its CPUs."""
