@@ -23,6 +23,8 @@ class Strategy:
     for."""
     prior: bool = False
     """Wants the policy's surprise."""
+    rates: bool = False
+    """Labels are success rates. Of a response that passes, which is never probed, only the end has one: +1."""
 
 
 def _noisy(lines: int, settings: LabelSettings, surprise: Sequence[float] | None) -> Search:
@@ -37,7 +39,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "binary-search": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k)),
         "linear-scan": Strategy(lambda lines, settings, _: linear_scan_steps(lines, settings.k)),
-        "soft": Strategy(lambda lines, settings, _: soft_steps(lines, settings.k)),
+        "soft": Strategy(lambda lines, settings, _: soft_steps(lines, settings.k), rates=True),
         "noisy": Strategy(_noisy, prior=True),
         "noisy-soft": Strategy(_noisy_soft, prior=True),
         "omega": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k), tree=True),
