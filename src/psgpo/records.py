@@ -381,7 +381,7 @@ class LineLabels:
     """Per code line, index into `response.token_ids` of the token that ends the line."""
     labels: tuple[float, ...]
     """Per code line: +1 the prefix can be completed, -1 it cannot, 0 neutral (comment, blank, docstring) or not known;
-    anything between with a strategy whose labels are `real_valued`."""
+    anything between where the labels are `real_valued`."""
     last_solvable: int
     """m*: how many leading lines the search found completable; T when the response itself passes."""
     strategy: str
@@ -407,8 +407,11 @@ class LineLabels:
 
     @property
     def real_valued(self) -> bool:
-        """Whether 0 on a code line is a value like any other, and not a line that was left open."""
-        return self.strategy in ("soft", "noisy-soft") and not self.unlabelled
+        """Whether 0 on a code line is a value like any other, and not a line that was left open.
+
+        A response that passes is never probed, so its lines have no rates but the last.
+        """
+        return self.strategy in ("soft", "noisy-soft") and not self.unlabelled and not self.response.verdict.passed
 
     def to_json(self) -> Json:
         record = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -73,6 +73,9 @@ class ScriptEngine:
     def __init__(self, folder: Path, texts: Sequence[str]) -> None:
         self.script, self._tokenizer = Script(folder, texts), load_tokenizer(folder)
 
+    def environment(self, worker: int) -> dict[str, str]:
+        return {}
+
     @contextmanager
     def open(self) -> Iterator[OpenEngine]:
         with Sandbox(timeout=1.0, memory_mb=128, allow_unconfined=True) as sandbox:

@@ -10,7 +10,7 @@ import pytest
 from exchange_world import psgpo
 
 from psgpo.errors import UserError
-from psgpo.exchange.steps import StepForm, label_row, program_row, read_rows_of
+from psgpo.exchange.steps import StepForm, count_steps, label_row, program_row, read_rows_of
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.lines import code_lines
 from psgpo.mutation.labelled import LabelledProgram
@@ -21,6 +21,8 @@ CODE = "# add\ndef f(x):\n\n    y = x\n    return y\n# end\n"
 TEXT = f"Here:\n```python\n{CODE}```\nDone."
 LABELS = (0.0, 1.0, 0.0, 1.0, -1.0, 0.0)
 ENDS = (8, 20, 21, 30, 40, 45)
+PASSED = Status.PASSED
+LINES = StepForm(labels="float", unlabelled="keep")
 
 
 def labelled(name: str = "p0", *, index: int = 0, text: str = TEXT, labels: tuple[float, ...] = LABELS) -> LineLabels:
@@ -71,7 +73,7 @@ def program(name: str, number: int) -> LabelledProgram:
 
 
 def test_every_line_is_a_step_with_its_place_in_the_text() -> None:
-    row = label_row(labelled(), "add", StepForm())
+    row = label_row(labelled(), "add", LINES)
     assert row["prompt"] == "add"
     assert row["completions"] == ["# add", "def f(x):", "", "    y = x", "    return y", "# end"]
     assert row["labels"] == [0.0, 1.0, 0.0, 1.0, -1.0, 0.0]
@@ -83,7 +85,7 @@ def test_every_line_is_a_step_with_its_place_in_the_text() -> None:
 
 
 def test_lines_without_a_claim_join_the_next_step() -> None:
-    row = label_row(labelled(), "add", StepForm(labels="bool", unlabelled="merge"))
+    row = label_row(labelled(), "add", StepForm())
     assert row["completions"] == ["# add\ndef f(x):", "\n    y = x", "    return y"]
     assert row["labels"] == [True, True, False]
     assert row["token_ends"] == [20, 30, 40]
@@ -94,14 +96,50 @@ def test_lines_without_a_claim_join_the_next_step() -> None:
 
 def test_a_gap_before_a_proof_of_failure_joins_it_and_soft_labels_stay() -> None:
     gap = labelled(labels=(0.0, 0.25, 0.0, 0.0, -1.0, 0.0))
-    row = label_row(gap, "add", StepForm(unlabelled="merge"))
+    row = label_row(gap, "add", StepForm(labels="float"))
     assert row["completions"] == ["# add\ndef f(x):", "\n    y = x\n    return y"]
     assert row["labels"] == [0.25, -1.0]
 
 
+def passing(label: LineLabels) -> LineLabels:
+    return replace(label, response=replace(label.response, verdict=replace(label.response.verdict, status=PASSED)))
+
+
+def test_of_soft_labels_true_is_what_a_completion_proved() -> None:
+    rated = replace(labelled(labels=(0.0, -0.5, 0.0, -1.0, -1.0, 0.0)), strategy="soft")
+    for last, wanted in ((2, [True, False, False]), (5, [True, True, True])):  # line 5 passing proves line 4
+        assert label_row(replace(rated, last_solvable=last), "add", StepForm())["labels"] == wanted
+    end = replace(passing(rated), labels=(0.0, 0.0, 0.0, 0.0, 1.0, 0.0), last_solvable=6)
+    assert label_row(end, "add", StepForm())["labels"] == [True, True, True]
+    row = label_row(end, "add", StepForm(labels="float"))
+    assert row["completions"] == ["# add\ndef f(x):\n\n    y = x\n    return y"]
+    assert row["labels"] == [1.0]
+
+
+def test_of_chances_true_is_above_one_half() -> None:
+    unsure = replace(labelled(labels=(0.0, 0.9, 0.0, 0.0, -0.4, 0.0)), strategy="noisy-soft")
+    assert label_row(unsure, "add", StepForm())["labels"] == [True, False, False]
+
+
+def test_every_label_is_a_class_of_a_trainer_with_two() -> None:
+    for strategy in ("splice", "soft", "noisy-soft"):
+        labels = label_row(replace(labelled(), strategy=strategy), "add", StepForm())["labels"]
+        assert {type(label) for label in labels} == {bool}
+        assert {int(label) for label in labels} == {0, 1}
+
+
+def test_a_step_of_rate_one_half_is_counted_as_a_claim() -> None:
+    half = replace(labelled(labels=(0.0, 0.5, 0.0, 0.0, -1.0, 0.0)), strategy="soft")
+    merge = StepForm(labels="float")
+    sizes = {"steps": 3, "positive": 1, "negative": 2, "no_claim": 0}
+    assert count_steps([label_row(half, "add", merge)], merge) == {"rows": 1, "problems": 1} | sizes
+    every = {"steps": 6, "positive": 2, "negative": 1, "no_claim": 3}
+    assert count_steps([label_row(labelled(), "add", LINES)], LINES) == {"rows": 1, "problems": 1} | every
+
+
 def test_programs_of_psgpo_mutate_have_the_same_columns() -> None:
-    row = program_row(program("p0", 3), StepForm())
-    assert row.keys() == label_row(labelled(), "add", StepForm()).keys()
+    row = program_row(program("p0", 3), LINES)
+    assert row.keys() == label_row(labelled(), "add", LINES).keys()
     assert row["labels"] == [1.0, -1.0]
     assert (row["source"], row["kind"], row["token_ids"]) == ("mutation/catalogue", "bug/constant", [])
 
@@ -123,21 +161,24 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     return datasets
 
 
-@pytest.mark.parametrize("form", [[], ["--labels", "bool", "--unlabelled", "merge"]])
+@pytest.mark.parametrize("form", [[], ["--labels", "float", "--unlabelled", "keep"]])
 def test_both_formats_load_as_the_rows_that_were_written(
     form: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Any
 ) -> None:
     file = write_labels_folder(tmp_path)
     out = tmp_path / "dataset"
     assert psgpo(monkeypatch, "labels", "export", file, "--out", out, "--holdout", "0.4", *form) == 0
-    wanted = read_rows_of(file, StepForm(labels="bool", unlabelled="merge") if form else StepForm())
+    wanted = read_rows_of(file, LINES if form else StepForm())
     for folder in (out, out / "jsonl"):
         loaded = offline.load_dataset(str(folder))
         assert set(loaded) == {"train", "test"}
         rows = [row for split in ("train", "test") for row in loaded[split]]
         assert sorted(rows, key=lambda row: row["id"]) == sorted(wanted, key=lambda row: row["id"])
         assert not set(loaded["train"]["problem_id"]) & set(loaded["test"]["problem_id"])
-        assert str(loaded["train"].features["labels"].feature.dtype) == ("bool" if form else "float64")
+        assert str(loaded["train"].features["labels"].feature.dtype) == ("float64" if form else "bool")
+    card = (out / "README.md").read_text()
+    assert ("`PRMTrainer` takes them as they are" in card) == (not form)
+    assert ("do not train it on these numbers" in card) == bool(form)
 
 
 def test_mutants_load_too_and_a_set_without_test_has_one_split(
@@ -201,8 +242,8 @@ def test_select_writes_what_it_keeps_and_counts_everything(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["labels.jsonl", "--labels", "bool"], "add --unlabelled merge"),
-        (["labels.jsonl", "--unlabelled", "drop"], "--unlabelled 'drop': choose one of keep, merge"),
+        (["labels.jsonl", "--unlabelled", "keep"], "give --unlabelled merge, or --labels float"),
+        (["labels.jsonl", "--unlabelled", "drop"], "--unlabelled 'drop': choose one of merge, keep"),
         (["labels.jsonl", "--problems", "others.jsonl"], "problem p0 is not in others.jsonl"),
         (["labels.jsonl", "--holdout", "1"], "--holdout 1.0"),
         (["problems.jsonl"], "problems.jsonl:1: neither a line of labels.jsonl nor of programs.jsonl"),

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from psgpo.exchange import make
 from psgpo.exchange.make import MakeRequest, make_labels
 from psgpo.exchange.render import render_summary
 from psgpo.jsonl import read_jsonl, write_jsonl
+from psgpo.labeling.engine import OpenEngine
 from psgpo.labeling.identity import tokenizer_fingerprint
 from psgpo.models import load_policy, load_tokenizer
 from psgpo.problems import save_problems_jsonl
@@ -246,6 +249,32 @@ def test_checkpoints_share_a_tokenizer(folder: Path, tmp_path: Path) -> None:
     other = save_toy(tmp_path / "other", text=TEXT.replace("print", "import sys\n"))
     with pytest.raises(ValueError, match=f"other={other}: has another tokenizer"):
         make_labels(request(tmp_path / "o", folder, [add(1)], checkpoints={"toy": str(folder), "other": str(other)}))
+
+
+def test_the_models_that_sampled_are_gone_when_the_workers_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[weakref.ref[Any]] = []
+
+    class Forgetful(ScriptEngine):
+        """Holds no sampler itself."""
+
+        @contextmanager
+        def open(self) -> Iterator[OpenEngine]:
+            with super().open() as engine:
+                script = Script(folder, [TEXT])
+                opened.append(weakref.ref(script))
+                yield replace(engine, samplers={"toy": script})
+
+    def workers(responses: Sequence[Response], *rest: Any) -> Any:
+        assert responses
+        assert [reference() for reference in opened] == [None]
+        raise UserError("they start")
+
+    monkeypatch.setattr(make, "_engine", lambda request: Forgetful(folder, [TEXT]))
+    monkeypatch.setattr(make, "label_with_workers", workers)
+    with pytest.raises(UserError, match="they start"):
+        make_labels(request(tmp_path, folder, [add(1, starter=STARTER)], workers=2))
 
 
 @pytest.mark.slow

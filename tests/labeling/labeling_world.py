@@ -202,6 +202,9 @@ class WorldEngine:
     def names(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self.skills)
 
+    def environment(self, worker: int) -> dict[str, str]:
+        return {}
+
     @contextmanager
     def open(self) -> Iterator[OpenEngine]:
         samplers = {name: _DeadlySampler(skill, pause=self.pause, engine=self) for name, skill in self.skills}

@@ -18,7 +18,7 @@ import pytest
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling, merge_usage
-from psgpo.labeling.engine import OpenEngine
+from psgpo.labeling.engine import LabelEngine, OpenEngine, gpu_of, visible_gpus
 from psgpo.labeling.fanout import WorkerError, label_with_workers
 from psgpo.labeling.journal import MEASURES
 from psgpo.labeling.units import Board, Task, make_units
@@ -126,6 +126,48 @@ class RefusingEngine(world.WorldEngine):
 class BrokenEngine(world.WorldEngine):
     def open(self) -> Any:
         raise ZeroDivisionError("a defect")
+
+
+@dataclasses.dataclass(frozen=True)
+class SeatedEngine(world.WorldEngine):
+    """Every worker writes down which GPUs it sees."""
+
+    seen: str = ""
+
+    def environment(self, worker: int) -> dict[str, str]:
+        gpu = gpu_of(worker, ["0", "2", "5"])
+        assert gpu is not None
+        return {"CUDA_VISIBLE_DEVICES": gpu}
+
+    def open(self) -> Any:
+        (Path(self.seen) / str(os.getpid())).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        return super().open()
+
+
+def test_workers_see_a_gpu_each_and_who_follows_a_dead_one_sees_its(tmp_path: Path) -> None:
+    (tmp_path / "seen").mkdir()
+    (tmp_path / "lives").write_text("die")
+    lives = {"deadly": PROBLEMS[7].prompt, "lives": str(tmp_path / "lives")}
+    fan_out(tmp_path / "labels", SeatedEngine(seen=str(tmp_path / "seen"), **lives), workers=2)
+    seen = [path.read_text() for path in (tmp_path / "seen").iterdir()]
+    assert (len(seen), set(seen)) == (3, {"0", "2"})
+    assert "5" not in seen
+
+
+def test_which_gpu_a_worker_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [gpu_of(worker, ["a", "b", "c"]) for worker in range(5)] == ["a", "b", "c", "a", "b"]
+    assert gpu_of(1, []) is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-8f1e")
+    assert visible_gpus() == ["3", "GPU-8f1e"]
+    engine = LabelEngine(samplers={"one": "hf:one"}, device="cuda")
+    assert [engine.environment(worker)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["3", "GPU-8f1e", "3"]
+    assert dataclasses.replace(engine, device="cuda:1").environment(0) == {}, "as it was asked for"
+    assert dataclasses.replace(engine, device="cpu").environment(0) == {}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert engine.environment(0) == {}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert [engine.environment(worker)["CUDA_VISIBLE_DEVICES"] for worker in range(3)] == ["0", "1", "0"]
 
 
 def test_what_workers_refuse_and_what_breaks_in_them(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from labeling_world import problem, response
 
@@ -83,3 +85,9 @@ def test_recipes_know_the_same_names() -> None:
 def test_an_unknown_selection_is_a_defect_of_the_caller() -> None:
     with pytest.raises(KeyError):
         select_labels(FILE, "hardest")
+
+
+def test_a_rate_of_one_half_is_counted_with_the_labels() -> None:
+    rated = labelled(response(problem("n", 1), "# a\nx\ny\n"), 2, (0.0, 0.0, 0.5))
+    counts = count_labels([dataclasses.replace(rated, strategy="soft")])
+    assert (counts.positive, counts.negative, counts.unlabelled) == (1, 1, 1)

@@ -12,7 +12,7 @@ from psgpo.errors import UserError
 from psgpo.labeling import STRATEGIES
 from psgpo.labeling.rollouts import Outcome, Tree
 from psgpo.labeling.search import Answer, Question
-from psgpo.records import Probe, Response
+from psgpo.records import Probe, Response, Status
 
 FIVE = problem("five", 5)
 ROLLOUTS = sorted(STRATEGIES)
@@ -48,6 +48,21 @@ def test_a_known_program_does_not_stand_in_for_a_rate(tmp_path: Path) -> None:
     labels = label([FIVE], [bad, good], tmp_path / "j", {"one": FakeSampler(0.0)}, strategy="soft").labels
     assert labels[0].labels == (-1, -1)
     assert labels[0].completions == 12
+
+
+def test_of_a_response_that_passes_only_the_end_has_a_rate(tmp_path: Path) -> None:
+    good = response(FIVE, "def\napple\nbirch\ncedar\ndaisy\n# note\n", index=1)
+    bad, comment = response(FIVE, "def\napple\nwrong\n"), response(FIVE, "# note\n", index=2, status=Status.PASSED)
+    given = ([FIVE], [bad, good, comment])
+    rates = label(*given, tmp_path / "a", {"one": FakeSampler(0.6)}, strategy="soft", k=8).labels
+    assert rates[1].labels == (0, 0, 0, 0, 1, 0), "what it shares with the failed one passes less often than always"
+    assert (rates[1].last_solvable, rates[1].real_valued) == (6, False)
+    assert rates[0].labels[0] < 1
+    assert rates[2].labels == (0,)
+    # A chance that the prefix can be completed is 1 in both.
+    chances = label(*given, tmp_path / "b", {"one": FakeSampler(0.6)}, strategy="noisy-soft").labels
+    assert chances[1].labels == (1, 1, 1, 1, 1, 0)
+    assert chances[0].labels[:2] == (1, 1)
 
 
 def test_noisy_search_draws_one_at_a_time_and_leaves_lines_open(tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def test_a_rate_of_one_half_is_a_target_and_an_open_line_is_none(tokenizer):
     assert (rate.weights, left_open.weights) == ((1.0, 1.0), (1.0, 0.0))
 
 
+def test_of_a_passing_response_with_rates_the_end_alone_has_a_sign_and_every_line_has_progress(tokenizer):
+    label = dataclasses.replace(labelled(tokenizer, TEXT, 4), strategy="soft", labels=(0.0, 0.0, 0.0, 1.0))
+    (sign,) = build_examples([label], SETTINGS)
+    assert (sign.targets, sign.weights) == ((0.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0))
+    (progress,) = build_examples([label], SETTINGS.model_copy(update={"target": "progress"}))
+    assert (progress.targets, progress.weights) == ((0.25, 0.5, 0.75, 1.0), (1.0,) * 4)
+
+
 def test_without_neutral_labels_a_comment_behind_an_open_line_weighs_nothing(tokenizer):
     settings = SETTINGS.model_copy(update={"neutral_labels": False})
     label = dataclasses.replace(labelled(tokenizer, TEXT, 1), strategy="noisy", labels=(0.0, 0.0, 0.0, -1.0))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prm_world import SETTINGS, labelled
 
-from psgpo.prm.assess import scored_response
-from psgpo.prm.data import PrmExample, progress_targets
+from psgpo.prm.assess import assess_prm, scored_response
+from psgpo.prm.data import ExactRecord, PrmExample, build_examples, progress_targets, response_key
 from psgpo.prm.measure import ScoredResponse, auroc, calibration, correlation, f1, first_errors, lines_left, measure
 
 
@@ -156,6 +157,35 @@ def test_an_open_line_before_the_first_bad_one_leaves_the_error_open(signs, know
         weights=tuple(1.0 if sign or m == 1 else 0.0 for m, sign in enumerate(signs)),
     )
     assert scored_response(example, np.zeros(4), "sign").error_known == known
+
+
+@pytest.mark.parametrize(
+    ("strategy", "labels", "last", "errors"),
+    [
+        ("noisy-soft", (0.9, 0.6, 0.4, -0.9), 1, [1, 1.0]),
+        ("soft", (0.8, -0.2, -0.5, -1.0), 3, [1, 1.0]),
+        ("soft", (0.5, 0.25, 0.0, -1.0), 3, [1, 1.0]),
+    ],
+)
+def test_a_prm_that_says_what_real_valued_labels_say_is_right(tokenizer, strategy, labels, last, errors):
+    label = dataclasses.replace(labelled(tokenizer, "a\nb\nc\nd\n", last), strategy=strategy, labels=labels)
+    (example,) = build_examples([label], SETTINGS)
+    found = measure([scored_response(example, np.array(labels), "sign")], "sign")
+    assert found["lines"]["accuracy"] == found["lines"]["auroc"] == 1.0
+    assert [found["first_error"][key] for key in ("responses", "exact")] == errors
+    assert found["calibration"]["ece"] == pytest.approx(0.0)
+
+
+def test_responses_that_a_search_gave_up_count_against_neither_truth(tokenizer, tmp_path):
+    class Flat:
+        def score(self, items):
+            return [np.zeros(len(ends)) for _, _, ends in items]
+
+    labels = [labelled(tokenizer, "a\nb\n", 1, index=index) for index in range(2)]
+    labels[0] = dataclasses.replace(labels[0], labels=(0.0, 0.0), last_solvable=0, unlabelled="no proof")
+    exact = {response_key(label.response): ExactRecord(last_on_track=1, progress=(0.5, 0.5)) for label in labels}
+    found = assess_prm(Flat(), labels, SETTINGS, tmp_path, exact)
+    assert [found[truth]["responses"] for truth in ("search", "exact")] == [1, 1]
 
 
 def test_first_errors_within_one_line_and_silence():

@@ -34,6 +34,13 @@ def test_of_a_passing_response_only_the_end_has_a_known_rate(tokenizer):
     assert example.weights == (0.0, 0.0, 0.0, 1.0)
 
 
+def test_what_a_passing_response_is_labelled_with_before_its_end_reaches_no_target(tokenizer):
+    (old,) = build_examples([rated(tokenizer, (1.0, 0.0, 1.0, 1.0), 4)], SOFT)
+    (new,) = build_examples([rated(tokenizer, (0.0, 0.0, 0.0, 1.0), 4)], SOFT)
+    assert new.weights == old.weights == (0.0, 0.0, 0.0, 1.0)
+    assert new.targets[3] == old.targets[3] == 1.0
+
+
 def test_exact_labels_measure_a_soft_prm_on_every_code_line(tokenizer):
     label = rated(tokenizer, (1.0, 0.0, 1.0, 1.0), 4)
     exact = {response_key(label.response): ExactRecord(last_on_track=2, progress=(0.0, 0.0, 0.5, 0.5))}

@@ -262,10 +262,13 @@ def export(
         Path, typer.Argument(help="labels.jsonl, or programs.jsonl of `psgpo mutate`.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder of the dataset.", show_default=False)],
-    labels: Annotated[str, typer.Option(help="float: +1, -1, 0 or soft. bool: can be completed or not.")] = "float",
+    labels: Annotated[
+        str, typer.Option(help="bool: can be completed or not, for TRL's PRMTrainer. float: +1, -1, 0 or soft.")
+    ] = "bool",
     unlabelled: Annotated[
-        str, typer.Option(help="Lines without a claim: keep them as steps of label 0, or merge them into the next.")
-    ] = "keep",
+        str,
+        typer.Option(help="Lines without a claim: merge them into the next, or with float keep them as steps of 0."),
+    ] = "merge",
     holdout: Annotated[float, typer.Option(help="Share of the problems in the test split; 0 for none.")] = 0.2,
     problems: Annotated[Path | None, typer.Option(help="Problems of the labels; default: beside the file.")] = None,
     name: Annotated[str, typer.Option(help="Title of the card.")] = "Line labels",

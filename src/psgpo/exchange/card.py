@@ -11,7 +11,7 @@ from psgpo.exchange.steps import StepForm
 
 _MEANING = {
     "prompt": "the task in words",
-    "completions": "the steps: one code line each, without its newline",
+    "completions": "the steps: code lines, without the last newline",
     "labels": "per step, about the program up to its end",
     "id": "names the program",
     "problem_id": "split by this, never by row",
@@ -30,12 +30,21 @@ _MEANING = {
 }
 _LABELS = {
     "float": "+1: the program up to here can still be completed to one that passes; −1: it cannot; 0: no claim (a "
-    "comment, a blank line, or a line that the strategy left open). Soft labels lie between.",
-    "bool": "true: the program up to here can still be completed to one that passes; false: it cannot.",
+    "comment, a blank line, or a line that the strategy left open). Soft labels lie between: `soft` is 2 · (share of "
+    "completions that pass) − 1, `noisy-soft` is 2 · (chance that it can be completed) − 1.",
+    "bool": "true: the program up to here can still be completed to one that passes; false: the strategy in `source` "
+    "found that it cannot, or no completion that passes. With `noisy-soft`, true: likelier than not it can be "
+    "completed; false: it is not likelier.",
+}
+_TRAINER = {
+    "float": "Labels of TRL's `PRMTrainer` are classes, made by `int(label)`: do not train it on these numbers, write "
+    "the dataset with `--labels bool` for it.",
+    "bool": "TRL's `PRMTrainer` takes them as they are.",
 }
 _UNLABELLED = {
-    "keep": "Every line is a step.",
-    "merge": "Lines without a claim are joined to the step after them; those after the last claim are left out.",
+    "keep": 'Every line is a step, so `"\\n".join(completions)` is the program.',
+    "merge": "Lines without a claim are joined to the step after them; those after the last claim are left out, so "
+    '`"\\n".join(completions)` is the program up to there.',
 }
 
 
@@ -72,7 +81,7 @@ Programs with a label per line, for training and measuring process reward models
 
 ## Labels
 
-{_LABELS[form.labels]} {_UNLABELLED[form.unlabelled]} `"\\n".join(completions)` is the program.
+{_LABELS[form.labels]} {_UNLABELLED[form.unlabelled]}
 
 | split | {" | ".join(columns).replace("_", " ")} |
 |---|{"---|" * len(columns)}
@@ -82,8 +91,9 @@ A problem is in one split only.
 
 ## Columns
 
-`prompt`, `completions`, `labels` are TRL's stepwise form. Trainers that tokenise each step on its own may cut elsewhere
-than the policy did; `token_ids` with `token_ends` is exact under the policy's own tokenizer.
+`prompt`, `completions`, `labels` are TRL's stepwise form. {_TRAINER[form.labels]}
+Trainers that tokenise each step on its own may cut elsewhere than the policy did; `token_ids` with `token_ends` is
+exact under the policy's own tokenizer.
 
 | column | type | |
 |---|---|---|

@@ -81,7 +81,7 @@ def write_dataset(
     for split in set(SPLITS) - ordered.keys():  # of an earlier export with a test split
         for file in (out / "data" / f"{split}.parquet", out / "jsonl" / f"{split}.jsonl"):
             file.unlink(missing_ok=True)
-    sizes = {split: count_steps(chosen) for split, chosen in ordered.items()}
+    sizes = {split: count_steps(chosen, form) for split, chosen in ordered.items()}
     card = dataset_card(
         name=name,
         license_name=license_name,

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import shutil
 import time
@@ -200,18 +201,35 @@ def _label(request: MakeRequest, engine: Engine, tokenizer: Any, progress: Progr
     def labelled(done: int, total: int) -> None:
         progress("labelling", done, total)
 
-    if alone or not path.is_file():
+    if alone:
         with engine.open() as opened:
             _check_context(request, opened.samplers, tokenizer)
             responses = _responses(request, path, opened, tokenizer, progress)
-            if alone:
-                return _label_here(request, responses, engine, opened, labelled)
+            return _label_here(request, responses, engine, opened, labelled)
+    if not path.is_file():
+        _respond(request, engine, tokenizer, path, progress)
+        _let_go()
     responses = list(read_jsonl(path, Response.from_json))
     work = (responses, request.problems, engine, request.settings, request.sampling, request.seed, request.out)
     if request.ray is None:
         return label_with_workers(*work, request.workers, labelled)
     address = None if request.ray == "local" else request.ray
     return label_on_ray(*work, request.workers, labelled, address=address)
+
+
+def _respond(request: MakeRequest, engine: Engine, tokenizer: Any, path: Path, progress: Progress) -> None:
+    """Write `responses.jsonl`; with this frame the models go that it opened."""
+    with engine.open() as opened:
+        _check_context(request, opened.samplers, tokenizer)
+        _responses(request, path, opened, tokenizer, progress)
+
+
+def _let_go() -> None:
+    """Give the memory of models that are gone back to the GPU: workers open theirs beside this process."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was not used
 
 
 def _label_here(

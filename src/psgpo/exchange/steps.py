@@ -1,13 +1,18 @@
 """Line labels as rows of a stepwise dataset: TRL's `prompt`, `completions`, `labels`, and where the steps stand.
 
-A step is one code line without its newline, so `"\\n".join(completions)` is the program. The label of a step is a claim
-about the program up to its end. TRL tokenises each step on its own, which need not fall on the policy's tokens: hence
-the columns with character offsets into `text` and token offsets into `token_ids`.
+A step is a code line, or several that were joined, without the last newline, so `"\\n".join(completions)` is the
+program. The label of a step is a claim about the program up to its end. TRL tokenises each step on its own, which need
+not fall on the policy's tokens: hence the columns with character offsets into `text` and token offsets into
+`token_ids`.
 
-Labels are numbers (+1 can be completed, -1 cannot, 0 no claim; soft labels as they are) or booleans (label above 0).
-Lines without a claim (neutral, or left open by the strategy) are steps of their own with label 0 (`keep`), or joined to
-the step after them (`merge`): that step's label speaks for them too, since it is about the whole program so far. With
-`merge`, lines after the last claim are left out. Booleans have no word for "no claim", so they need `merge`.
+Labels are booleans, which is what TRL's `PRMTrainer` takes: it makes classes of them by int(label), so that of numbers
+-1 is no class, and 0 and every soft label below 1 become "wrong". Or they are numbers (+1 can be completed, -1 cannot,
+0 no claim; soft labels as they are), for other trainers. True means that the label is above 0; with `soft`, whose
+labels are success rates, that a completion of the line or of a later one passed, which proves it.
+
+Lines without a claim (neutral, or left open by the strategy) are joined to the step after them (`merge`): that step's
+label speaks for them too, since it is about the whole program so far; lines after the last claim are left out. Or they
+are steps of their own with label 0 (`keep`). Booleans have no word for "no claim", so they need `merge`.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ from typing import Any
 
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
+from psgpo.labeling.search import line_labels
 from psgpo.lines import CodeLine, code_lines
 from psgpo.mutation.labelled import LabelledProgram
 from psgpo.problems import load_problems_jsonl
@@ -31,17 +37,19 @@ Row = dict[str, Any]
 class StepForm:
     """How lines become steps."""
 
-    labels: str = "float"
-    """`float` or `bool`."""
-    unlabelled: str = "keep"
-    """`keep` or `merge`."""
+    labels: str = "bool"
+    """`bool` or `float`."""
+    unlabelled: str = "merge"
+    """`merge` or `keep`."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("labels", ("float", "bool")), ("unlabelled", ("keep", "merge"))):
+        for name, allowed in (("labels", ("bool", "float")), ("unlabelled", ("merge", "keep"))):
             if getattr(self, name) not in allowed:
                 raise UserError(f"--{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
         if self.labels == "bool" and self.unlabelled == "keep":
-            raise UserError("--labels bool has no word for lines without a claim; add --unlabelled merge")
+            raise UserError(
+                "--labels bool has no word for lines without a claim; give --unlabelled merge, or --labels float"
+            )
 
 
 def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> list[Row]:
@@ -72,7 +80,9 @@ def read_rows_of(path: Path, form: StepForm, problems: Path | None = None) -> li
     rows = [label_row(label, prompts[label.response.problem_id], form) for label in labels]
     rows = [row for row in rows if row["completions"]]
     if not rows:
-        raise UserError(f"{path}: no line has a claim, so nothing is left to merge lines into; --unlabelled keep")
+        raise UserError(
+            f"{path}: no line has a claim, so nothing is left to merge lines into; --labels float --unlabelled keep"
+        )
     return rows
 
 
@@ -89,11 +99,14 @@ def label_row(label: LineLabels, prompt: str, form: StepForm) -> Row:
             f"response {response.index} of problem {response.problem_id}: {len(lines)} lines and {len(label.labels)} "
             "labels; the file was edited or written by another version"
         )
+    labels = label.labels
+    if form.labels == "bool" and label.strategy == "soft":
+        labels = line_labels(label.last_solvable, [line.neutral for line in lines])
     # A soft label of 0 is a claim: half of the completions pass.
     claimed = [
-        bool(value) or (label.real_valued and not line.neutral) for value, line in zip(label.labels, lines, strict=True)
+        bool(value) or (label.real_valued and not line.neutral) for value, line in zip(labels, lines, strict=True)
     ]
-    return _row(prompt, response.text, lines, label.labels, claimed, label.line_ends, form) | {
+    return _row(prompt, response.text, lines, labels, claimed, label.line_ends, form) | {
         "id": f"{response.problem_id}#{response.checkpoint}#{response.index}",
         "problem_id": response.problem_id,
         "checkpoint": response.checkpoint,
@@ -168,15 +181,17 @@ def problems_beside(path: Path) -> Path:
     raise UserError(f"{path}: its problems are not beside it; give them with --problems")
 
 
-def count_steps(rows: Iterable[Row]) -> dict[str, int]:
-    """Sizes of a set of rows."""
+def count_steps(rows: Iterable[Row], form: StepForm) -> dict[str, int]:
+    """Sizes of a set of rows. With `keep` a rate of exactly one half is counted as no claim."""
     listed = list(rows)
     labels = [label for row in listed for label in row["labels"]]
+    positive = sum(label > 0 for label in labels)
+    no_claim = 0 if form.unlabelled == "merge" else sum(label == 0 for label in labels)
     return {
         "rows": len(listed),
         "problems": len({row["problem_id"] for row in listed}),
         "steps": len(labels),
-        "positive": sum(label > 0 for label in labels),
-        "negative": sum(label < 0 or label is False for label in labels),
-        "no_claim": sum(label == 0 and label is not False for label in labels),
+        "positive": positive,
+        "negative": len(labels) - positive - no_claim,
+        "no_claim": no_claim,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -15,6 +16,9 @@ from psgpo.lines import Tokenizer
 
 if TYPE_CHECKING:  # the sampler's package loads torch; it is imported where an engine is opened
     from psgpo.sampling import Sampler
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +49,9 @@ class Engine(Protocol):
     def gpus(self) -> float:
         """GPUs that one worker takes."""
 
+    def environment(self, worker: int) -> Mapping[str, str]:
+        """Environment variables of worker `worker`, from 0, of those that share this machine."""
+
     def open(self) -> AbstractContextManager[OpenEngine]:
         """Load everything; sandbox and engines end with the context."""
 
@@ -58,6 +65,7 @@ class LabelEngine:
     tokenizer: str | None = None
     """The tokenizer's folder; None: that of the model. A server needs one."""
     device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`. Workers on `cuda` are spread over the GPUs of their machine."""
     batch_size: int = 256
     threads: int = 1
     """PyTorch threads of a worker on the CPU. Cores are better used by more workers."""
@@ -73,6 +81,10 @@ class LabelEngine:
     @property
     def gpus(self) -> float:
         return 0.0 if self.device == "cpu" else 1.0
+
+    def environment(self, worker: int) -> Mapping[str, str]:
+        """See `Engine.environment`: with `cuda` the one GPU that the worker sees, which vLLM needs to be told so."""
+        return {VISIBLE: gpu} if self.device == "cuda" and (gpu := gpu_of(worker, visible_gpus())) else {}
 
     @contextmanager
     def open(self) -> Iterator[OpenEngine]:
@@ -113,3 +125,21 @@ class LabelEngine:
                 sandbox=sandbox,
                 surprise=PolicySurprise(models) if len(models) == len(samplers) else None,
             )
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them: those it lists, else all."""
+    if VISIBLE in os.environ:
+        return [name for name in os.environ[VISIBLE].replace(" ", "").split(",") if name]
+    import torch
+
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def gpu_of(worker: int, gpus: Sequence[str]) -> str | None:
+    """The GPU of a worker, from 0: each in turn, and from the front again where there are more workers.
+
+    >>> [gpu_of(worker, ["2", "5"]) for worker in range(3)]
+    ['2', '5', '2']
+    """
+    return gpus[worker % len(gpus)] if gpus else None

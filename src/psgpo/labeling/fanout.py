@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -41,6 +41,8 @@ class WorkerError(RuntimeError):
 
 @dataclass(slots=True)
 class _Worker:
+    place: int
+    """Number among the workers that are there at a time, from 0."""
     process: SpawnProcess
     line: Connection
     unit: Unit
@@ -84,7 +86,9 @@ def _play(board: Board, engine: Engine, task: Task, workers: int) -> None:
     try:
         while board.left:
             while board.waiting and len(pool) < workers:
-                pool.append(_hire(board, engine, task))
+                taken = {worker.place for worker in pool}
+                place = next(number for number in range(workers) if number not in taken)
+                pool.append(_hire(board, engine, task, place))
             ready = wait([worker.line for worker in pool])
             for worker in [worker for worker in pool if worker.line in ready]:
                 if not _hear(worker, board):
@@ -95,13 +99,13 @@ def _play(board: Board, engine: Engine, task: Task, workers: int) -> None:
             worker.process.join()
 
 
-def _hire(board: Board, engine: Engine, task: Task) -> _Worker:
+def _hire(board: Board, engine: Engine, task: Task, place: int) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, engine, task), name="psgpo-labels")
+    process = context.Process(target=_work, args=(there, engine, task, engine.environment(place)), name="psgpo-labels")
     process.start()
     there.close()  # so that the line ends with the worker
-    worker = _Worker(process, here, board.take())
+    worker = _Worker(place, process, here, board.take())
     _send(worker, board)
     return worker
 
@@ -142,11 +146,12 @@ def _end(code: int | None) -> str:
     return f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _work(line: Connection, engine: Engine, task: Task) -> None:
+def _work(line: Connection, engine: Engine, task: Task, environment: Mapping[str, str]) -> None:
     """Body of a worker: open the engine, label the units that come down the line until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     _end_with_parent()
     try:
+        os.environ.update(environment)  # before CUDA starts, which reads it once
         with engine.open() as opened:
             while True:
                 unit, journal = line.recv()

@@ -89,7 +89,8 @@ def label_responses(
     """Label every line of every response; see the module's head for how.
 
     Args:
-        responses: judged responses; order fixes the order of the result. Passing ones are +1 without search.
+        responses: judged responses; order fixes the order of the result. Passing ones are +1 without search; with
+            `soft` on their last code line, and 0 before it: nobody measured how often those prefixes pass.
         problems: at least those the responses answer.
         samplers: checkpoint name to sampler, in training order (`completer = "last"` is the last of them).
         tokenizer: the one all checkpoints share.
@@ -373,6 +374,8 @@ class _Run:
         finding = Finding(len(cut.code)) if search is None else search.finding
         last = last_solvable_line(finding.last, cut.neutral) if search else len(cut.lines)
         given = finding.labels
+        if search is None and self._strategy.rates:
+            given = (*(0.0,) * (len(cut.code) - 1), 1.0)[: len(cut.code)]
         return LineLabels(
             response=cut.response,
             line_ends=cut.line_ends,

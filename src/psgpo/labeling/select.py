@@ -62,8 +62,9 @@ class LabelCounts:
     positive: int
     """Lines with a label above 0."""
     negative: int
+    """Lines with a label below 0, or with a rate or chance of exactly one half."""
     unlabelled: int
-    """Lines with label 0: neutral, or left open by the strategy."""
+    """Neutral lines, and those that the strategy left open."""
 
     def to_json(self) -> dict[str, int]:
         return asdict(self)
@@ -103,14 +104,22 @@ def is_salvaged(label: LineLabels) -> bool:
 
 def count_labels(labels: Sequence[LineLabels]) -> LabelCounts:
     """Counts for people and for the summary of a file."""
-    values = [value for label in labels for value in label.labels]
+    signs = [sign for label in labels for sign in _signs(label)]
     return LabelCounts(
         problems=len({label.response.problem_id for label in labels}),
         responses=len(labels),
         passing=sum(label.response.verdict.passed for label in labels),
         salvaged=sum(map(is_salvaged, labels)),
-        lines=len(values),
-        positive=sum(value > 0 for value in values),
-        negative=sum(value < 0 for value in values),
-        unlabelled=sum(value == 0 for value in values),
+        lines=len(signs),
+        positive=signs.count(1),
+        negative=signs.count(-1),
+        unlabelled=signs.count(0),
     )
+
+
+def _signs(label: LineLabels) -> list[int]:
+    """Per line, +1 for a label above 0, -1 for another, 0 for none."""
+    if not label.real_valued:
+        return [(value > 0) - (value < 0) for value in label.labels]
+    lines = zip(code_lines(label.response.text), label.labels, strict=True)
+    return [0 if line.neutral else 1 if value > 0 else -1 for line, value in lines]

@@ -25,6 +25,8 @@ class Strategy:
     """Wants the policy's surprise."""
     uses_k: bool = True
     """Up to K completions at a line; else `labels.budget` of them for the whole program."""
+    rates: bool = False
+    """Labels are success rates. Of a response that passes, which is never probed, only the end has one: +1."""
 
 
 def _noisy(lines: int, settings: LabelSettings, surprise: Sequence[float] | None) -> Search:
@@ -39,7 +41,7 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
     {
         "binary-search": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k)),
         "linear-scan": Strategy(lambda lines, settings, _: linear_scan_steps(lines, settings.k)),
-        "soft": Strategy(lambda lines, settings, _: soft_steps(lines, settings.k)),
+        "soft": Strategy(lambda lines, settings, _: soft_steps(lines, settings.k), rates=True),
         "noisy": Strategy(_noisy, prior=True, uses_k=False),
         "noisy-soft": Strategy(_noisy_soft, prior=True, uses_k=False),
         "omega": Strategy(lambda lines, settings, _: binary_search_steps(lines, settings.k), tree=True),

@@ -37,8 +37,10 @@ def assess_prm(
 
     Args:
         held_out: labelled responses of problems the PRM was not trained on (second part of `split_by_problem`).
+            Those that a search gave up count against neither truth.
         exact: the oracle's answer per response; without it `exact` is null.
     """
+    held_out = [label for label in held_out if not label.unlabelled]  # there is no search to measure against
     truths = {"search": build_examples(held_out, settings.model_copy(update={"labels": "search"}))}
     if exact:
         truths["exact"] = build_examples(held_out, settings.model_copy(update={"labels": "oracle"}), exact)
@@ -83,7 +85,7 @@ def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Ta
     if target == "sign":
         lines = zip(silent, example.neutral, example.targets, strict=True)
         code = ((is_open, value) for is_open, neutral, value in lines if not neutral)
-        known = next((not is_open for is_open, value in code if is_open or value < 0), True)
+        known = next((not is_open for is_open, value in code if is_open or value <= 0), True)
     else:
         known = any(example.weights)
     return ScoredResponse(
@@ -91,6 +93,7 @@ def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Ta
         scores=scores,
         neutral=silent,
         last_good=example.last_solvable,
+        labels=example.targets if target == "sign" else None,
         progress=None if target == "sign" else example.targets,
         error_known=known,
     )

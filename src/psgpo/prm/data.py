@@ -186,7 +186,8 @@ def _weights(
         return weights
     open_lines = _open_lines(label.labels, neutral, neutral_too=not neutral_labels)
     if target == "progress" and any(open_lines):
-        return (0.0,) * len(weights)
+        # m* of a response that passes is known, whatever its lines are labelled with (`soft`: the last alone).
+        return weights if label.response.verdict.passed else (0.0,) * len(weights)
     return tuple(0.0 if is_open else weight for is_open, weight in zip(open_lines, weights, strict=True))
 
 

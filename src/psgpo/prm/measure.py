@@ -1,9 +1,11 @@
 """How good a PRM is, from its line scores and a truth. Pure NumPy.
 
 A truth says of every response how many leading lines are good (m*): `search` labels say what the rollouts found,
-`exact` labels what the embedded benchmark's oracle knows. Line m is good when m <= m*. Neutral lines (comments, blank
-lines) say nothing about correctness and are left out everywhere; "first error" is the first other line after m*. A
-response whose lines are all good counts as right, whatever its verdict.
+`exact` labels what the embedded benchmark's oracle knows. Line m is good when m <= m*; for a PRM of target `sign`, when
+its label is above 0, which with hard labels is the same. With rates and chances (`soft`, `noisy-soft`) it is not: a PRM
+that learned "-.5" of a line from which one completion in four passes is right to score it so. Neutral lines (comments,
+blank lines) say nothing about correctness and are left out everywhere; "first error" is the first other line that is
+not good. A response whose lines are all good counts as right, whatever its verdict.
 
 Which lines a PRM calls good:
 
@@ -54,7 +56,9 @@ class ScoredResponse:
     neutral: Sequence[bool]
     """Comment, blank and docstring lines. Shape: (L,)."""
     last_good: int
-    """m*: lines 1..m* are good."""
+    """m*: lines 1..m* are good, where there are no `labels`."""
+    labels: Sequence[float] | None = None
+    """What the truth says of each line, in [-1, 1], where the target is sign: above 0 is good. Shape: (L,)."""
     progress: Sequence[float] | None = None
     """The true share that is done after each line, where the target is progress; of soft, the share of completions that
     passed. Shape: (L,)."""
@@ -78,7 +82,8 @@ def measure(
         `first_error`: `responses` with an error; shares `exact` and `within_one` line (neutral ones not counted).
         `processbench`: `accuracy_wrong` (first error exactly found), `accuracy_right` (no error reported), `f1` (their
             harmonic mean), `right` (count). Both of responses with `error_known`.
-        `calibration`: see `calibration`; of (R+1)/2 against line goodness, or of R against the true share.
+        `calibration`: see `calibration`; of (R+1)/2 against (label+1)/2, which is line goodness where labels are hard,
+            or of R against the true share.
         `intervals`: 95 % percentile bootstrap over problems, [low, high]: `accuracy`, `auroc`, `f1_good`, `f1_bad`,
             `first_error_exact`, `first_error_within_one`, `processbench_f1`; `auroc_by_position` has one per fifth.
         `regression`: `mse`, `correlation` (Pearson) of R with the true share; null for `sign`.
@@ -96,7 +101,7 @@ def measure(
     ]
     score_N = _concat([_kept(r.scores, r) for r in responses])
     if target == "sign":
-        calibrated = calibration((score_N + 1) / 2, good_N)
+        calibrated = calibration((score_N + 1) / 2, _concat([_chances(r) for r in responses]))
         regression = {"mse": NAN, "correlation": NAN}
     else:
         truth_N = _concat([_kept(_progress(r), r) for r in responses])
@@ -270,7 +275,7 @@ def _percentiles(values: Sequence[float]) -> list[float]:
 
 def _decide(response: ScoredResponse, target: Target) -> tuple[Flags, Flags, Array]:
     """Per line that is not neutral: is it good, is it called good, and the score behind the call."""
-    good = np.arange(1, len(response.scores) + 1) <= response.last_good
+    good = _good(response)
     if target in EVEN:
         evidence = np.asarray(response.scores, dtype=np.float64)
         called = evidence > EVEN[target]
@@ -278,6 +283,20 @@ def _decide(response: ScoredResponse, target: Target) -> tuple[Flags, Flags, Arr
         evidence = lines_left(response.scores)
         called = evidence >= 0
     return _kept(good, response), _kept(called, response), _kept(evidence, response)
+
+
+def _good(response: ScoredResponse) -> Flags:
+    if response.labels is not None:
+        return np.asarray(response.labels, dtype=np.float64) > 0
+    good: Flags = np.arange(1, len(response.scores) + 1) <= response.last_good
+    return good
+
+
+def _chances(response: ScoredResponse) -> Any:
+    """Per line that is not neutral, the chance of being good that its label stands for."""
+    if response.labels is None:
+        return _kept(_good(response), response)
+    return _kept((np.asarray(response.labels, dtype=np.float64) + 1) / 2, response)
 
 
 def _kept(values: Any, response: ScoredResponse) -> Any:
