@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from chromium import NO_CHROMIUM, REQUIRED, Chromium, find_chromium
@@ -13,6 +14,10 @@ from psgpo.config import Recipe, load_recipe
 
 # Tests run side by side, one worker for each core; PyTorch reads this when it is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hypothesis would fail an example that takes 200 ms: tests assert no times.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 TINY = [

@@ -82,7 +82,7 @@ TOKENIZERS = [byte_level(CORPUS, True), byte_level(CORPUS, False)]
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["gpt2-pattern", "merged-newlines"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.text(alphabet="ab:# \n\n\r\t'\"λ数→é😀", max_size=60))
 def test_alignment_every_line_ends_in_the_token_with_its_newline(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     ids = tokenizer(text)["input_ids"] + [tokenizer.eos_token_id]
@@ -99,7 +99,7 @@ def test_alignment_every_line_ends_in_the_token_with_its_newline(tokenizer: PreT
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["gpt2-pattern", "merged-newlines"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text(alphabet="a \nλ😀", max_size=30))
 def test_linear_decoding_equals_decoding_every_prefix(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     ids = tokenizer(text)["input_ids"]

@@ -49,7 +49,7 @@ def shape(value: Any) -> Any:
     return kind, repr(value)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(values)
 def test_every_plain_value_comes_back_from_json_text_with_exact_types(value: Any) -> None:
     text = json.dumps(to_json_value(value), allow_nan=False)

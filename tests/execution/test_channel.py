@@ -53,7 +53,7 @@ def shape(value: Any) -> Any:
     return (kind, repr(value))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(values)
 def test_every_plain_value_comes_back_with_exact_types(value: Any) -> None:
     assert shape(channel.decode(channel.encode(value))) == shape(value)
@@ -76,7 +76,7 @@ strangers = st.sampled_from(
 ) | st.text(st.characters(categories=["Cs"]), min_size=1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_one_foreign_value_anywhere_is_refused(data: st.DataObject) -> None:
     """Plain data round it does not let it through, and `foreign` sees exactly that value."""
@@ -94,7 +94,7 @@ def test_one_foreign_value_anywhere_is_refused(data: st.DataObject) -> None:
         assert seen[0] is stranger
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_refused_or_are_a_value(data: bytes) -> None:
     _refused_or_stable(data)
@@ -116,7 +116,7 @@ json_trees = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(json_trees)
 def test_any_tree_is_refused_or_is_a_value(tree: Any) -> None:
     _refused_or_stable(json.dumps(tree).encode())

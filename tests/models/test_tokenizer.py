@@ -23,7 +23,7 @@ def test_a_newline_merges_with_nothing_but_the_indent_after_it(tokenizer: PreTra
     assert all(piece[0] == "\n" and not piece.strip() for piece in with_newline), with_newline
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text())
 def test_every_string_round_trips(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     ids = tokenizer(text)["input_ids"]

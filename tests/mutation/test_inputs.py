@@ -74,7 +74,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=4), st.integers(0, 9))
 def test_any_plain_inputs_do(known: list[tuple[object, ...]], seed: int) -> None:
     before = repr(known)

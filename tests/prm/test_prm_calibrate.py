@@ -20,7 +20,7 @@ def log_loss(probability, good):
     return float(-np.log(np.maximum(p, 1e-300)).mean())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=LINES, target=st.sampled_from(["correct", "sign"]))
 def test_isotonic_never_raises_the_log_loss_where_it_is_fitted(lines, target):
     scores, good = (np.array(column) for column in zip(*lines, strict=True))
@@ -31,7 +31,7 @@ def test_isotonic_never_raises_the_log_loss_where_it_is_fitted(lines, target):
     assert (np.diff(fitted[np.argsort(scores, kind="stable")]) >= -1e-12).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=LINES)
 def test_a_temperature_never_raises_the_log_loss_of_logits(lines):
     scores, good = (np.array(column) for column in zip(*lines, strict=True))

@@ -39,7 +39,7 @@ def same_values(one, other):
     return bool(near.any(1).all() and near.any(0).all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(text=TEXTS, label=st.sampled_from([1, -1]))
 def test_every_target_stands_where_scoring_reads(scorer, text, label):
     program = labelled(text, label)
@@ -62,7 +62,7 @@ def test_every_target_stands_where_scoring_reads(scorer, text, label):
         assert whole.token_ids[: len(examples[0].token_ids)] == examples[0].token_ids
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(text=TEXTS.filter(lambda text: code_lines(text) != ()))
 def test_an_outcome_model_reads_programs_as_it_is_trained(scorer, text):
     orm = CausalScorer(scorer.scorer, dataclasses.replace(RECORD, scope="program"))

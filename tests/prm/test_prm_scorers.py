@@ -42,7 +42,7 @@ def test_a_program_that_the_context_cannot_hold_is_named(named):
         scorer.score_prefixes([("task", "x = 1\n"), ("add one", "x = 1\n" * (held + 1))])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=TEXTS)
 def test_one_score_per_line_from_the_text_up_to_it(named, text):
     name, scorer = named
@@ -67,7 +67,7 @@ def test_one_score_per_line_from_the_text_up_to_it(named, text):
         np.testing.assert_allclose(scores[m], alone[0], atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(text=TEXTS, tail=TEXTS)
 def test_what_follows_a_line_does_not_change_its_score(named, text, tail):
     _, scorer = named

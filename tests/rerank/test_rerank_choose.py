@@ -34,14 +34,14 @@ def best(subset):
     return [row for row, score in zip(subset, scores, strict=True) if score == max(scores)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(responses)
 def test_best_of_n_is_the_mean_over_all_subsets(rows):
     scores, _, values = zip(*rows, strict=True)
     assert best_of_n(scores, values) == pytest.approx(enumerated(rows, best))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(responses)
 def test_majority_is_the_mean_over_all_subsets_and_tied_clusters(rows):
     def mean_of_largest(subset):
