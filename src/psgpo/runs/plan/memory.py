@@ -11,7 +11,8 @@ U is what one micro-batch adds: the gradients L, activations kept for the backwa
 with its softmax; the gradients of the other network live on from its last update. F is a forward pass without gradient
 over at most `FORWARD_TOKENS`. U and F are counted on a network without contents (`psgpo.runs.plan.network`). S is
 formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits; of
-encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). A reference is none with adapters. SFT and PRM
+encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). A reference is none with adapters; it and the
+PRM keep their matrices in bfloat16 where `model.dtype` says so (`psgpo.models.prepare.round_frozen`). SFT and PRM
 training hold W + optimizer + U; evaluation and labels W + S.
 
 Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.devices`).
@@ -84,7 +85,7 @@ def ppo_step(
         share: of one of several processes.
     """
     rows = [row for part in minibatches for row in part]
-    reference = 0 if policy.settings.lora is not None else policy.weights
+    reference = 0 if policy.settings.lora is not None else policy.frozen(policy.settings.dtype)
     base = {
         "policy": share.held(policy.weights),
         "reference": share.held(reference),
@@ -258,7 +259,7 @@ class StagePlanner:
             rl,
             rows,
             temperature=sampling.temperature,
-            prm=0 if prm is None else prm.weights,
+            prm=0 if prm is None else prm.frozen(self.recipe.model.dtype),
             sampling=drawn,
             stage=f"rl-{name}",
             share=self.share,
