@@ -182,11 +182,15 @@ def check_run_prompts(run: RunDirectory) -> None:
 
     No part of a stage: what it refuses would come out of none.
     """
-    path = run.recipe.model.path
-    if not run.stage_done("problems") or (path is None and not run.stage_done("sft")):
+    if not run.stage_done("problems"):
         return
-    trained = path is None or run.stage_done("sft")
-    policy = policy_folder(run.path, "sft") if trained else model_folder(path, "model.path")
+    path = run.recipe.model.path
+    if run.stage_done("sft"):
+        policy = policy_folder(run.path, "sft")
+    elif path is not None:
+        policy = model_folder(path, "model.path")
+    else:
+        return
     check_split_prompts(run, policy, *drawn_splits(run.recipe))
 
 
