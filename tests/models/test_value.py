@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from models_world import ARCHITECTURES, save, tiny_policy
+from models_world import ARCHITECTURES, REAL, save, tiny_policy
 from seq2seq_world import tiny_seq2seq
 from transformers import AutoModelForTokenClassification, OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers.cache_utils import DynamicLayer
 
 from psgpo.errors import UserError
 from psgpo.models import TokenValueModel, right_pad
@@ -49,6 +50,18 @@ def test_dropout_is_off_even_in_training_and_the_bias_does_not_learn(tokenizer: 
     model(IDS, MASK).sum().backward()
     assert model.head.bias.grad is None
     assert model.head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", REAL)
+def test_no_cache_is_filled(
+    name: str, train: bool, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TokenValueModel.from_policy(tiny_policy(name, tokenizer), head_init="normal").train(train)
+    filled: list[object] = []
+    monkeypatch.setattr(DynamicLayer, "update", lambda layer, *_, **__: filled.append(layer))
+    model(IDS, MASK)
+    assert filled == []
 
 
 def test_affine_maps_every_value(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from prm_text_world import mutants, save_mutants, save_roberta
 from prm_world import save_policy
 
@@ -77,8 +78,8 @@ def rollouts(policy: Path) -> list[Rollout]:
     return made
 
 
-def opened(arm: ArmSettings, prm: Path, policy: Path):
-    return open_line_scorer(arm, prm, load_tokenizer(policy), Sandbox.__new__(Sandbox), device="cpu")
+def opened(arm: ArmSettings, prm: Path, policy: Path, **options: str):
+    return open_line_scorer(arm, prm, load_tokenizer(policy), Sandbox.__new__(Sandbox), device="cpu", **options)
 
 
 def test_line_scores_are_those_of_prm_eval_and_meet_the_policys_tokens(prms: dict[str, Path]) -> None:
@@ -91,6 +92,19 @@ def test_line_scores_are_those_of_prm_eval_and_meet_the_policys_tokens(prms: dic
         assert len(score_L) == len(rollout.line_ends)  # one number for every end that the policy's tokens have
         np.testing.assert_allclose(score_L, eval_L, rtol=0, atol=1e-12)
     assert len(scores[-1]) == 0
+
+
+@pytest.mark.parametrize("kind", ["causal", "encoder", "orm"])
+def test_in_bfloat16_a_prm_computes_and_is_kept_in_it(prms: dict[str, Path], kind: str) -> None:
+    arm, found = PROGRAM if kind == "orm" else LINES, rollouts(prms["policy"])[:3]
+    exact, rough = (opened(arm, prms[kind], prms["policy"], **more) for more in ({}, {"dtype": "bfloat16"}))
+    model = (rough._prm if kind == "causal" else rough._scorer).model
+    assert torch.bfloat16 in {p.dtype for p in model.parameters()}
+    want, got = np.concatenate(exact.score(found)), np.concatenate(rough.score(found))
+    assert 0 < np.abs(want - got).max() < 0.05
+    # Products are rounded as those over float32 weights are under autocast, and to no other number.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        np.testing.assert_array_equal(np.concatenate(exact.score(found)), got)
 
 
 def test_signed_scores_are_calibrated_probabilities(prms: dict[str, Path]) -> None:

@@ -173,3 +173,11 @@ def test_bfloat16_computes_in_bfloat16_over_float32_weights(name: str) -> None:
     difference = (gradients(exact) - gradients(rough)).norm() / gradients(exact).norm()
     assert 1e-4 < float(difference) < 0.1
     assert got["policy_loss"] == pytest.approx(want["policy_loss"], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["llama", "shift", "t5"])
+def test_in_bfloat16_the_reference_takes_half_the_bytes_and_is_still_the_first_policy(name: str) -> None:
+    one, data = learner(name, dtype="bfloat16"), batch()[0]
+    assert torch.bfloat16 in {p.dtype for p in one.reference.parameters()}
+    assert torch.equal(one.ref_logprobs(data), one.policy_logprobs(data))
+    assert {p.dtype for p in learner(name).reference.parameters()} == {torch.float32}

@@ -107,13 +107,25 @@ def test_micro_batches_learn_what_whole_minibatches_learn(world: World, tmp_path
         assert mine["policy_loss"] == pytest.approx(theirs["policy_loss"], rel=1e-4, abs=1e-6)
 
 
-def test_bfloat16_samples_and_learns_in_the_same_precision(world: World, tmp_path: Path) -> None:
+def test_bfloat16_samples_and_learns_in_the_same_precision(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trainer = world.trainer(tmp_path, dense(), dtype="bfloat16")
     rollouts = trainer._rollouts(0, world.prompts, PhaseClock())
     batch = trainer._batch(rollouts, trainer._line_rewards(rollouts))
     off = (trainer.learner.ref_logprobs(batch) - batch.old_logprobs)[batch.mask.bool()].abs()
     assert 0 < float(off.mean()) < 0.02
+    updated: list[bool] = []
+    update = trainer.learner.update
+
+    def spy(step: int, batch: Any, targets: Any) -> Any:
+        updated.append(torch.equal(batch.old_logprobs, trainer.learner.policy_logprobs(batch)))
+        return update(step, batch, targets)
+
+    monkeypatch.setattr(trainer.learner, "update", spy)
     trainer.train(world.prompts)
+    assert updated == [True] * RL.steps  # ratios start at 1, however the tokens were drawn
+    assert all(0 < row["engine_logprob_gap"] < 0.02 for row in metrics(tmp_path))
     assert all(p.dtype == torch.float32 for p in trainer.policy.parameters())
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
@@ -299,6 +311,7 @@ def test_an_engine_draws_and_the_policy_says_how_likely_it_was(world: World, tmp
     assert engine.taken == rl.steps
     rows, plain = metrics(tmp_path / "engine"), metrics(tmp_path / "alone")
     for row, other in zip(rows, plain, strict=True):
+        assert "engine_logprob_gap" not in other
         assert row["engine_logprob_gap"] == pytest.approx(engine.OFF, abs=1e-4)
         # The engine's own numbers would make every ratio exp(0.25): beyond the clip, and a KL where there is none.
         for key in ("kl", "clip_fraction", "policy_loss", "reward_total"):

@@ -15,9 +15,10 @@ from own_recipe import own_problems, own_recipe
 from psgpo.config import Recipe, parse_recipe
 from psgpo.errors import UserError
 from psgpo.models import create_policy, train_tokenizer
-from psgpo.problems import save_problems_jsonl
+from psgpo.problems import load_problems_jsonl, save_problems_jsonl
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.dry import dry_run
+from psgpo.runs.stages import run_stage
 
 
 @pytest.fixture
@@ -115,6 +116,32 @@ def test_what_arms_want_of_a_causal_reward_model_is_checked(own: dict, tmp_path:
     message = rf"prm\.p\.init {short}: its context holds 80 tokens, the longest prompt has \d+ and .* is 64; lower"
     with pytest.raises(UserError, match=message):
         tried(own | {"prm": {"p": {"target": "sign", "init": short}}, "arms": pays})
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_prompt_that_leaves_no_room_for_its_response_is_named(own: dict, tmp_path: Path, split: str) -> None:
+    file = tmp_path / f"{split}.jsonl"
+    first, *others = load_problems_jsonl(file)
+    long = replace(first, prompt=first.prompt + " and x" * 400)
+    save_problems_jsonl(file, [*others, long])
+    message = (
+        rf"{split} problem {long.id}: its prompt of \d+ tokens and sampling.max_new_tokens 64 are more than the 1024 "
+    )
+    message += rf"that the context of the policy {tmp_path / 'm'} holds; lower max_new_tokens"
+    with pytest.raises(UserError, match=message):
+        tried(own)
+    run = RunDirectory.create(parse_recipe(own, origin="recipe"))
+    run_stage(run, "problems", lambda done, total: None)
+    with pytest.raises(UserError, match=message):  # before the hours of a training
+        run_stage(run, "sft", lambda done, total: None)
+
+
+def test_the_critics_context_counts_too(own: dict, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "m", tmp_path / "short")
+    config = json.loads((tmp_path / "short" / "config.json").read_text())
+    (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 70}))
+    with pytest.raises(UserError, match=rf"problem .* than the 70 that the context of the critic {tmp_path / 'short'}"):
+        tried(own | {"critic": {"path": str(tmp_path / "short")}})
 
 
 def test_a_causal_reward_model_needs_a_chat_template_unless_it_reads_the_policys_prompts(

@@ -100,6 +100,20 @@ def test_a_smaller_prm_is_planned_smaller() -> None:
     assert small.parameters < whole.parameters
 
 
+def test_what_is_frozen_is_planned_in_bfloat16() -> None:
+    whole, half = (
+        {stage.stage: stage.parts for stage in planner_of(recipe(model={"dtype": dtype}), 100).stages()}
+        for dtype in ("float32", "bfloat16")
+    )
+    # A new model's, 64 wide: what mixes the two tokens before, and 3 layers of queries, one head of four for keys and
+    # for values, an output, and 128 inside the MLP. Its head is its embedding, which stays.
+    matrices = 2 * 64 * 64 + 3 * (64 * (64 + 2 * 16) + 64 * 64 + 3 * 64 * 128)
+    assert whole["rl-both"]["reference"] - half["rl-both"]["reference"] == 2 * matrices
+    assert whole["rl-both"]["PRM"] - half["rl-both"]["PRM"] == 2 * (matrices + 64 + 1)
+    for part in ("policy", "critic", "Adam"):
+        assert whole["rl-both"][part] == half["rl-both"][part]
+
+
 def test_config_json_is_all_it_needs_and_weights_are_float32(tmp_path: Path) -> None:
     folder = llama(tmp_path / "m")
     made = make_plan(recipe(model={"path": str(folder)}, sft={"optimizer": "adamw"}), Wanted(device="rtx4090"))

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 from psgpo.errors import UserError
 from psgpo.models import right_pad, token_logprobs
 from psgpo.records import Completion
-from psgpo.sampling import HFSampler
+from psgpo.sampling import HFSampler, continuous
 from psgpo.sampling.continuous import slots_reproduce
 from psgpo.sampling.slots import SlotCache
 
@@ -181,6 +181,28 @@ def test_stats_count_what_was_returned(shift: PreTrainedModel, tokenizer: PreTra
     assert 0.5 < before.utilisation <= 1
     sampler.sample(ROWS[:1], seeds=[0], max_new_tokens=1)
     assert (sampler.stats - before).completions == 1
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_prefixes_are_read_in_parts_of_bounded_size(
+    name: str, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_policy(name, tokenizer)
+    read: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, named: read.append(named["input_ids"].numel()), with_kwargs=True)
+    sampler = HFSampler(model, tokenizer, batch_size=len(ROWS))
+    assert sampler.sample(ROWS[:1], seeds=[0], max_new_tokens=1)  # finds out about slots
+    drawn, passes = [], []
+    for tokens in (1 << 20, 12):
+        monkeypatch.setattr(continuous, "_PREFILL_NUMBERS", tokens * 32)
+        read.clear()
+        before = sampler.stats
+        drawn.append(sampler.sample(ROWS, seeds=range(len(ROWS)), max_new_tokens=1))
+        assert (sampler.stats - before).prefill_tokens == sum(len(prefix) - 1 for prefix in PREFIXES)
+        passes.append(sorted(read[:-1]))  # the last one is the step
+    assert ids_of(drawn[0]) == ids_of(drawn[1])
+    # Bodies of 0, 1, 2, 4, 4, 7, 12 and 29 tokens: all of them padded to 29, or at most 12 tokens but for the longest.
+    assert passes == [[8 * 29], [2 * 1, 7, 3 * 4, 12, 29]]
 
 
 def test_nothing_to_sample(shift: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

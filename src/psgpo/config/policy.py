@@ -38,7 +38,9 @@ class ModelSettings(Section):
     max_positions: Positive = 512
     """Tokens of prompt and response together, at most."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32."""
+    """What training computes in. bfloat16: products in bfloat16 (autocast), weights and optimizer states in float32.
+    The reference and a PRM behind line rewards, which learn nothing, are kept in bfloat16 where that changes no
+    number."""
     gradient_checkpointing: bool = False
     """Keep no activations inside layers and compute them again for the gradient: less memory, a third more time."""
     lora: LoraSettings | None = None

@@ -183,7 +183,8 @@ class _Payer:
         folder = self._folder(arm.prm)
         key = (arm.prm, arm.line_score)
         if key not in self._scores and (folder / FILE).is_file():
-            scorer = open_prm_lines(arm.line_score, folder, self.tokenizer, device=self.device)
+            dtype = self.run.recipe.model.dtype
+            scorer = open_prm_lines(arm.line_score, folder, self.tokenizer, device=self.device, dtype=dtype)
             found = scorer.score(list(self.rollouts.values()))
             self._scores[key] = dict(zip(self.rollouts, found, strict=True))
         return self._scores.get(key, {})

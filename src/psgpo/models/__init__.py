@@ -8,7 +8,7 @@ from psgpo.models.policy import (
     load_policy,
     load_tokenizer,
 )
-from psgpo.models.prepare import prepare_training
+from psgpo.models.prepare import prepare_training, round_frozen
 from psgpo.models.seq2seq_value import register as register_seq2seq_value
 from psgpo.models.shift import ShiftConfig, ShiftForCausalLM, ShiftForTokenClassification, register
 from psgpo.models.tokenizer import train_tokenizer
@@ -35,6 +35,7 @@ __all__ = [
     "prepare_training",
     "require_peft",
     "right_pad",
+    "round_frozen",
     "save_merged",
     "token_logprobs",
     "token_loss",

@@ -61,7 +61,9 @@ class TokenValueModel(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Values `(B, T)` in float32: entry t is the value of the state after token t."""
-        return self.classifier(input_ids=input_ids, attention_mask=attention_mask).logits.squeeze(-1).float()
+        # Most models cache keys and values unless told not to; nothing reads on from here.
+        output = self.classifier(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        return output.logits.squeeze(-1).float()
 
     @torch.no_grad()
     def apply_affine(self, scale: float, shift: float) -> None:

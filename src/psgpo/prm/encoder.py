@@ -13,6 +13,7 @@ end. How many pairs were cut is counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from transformers.utils import logging as transformers_logging
 
 from psgpo.errors import UserError
 from psgpo.lines import code_lines
+from psgpo.models import round_frozen
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.record import ScorerRecord, needs_orm
 from psgpo.prompts import fill
+from psgpo.training import computing
 
 Pair = tuple[str, str]
 """(problem with the template applied, prefix)."""
@@ -137,20 +140,31 @@ class EncoderScorer:
         name: str = "encoder",
         *,
         device: str | torch.device = "cpu",
+        dtype: str = "float32",
         batch_tokens: int = 8192,
     ) -> None:
+        """
+        Args:
+            dtype: as `model.dtype` of a recipe. bfloat16 freezes the model, and its matrices are kept in it.
+            batch_tokens: padded tokens per forward pass, at most (one longer pair still goes alone).
+        """
         assert record.max_tokens is not None
         self.record = record
+        if dtype != "float32":
+            round_frozen(model.requires_grad_(False), dtype)
         self.model = model.to(device).eval()
+        self._computing = partial(computing, dtype, device)
         self.pairs = PairEncoder(tokenizer, record.max_tokens, record.max_prompt_tokens)
         self._name = name
         self._batch_tokens = batch_tokens
 
     @classmethod
-    def open(cls, folder: Path, record: ScorerRecord, *, device: str | torch.device = "cpu") -> EncoderScorer:
+    def open(
+        cls, folder: Path, record: ScorerRecord, *, device: str | torch.device = "cpu", dtype: str = "float32"
+    ) -> EncoderScorer:
         if record.max_tokens is None:
             raise UserError(f"{folder}: psgpo_prm.json of an encoder lacks max_tokens; train the PRM again")
-        return cls(*load_encoder(folder, fresh_head=False), record, str(folder), device=device)
+        return cls(*load_encoder(folder, fresh_head=False), record, str(folder), device=device, dtype=dtype)
 
     @property
     def threshold(self) -> float:
@@ -186,7 +200,8 @@ class EncoderScorer:
         while order:
             size = max(1, self._batch_tokens // len(rows[order[0]][0]))
             batch, order = order[:size], order[size:]
-            logits = self.model(**self.pairs.batch([rows[i] for i in batch], self.model.device)).logits
+            with self._computing():
+                logits = self.model(**self.pairs.batch([rows[i] for i in batch], self.model.device)).logits
             scores[batch] = logits[:, 0].double().cpu().numpy()
         return scores
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from psgpo.errors import UserError
 from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
-from psgpo.models import TokenValueModel, load_tokenizer, right_pad
+from psgpo.models import TokenValueModel, load_tokenizer, right_pad, round_frozen
 from psgpo.prompts import encode_prompt
-from psgpo.training import token_batches
+from psgpo.training import computing, token_batches
 
 ScoreItem = tuple[Sequence[int], Sequence[int], Sequence[int]]
 """(prompt ids (P,), response ids (T,), line ends (L,) as indices into the response ids)."""
@@ -42,6 +43,7 @@ class PrmScorer:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         device: str | torch.device = "cpu",
+        dtype: str = "float32",
         batch_tokens: int = 8192,
     ) -> None:
         """Load or wrap a PRM.
@@ -49,15 +51,19 @@ class PrmScorer:
         Args:
             model: a folder written by `train_prm`, or a model already in memory (moved to `device`).
             tokenizer: needed with a model in memory; a folder brings its own.
+            dtype: as `model.dtype` of a recipe. bfloat16 freezes the model, and its matrices are kept in it.
             batch_tokens: padded tokens per forward pass, at most (one longer response still goes alone).
         """
         if isinstance(model, Path | str):
             tokenizer = tokenizer or load_tokenizer(model)
-            model = TokenValueModel.from_pretrained(model, device=device)
+            model = TokenValueModel.from_pretrained(model)
         if tokenizer is None:
             raise UserError("PrmScorer: a model in memory needs its tokenizer; pass tokenizer=")
+        if dtype != "float32":
+            round_frozen(model.requires_grad_(False), dtype)
         self.model = model.to(device).eval()
         self.tokenizer = tokenizer
+        self._computing = partial(computing, dtype, device)
         self.batch_tokens = batch_tokens
         self._text = TokenText(cast(Tokenizer, tokenizer))
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
@@ -75,7 +81,9 @@ class PrmScorer:
         lengths = [len(items[i][0]) + len(items[i][1]) for i in with_lines]
         for part in token_batches(lengths, self.batch_tokens):
             batch = [with_lines[number] for number in part]
-            flat = line_values(self.model, [items[i] for i in batch], self._pad).double().cpu().numpy()
+            with self._computing():
+                values = line_values(self.model, [items[i] for i in batch], self._pad)
+            flat = values.double().cpu().numpy()
             cuts = np.cumsum([len(items[i][2]) for i in batch])[:-1]
             for i, score_L in zip(batch, np.split(flat, cuts), strict=True):
                 scores[i] = score_L

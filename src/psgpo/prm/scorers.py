@@ -170,8 +170,11 @@ class CausalScorer:
         return None
 
 
-def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> TextScorer:
+def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu", dtype: str = "float32") -> TextScorer:
     """The scorer of a model folder that holds `psgpo_prm.json`.
+
+    Args:
+        dtype: what networks compute in, as `model.dtype` of a recipe; n-grams have none.
 
     Raises:
         UserError: the folder, its record, its weights or its tokenizer is missing or unusable.
@@ -181,10 +184,11 @@ def open_scorer(folder: Path | str, *, device: str | torch.device = "cpu") -> Te
         raise UserError(f"{folder}: no such folder; give the model folder of a PRM")
     record = ScorerRecord.load(folder)
     if record.kind == "encoder":
-        return EncoderScorer.open(folder, record, device=device)
+        return EncoderScorer.open(folder, record, device=device, dtype=dtype)
     if record.kind == "ngrams":
         return NgramScorer(folder, record)
-    scorer = PrmScorer(TokenValueModel.from_pretrained(folder, device=device), load_tokenizer(folder), device=device)
+    model, tokenizer = TokenValueModel.from_pretrained(folder), load_tokenizer(folder)
+    scorer = PrmScorer(model, tokenizer, device=device, dtype=dtype)
     return CausalScorer(scorer, record, str(folder))
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from psgpo.config import RlSettings
-from psgpo.models import TokenValueModel, adapters_off, token_logprobs, token_loss
+from psgpo.models import TokenValueModel, adapters_off, round_frozen, token_logprobs, token_loss
 from psgpo.parallel.replica import Replica, clip_gradients, load_optimizer, optimizer_state, placed
 from psgpo.parallel.team import ALONE, Team
 from psgpo.rl.head_fit import Moments
@@ -77,7 +77,7 @@ class Learner:
     ) -> None:
         """
         Args:
-            reference: frozen; None: the policy with its adapters off, or none where `kl_beta` is 0.
+            reference: is frozen; None: the policy with its adapters off, or none where `kl_beta` is 0.
             critic: None where advantages need no values.
             temperature: of the distribution that responses are drawn from.
             dtype: `model.dtype` of the recipe.
@@ -87,6 +87,8 @@ class Learner:
         self.policy, self.reference, self.critic = policy, reference, critic
         self.rl, self.temperature, self.seed, self.dtype, self.team = rl, temperature, seed, dtype, team
         self.device = torch.device(device or policy.device)
+        if reference is not None:
+            round_frozen(reference.requires_grad_(False), dtype)
         self.policy_replica = Replica(policy, team, self.device)
         self.critic_replica = None if critic is None else Replica(critic, team, self.device)
         self.ref_replica = self.policy_replica if reference is None else Replica(reference, team, self.device)

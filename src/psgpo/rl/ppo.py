@@ -153,8 +153,9 @@ class PpoTrainer:
         metrics = rollout_metrics(rollouts, line_reward_L, self.arm)
         if self.scorer is not None:
             metrics["unread_share"] = float(np.mean([np.isnan(score).any() for score in score_L]))
-        if self.engine is not None:
-            # Ratios compare the policy with itself: its own log-probabilities, not those of the engine's kernels.
+        if self.engine is not None or self.dtype != "float32":
+            # Ratios compare the policy with itself as updates compute it, not with the kernels that drew: an engine's,
+            # or those of single tokens, which in bfloat16 round differently than a pass over whole rows.
             drawn = batch.old_logprobs
             batch = replace(batch, old_logprobs=self.learner.policy_logprobs(batch))
             gap = (batch.old_logprobs - drawn).abs() * batch.mask

@@ -286,11 +286,20 @@ def exact_line_scores(label: ExactLabel, target: str) -> Array:
 
 
 def open_line_scorer(
-    arm: ArmSettings, prm: Path, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox, *, device: str
+    arm: ArmSettings,
+    prm: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    sandbox: Sandbox,
+    *,
+    device: str,
+    dtype: str = "float32",
 ) -> LineScorer | None:
     """The scorer of an arm's lines: the PRM in folder `prm`, the oracle, or None without line rewards.
 
     A PRM of lines in the policy's own tokens reads the sampled ids; every other one reads text.
+
+    Args:
+        dtype: what a PRM computes in, as `model.dtype` of a recipe.
 
     Raises:
         UserError: the folder is no usable PRM.
@@ -301,14 +310,16 @@ def open_line_scorer(
         return OracleLineScorer(
             ExactOracle(sandbox.evaluate_many), "progress" if arm.line_reward == "progress" else "sign"
         )
-    return open_prm_lines(arm.line_score, prm, tokenizer, device=device)
+    return open_prm_lines(arm.line_score, prm, tokenizer, device=device, dtype=dtype)
 
 
-def open_prm_lines(line_score: str, prm: Path, tokenizer: PreTrainedTokenizerBase, *, device: str) -> LineScorer:
+def open_prm_lines(
+    line_score: str, prm: Path, tokenizer: PreTrainedTokenizerBase, *, device: str, dtype: str = "float32"
+) -> LineScorer:
     """The scorer of a trained PRM, see `open_line_scorer`; `line_score` as in `ArmSettings`."""
     if reads_ids(prm, tokenizer) and line_score == "score":
-        return PrmLineScorer(PrmScorer(prm, tokenizer, device=device))
-    return TextLineScorer(open_scorer(prm, device=device), signed=line_score == "signed")
+        return PrmLineScorer(PrmScorer(prm, tokenizer, device=device, dtype=dtype))
+    return TextLineScorer(open_scorer(prm, device=device, dtype=dtype), signed=line_score == "signed")
 
 
 def reads_ids(prm: Path, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -54,19 +54,19 @@ def dry_run(recipe: Recipe, reuse: Sequence[Path] = (), until: Sequence[str] | N
     said += [f"device {chosen_device(recipe)}, {many}"]
     said += [f"tracking: {', '.join(recipe.tracking.to) or 'none'}"]
     said += [*_policy(recipe), *_reward_models(recipe), *_labelled(run)]
-    train: list[Problem] = []
+    splits: dict[str, list[Problem]] = {}
     if isinstance(recipe.problems, JsonlSource):
         splits = load_splits(recipe.problems)
-        train = splits["train"]
-        refuse_without_references(train, str(recipe.problems.train), recipe.sft)
+        refuse_without_references(splits["train"], str(recipe.problems.train), recipe.sft)
         said += ["problems: " + ", ".join(f"{len(problems)} {split}" for split, problems in splits.items())]
     if isinstance(recipe.problems, BenchmarkSource):
         tasks = load_tasks(recipe)
-        train = tasks.splits["train"]
+        splits = tasks.splits
         said += _benchmarks(tasks)
     if recipe.sampling.engine == "vllm" and find_spec("vllm") is None:
         raise UserError("sampling.engine = 'vllm': vLLM is not in this environment; see docs/samplers.md")
-    _check_uses(recipe, train)
+    _check_uses(recipe, splits.get("train", []))
+    _check_prompts(recipe, splits)
     _fits(recipe, chosen_device(recipe))
     found = reusable(run, reuse, until)
     return "\n".join([*said, *found.notes, *_stages(run, found, wanted)]) + "\n"
@@ -204,6 +204,29 @@ def _check_uses(recipe: Recipe, train: list[Problem]) -> None:
             check_line_reader(folder, key, template, train, limit)
         if policy is not None and name in {arm.value_init for arm in recipe.arms.values()}:
             check_critic(folder, policy, key=key, context=limit)
+
+
+def _check_prompts(recipe: Recipe, splits: dict[str, list[Problem]]) -> None:
+    """Whether prompts and responses fit the models that are here.
+
+    Args:
+        splits: problems, where they are known before a run.
+    """
+    from psgpo.runs.hub import cached_folder
+    from psgpo.runs.networks import check_prompts, drawn_splits  # loads torch
+
+    policy = None if recipe.model.path is None else cached_folder(recipe.model.path)
+    if policy is None:
+        return
+    starts = {"the critic": recipe.critic.path}
+    starts |= {
+        f"prm.{arm.value_init}.init": recipe.prm[arm.value_init].init for arm in recipe.arms.values() if arm.value_init
+    }
+    folders = {name: None if path is None else cached_folder(path) for name, path in starts.items()}
+    here = {name: folder for name, folder in folders.items() if folder is not None}
+    drawn = {split: splits[split] for split in drawn_splits(recipe) if split in splits}
+    check_prompts(recipe, {"the policy": policy}, policy, drawn)
+    check_prompts(recipe, here, policy, {split: drawn[split] for split in ("train",) if split in drawn})
 
 
 def _benchmarks(tasks: Tasks) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -38,15 +38,18 @@ def arm_networks(
     `advantage` needs none.
 
     Raises:
-        UserError: the recipe's critic is none for this policy, or the PRM that pays the arm reads too little.
+        UserError: the recipe's critic is none for this policy, or one of them or the PRM that pays the arm reads too
+            little.
     """
     recipe = run.recipe
     arm = recipe.arms[name]
     start = policy_folder(run.path, "sft")
+    valued = recipe.rl_of(name).advantage == "gae"
+    check_split_prompts(run, start, "train", critic=_critic_folder(run, name) if valued else None)
     policy, tokenizer = load_policy(start)
     reference = None if recipe.model.lora or not recipe.rl_of(name).kl_beta else load_policy(start)[0]
     _check_line_reader(run, arm)
-    critic = _first_critic(run, name, start) if recipe.rl_of(name).advantage == "gae" else None
+    critic = _first_critic(run, name, start) if valued else None
     prepare_training(policy, recipe.model, seed=derive_seed(recipe.seed, "adapters", "policy"))
     if critic is not None:
         prepare_training(critic, recipe.model, seed=derive_seed(recipe.seed, "adapters", "critic"))
@@ -55,16 +58,23 @@ def arm_networks(
 
 def _first_critic(run: RunDirectory, name: str, start: Path) -> TokenValueModel:
     """The PRM of the arm's ValueInit, or the recipe's critic, or the policy in `start` with a fresh head."""
-    recipe = run.recipe
-    value_init = recipe.arms[name].value_init
-    if value_init is not None:
-        prm = run.path / "prm" / value_init / "model"
-        check_critic(prm, start, key=f"arms.{name}.value_init")
-        return TokenValueModel.from_pretrained(prm)
-    own = recipe.critic.path and model_folder(recipe.critic.path, "critic.path")
+    own = _critic_folder(run, name)
+    if run.recipe.arms[name].value_init is not None:
+        assert own is not None
+        check_critic(own, start, key=f"arms.{name}.value_init")
+        return TokenValueModel.from_pretrained(own)
     if own is not None:
         check_critic(own, start)
-    return initial_model(own or start, derive_seed(recipe.seed, "critic"))
+    return initial_model(own or start, derive_seed(run.recipe.seed, "critic"))
+
+
+def _critic_folder(run: RunDirectory, name: str) -> Path | None:
+    """What the critic of an arm starts from; None: the policy."""
+    value_init = run.recipe.arms[name].value_init
+    if value_init is not None:
+        return run.path / "prm" / value_init / "model"
+    own = run.recipe.critic.path
+    return None if own is None else model_folder(own, "critic.path")
 
 
 def check_critic(critic: Path, policy: Path, *, key: str = "critic.path", context: int = 0) -> str:
@@ -134,6 +144,67 @@ def check_line_reader(prm: Path, key: str, template: str, problems: Sequence[Pro
             f"{key} {prm}: its context holds {context} tokens, the longest prompt has {longest} and "
             f"sampling.max_new_tokens is {max_new_tokens}; lower that, or give a PRM with a longer context"
         )
+
+
+def check_prompts(
+    recipe: Recipe, folders: Mapping[str, Path], policy: Path, splits: Mapping[str, Sequence[Problem]]
+) -> None:
+    """Refuse a problem that would end the run where its response is drawn, perhaps hours in.
+
+    Args:
+        folders: of models that read whole responses, by what messages call them.
+        policy: folder with the tokenizer that prompts are counted in.
+        splits: problems that responses are drawn for.
+
+    Raises:
+        UserError: a prompt and `sampling.max_new_tokens` are more than one of their contexts holds.
+    """
+    configs = {name: AutoConfig.from_pretrained(folder, local_files_only=True) for name, folder in folders.items()}
+    known = {name: getattr(config, "max_position_embeddings", None) for name, config in configs.items()}
+    contexts = {f"{name} {folders[name]}": context for name, context in known.items() if context is not None}
+    if not contexts:
+        return
+    reader = min(contexts, key=lambda name: contexts[name])
+    tokenizer, limit = load_tokenizer(policy), recipe.sampling.max_new_tokens
+    template = recipe_template(recipe, tokenizer)
+    for split, problems in splits.items():
+        lengths = [len(build_prompt_ids(tokenizer, template, problem)) for problem in problems]
+        longest = max(range(len(lengths)), key=lambda i: lengths[i], default=None)
+        if longest is not None and lengths[longest] + limit > contexts[reader]:
+            raise UserError(
+                f"{split} problem {problems[longest].id}: its prompt of {lengths[longest]} tokens and "
+                f"sampling.max_new_tokens {limit} are more than the {contexts[reader]} that the context of {reader} "
+                "holds; lower max_new_tokens, leave the problem out, or use a model with a longer context"
+            )
+
+
+def check_run_prompts(run: RunDirectory) -> None:
+    """`check_prompts` of all problems of a run that responses are drawn for, as soon as they and a policy are there.
+
+    No part of a stage: what it refuses would come out of none.
+    """
+    if not run.stage_done("problems"):
+        return
+    path = run.recipe.model.path
+    if run.stage_done("sft"):
+        policy = policy_folder(run.path, "sft")
+    elif path is not None:
+        policy = model_folder(path, "model.path")
+    else:
+        return
+    check_split_prompts(run, policy, *drawn_splits(run.recipe))
+
+
+def drawn_splits(recipe: Recipe) -> list[str]:
+    """The splits of the problems that responses are drawn for."""
+    return ["train", *(["label"] if recipe.prm and recipe.labels.source == "search" else []), "test"]
+
+
+def check_split_prompts(run: RunDirectory, policy: Path, *splits: str, critic: Path | None = None) -> None:
+    """`check_prompts` of files `problems/<split>.jsonl` of a run."""
+    folders = {"the policy": policy} | ({} if critic is None else {"the critic": critic})
+    problems = {split: load_problems_jsonl(run.path / "problems" / f"{split}.jsonl") for split in splits}
+    check_prompts(run.recipe, folders, policy, problems)
 
 
 def _check_line_reader(run: RunDirectory, arm: ArmSettings) -> None:

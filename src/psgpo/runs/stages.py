@@ -225,6 +225,10 @@ def run_stage(
             announce(left)
         if left:
             own_copies(run.path, stage.writes)
+            if name == "sft" or name.startswith("rl-"):  # hours, before the next one draws for other problems
+                from psgpo.runs.networks import check_run_prompts  # loads torch
+
+                check_run_prompts(run)
             with followed(run, name, progress) as reported:
                 stage.work(run, reported)
     # Kept until the receipt is there: a stage killed after its last step must not start over.

@@ -20,6 +20,7 @@ from psgpo.sampling.choose import choose_tokens
 from psgpo.sampling.ledger import Ledger, Request
 from psgpo.sampling.sampler import SamplerStats
 from psgpo.sampling.slots import SlotCache
+from psgpo.training import token_batches
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,9 @@ _REFILL_SHARE = 16
 """Free slots are refilled when they are at least 1 / this of all: a prefill costs about one step."""
 _COMPACT_SHARE = 32
 """With nothing left to refill, gaps are closed when they are at least 1 / this of the rows."""
+_PREFILL_NUMBERS = 1 << 24
+"""Padded tokens of one prefill times the model's width, at most (one longer prefix still goes alone): 8192 tokens of a
+width of 2048, as in a forward pass of training."""
 _PROBE_ROWS = ((1, 2, 3, 4, 5), (6, 7))
 
 
@@ -40,30 +44,41 @@ class SlotDecoder:
         self.lengths: NDArray[np.int64] = np.zeros(slots, dtype=np.int64)
         self.recent: NDArray[np.int64] = np.full((slots, SHIFT_WIDTH + 1), pad_token_id, dtype=np.int64)
         self.is_shift = isinstance(model.config, ShiftConfig)
+        self.prefill_tokens = max(1, _PREFILL_NUMBERS // model.get_input_embeddings().weight.shape[-1])
 
     def admit(self, prefixes: list[tuple[int, ...]], places: NDArray[np.int64]) -> int:
         """Put all but the last token of every prefix into the slots `places`; equal prefixes are computed once.
+
+        They are read in parts of at most `prefill_tokens` padded tokens: at the start a prefix comes into every slot.
 
         Returns:
             How many tokens were computed.
         """
         bodies = sorted({prefix[:-1] for prefix in prefixes}, key=len)
-        if bodies[-1]:
-            row_of = {body: row for row, body in enumerate(bodies)}
-            input_ids, mask = right_pad(bodies, self.pad_token_id, device=self.device)
-            mask[:, 0] = 1  # a prefix of one token has no body; its row is computed and never looked at
-            source = DynamicCache()
-            self.model(
-                input_ids=input_ids, attention_mask=mask, past_key_values=source, use_cache=True, logits_to_keep=1
-            )
-            rows = torch.tensor([row_of[prefix[:-1]] for prefix in prefixes], device=self.device)
-            self.cache.load(torch.from_numpy(places).to(self.device), rows, source)
+        places_of: dict[tuple[int, ...], list[int]] = {body: [] for body in bodies}
+        for prefix, place in zip(prefixes, places.tolist(), strict=True):
+            places_of[prefix[:-1]].append(place)
+        for part in token_batches([len(body) for body in bodies], self.prefill_tokens):
+            self._prefill({bodies[i]: places_of[bodies[i]] for i in sorted(part)})
         for prefix, place in zip(prefixes, places, strict=True):
             tail = prefix[-SHIFT_WIDTH - 1 :]
             self.recent[place] = self.pad_token_id
             self.recent[place, -len(tail) :] = tail
             self.lengths[place] = len(prefix) - 1
         return sum(map(len, bodies))
+
+    def _prefill(self, places_of: dict[tuple[int, ...], list[int]]) -> None:
+        """Compute keys and values of these ids in one pass; `places_of` has the slots that each go into."""
+        bodies = list(places_of)
+        if not any(bodies):
+            return
+        input_ids, mask = right_pad(bodies, self.pad_token_id, device=self.device)
+        mask[:, 0] = 1  # a prefix of one token has no body; its row is computed and never looked at
+        source = DynamicCache()
+        self.model(input_ids=input_ids, attention_mask=mask, past_key_values=source, use_cache=True, logits_to_keep=1)
+        pairs = [(row, place) for row, body in enumerate(bodies) for place in places_of[body]]
+        rows, places = torch.tensor(pairs, device=self.device).T
+        self.cache.load(places, rows, source)
 
     def logits(self, N: int) -> Tensor:
         """Next-token logits `(N, V)` of the first N slots."""

@@ -12,7 +12,8 @@ with its softmax; the gradients of the other network live on from its last updat
 over at most `FORWARD_TOKENS`. U and F are counted on a network without contents (`psgpo.runs.plan.network`). S is
 formulas: keys and values, 2 · layers · heads_kv · d_head · slots · capacity, and the copies of a step's logits; of
 encoder–decoders it is counted like U and F (`psgpo.runs.plan.decoding`). There is no reference with adapters, nor with
-`kl_beta` = 0. SFT and PRM training hold W + optimizer + U; evaluation and labels W + S.
+`kl_beta` = 0; it and the PRM keep their matrices in bfloat16 where `model.dtype` says so
+(`psgpo.models.prepare.round_frozen`). SFT and PRM training hold W + optimizer + U; evaluation and labels W + S.
 
 Not in it: the CUDA context and the allocator's fragments (see `psgpo.runs.plan.devices`).
 """
@@ -84,7 +85,8 @@ def ppo_step(
         share: of one of several processes.
     """
     rows = [row for part in minibatches for row in part]
-    reference = 0 if policy.settings.lora is not None or not rl.kl_beta else policy.weights
+    without = policy.settings.lora is not None or not rl.kl_beta
+    reference = 0 if without else policy.frozen(policy.settings.dtype)
     base = {
         "policy": share.held(policy.weights),
         "reference": share.held(reference),
@@ -258,7 +260,7 @@ class StagePlanner:
             rl,
             rows,
             temperature=sampling.temperature,
-            prm=0 if prm is None else prm.weights,
+            prm=0 if prm is None else prm.frozen(self.recipe.model.dtype),
             sampling=drawn,
             stage=f"rl-{name}",
             share=self.share,

@@ -35,6 +35,7 @@ from psgpo.config import ModelSettings
 from psgpo.models import ShiftConfig, TokenValueModel, prepare_training
 from psgpo.models.dropout import switch_off_dropout
 from psgpo.models.logprobs import CPU_CHUNK, GPU_CHUNK, Head, head_logprobs, head_loss
+from psgpo.models.prepare import rounded_parameters
 from psgpo.models.seq2seq import Seq2SeqTrunk, SplitRows, split_rows
 from psgpo.models.seq2seq_value import Seq2SeqValueConfig
 from psgpo.rl.losses import policy_loss, value_loss
@@ -79,6 +80,11 @@ class Network:
     def weights(self) -> int:
         """Bytes of parameters and buffers."""
         return _bytes(self.tensors())
+
+    def frozen(self, dtype: str) -> int:
+        """Bytes of the weights of a copy that learns nothing, under this `model.dtype`."""
+        halved = 0 if dtype == "float32" else _bytes(rounded_parameters(self.module)) // 2
+        return self.weights - halved
 
     @property
     def learned(self) -> int:

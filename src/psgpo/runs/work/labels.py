@@ -36,6 +36,7 @@ from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.records import LineLabels, Response
 from psgpo.runs.directory import RunDirectory
 from psgpo.runs.labelled import labelled_checkpoints, refuse_other_policy
+from psgpo.runs.networks import check_split_prompts
 from psgpo.runs.opening import open_sandbox
 from psgpo.runs.stages import embedded, policy_folder
 from psgpo.runs.work.shared import Progress, opened_sampler, read_labels
@@ -50,6 +51,7 @@ def sample_labelled_responses(run: RunDirectory, progress: Progress) -> None:
     parts = run.path / "labels" / "responses"
     refuse_other_policy(recipe, policy_folder(run.path, "sft"))
     checkpoints = labelled_checkpoints(recipe, run.path)
+    check_split_prompts(run, next(iter(checkpoints.values())), "label")
     with open_sandbox(run) as sandbox:
         for number, (name, folder) in enumerate(checkpoints.items()):
             part = parts / f"{number + 1}.jsonl"

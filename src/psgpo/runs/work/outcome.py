@@ -8,6 +8,7 @@ from psgpo.evaluation.sets import load_sets
 from psgpo.models import load_tokenizer
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.directory import RunDirectory
+from psgpo.runs.networks import check_split_prompts
 from psgpo.runs.opening import open_sandbox
 from psgpo.runs.stages import policy_folder
 from psgpo.runs.work.shared import Progress, opened_sampler
@@ -17,6 +18,7 @@ def evaluate(run: RunDirectory, progress: Progress, policy: str) -> None:
     """evaluation/<policy>: pass@k on the test problems."""
     recipe = run.recipe
     folder = policy_folder(run.path, policy)
+    check_split_prompts(run, folder, "test")
     with open_sandbox(run) as sandbox:
         evaluate_policy(
             folder,

@@ -186,4 +186,6 @@ def _line_scorer(
     run: RunDirectory, arm: ArmSettings, tokenizer: PreTrainedTokenizerBase, sandbox: Sandbox
 ) -> LineScorer | None:
     prm = run.path / "prm" / str(arm.prm) / "model"
-    return open_line_scorer(arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe))
+    return open_line_scorer(
+        arm, prm, tokenizer, sandbox, device=chosen_device(run.recipe), dtype=run.recipe.model.dtype
+    )
