@@ -160,6 +160,6 @@ def tiny_qwen(tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
         num_key_value_heads=1,
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
-        max_position_embeddings=4096,
+        max_position_embeddings=8192,
     )
     return save(AutoModelForCausalLM.from_config(config), tokenizer, folder)

@@ -53,6 +53,7 @@ def test_labels_are_judged_under_their_own_limit(
     monkeypatch.setattr(opening, "Sandbox", told)
     monkeypatch.setattr(labels, "opened_sampler", sampler)
     monkeypatch.setattr(labels, "labelled_checkpoints", lambda *_: {"one": run.path})
+    monkeypatch.setattr(labels, "check_split_prompts", lambda *_: None)
     with pytest.raises(ToldError):
         labels.label_shard(run, lambda *_: None, "0")
     with pytest.raises(ToldError):

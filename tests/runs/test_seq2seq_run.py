@@ -155,7 +155,9 @@ def test_a_dry_run_describes_policy_and_critic(table: dict[str, Any], tmp_path: 
     said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run")}, origin="recipe"))
     assert "model: T5ForConditionalGeneration, " in said
     assert "critic: T5ForConditionalGeneration, 9," in said
-    decoder = save(tiny_policy("llama", code_tokenizer()), code_tokenizer(), tmp_path / "decoder")
+    small = tiny_policy("llama", code_tokenizer())
+    small.config.max_position_embeddings = 128  # a prompt of 45 tokens and a response of 60
+    decoder = save(small, code_tokenizer(), tmp_path / "decoder")
     said = dry_run(parse_recipe(table | {"out": str(tmp_path / "run"), "critic": {"path": str(decoder)}}, origin="r"))
     assert "critic: LlamaForCausalLM, " in said
 

@@ -333,7 +333,10 @@ def _probe(model: PreTrainedModel) -> Head | None:
     try:
         ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
         more = {"decoder_input_ids": ids} if both else {}
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **more).logits
+        # Of a frozen model some matrices are kept rounded (`prepare.round_frozen`); autocast brings them together.
+        mixed = len({parameter.dtype for parameter in model.parameters()}) > 1
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **more).logits
     finally:
         for hook in hooks:
             hook.remove()
