@@ -13,6 +13,7 @@ label(CELL, COLUMN)           a column of the table of labels
 fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
 seeds_of(TABLE, CELL)         rows of a table with a row a seed; as_share(…) of a column: as the others
 mean_of(TABLE, CELL, COLUMN)  mean over these rows
+mean_gap(…, COLUMN, OTHER)    mean of a difference of columns, with Student's t interval
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
@@ -30,9 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from psgpo.errors import UserError
 from study.cells import BASELINE, FOLDER, Study
+from study.compare import over_seeds
 
 TEMPLATE = FOLDER / "findings.md.j2"
 DASH = "–"
@@ -88,6 +91,10 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         title = study.cells[cell].title
         return [each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == title]
 
+    def mean_gap(table: str, cell: str, column: str, other: str) -> str:
+        found = over_seeds([np.array([float(each[column]) - float(each[other])]) for each in seeds_of(table, cell)])
+        return f"{_signed(str(found.value))} ({_signed(str(found.low))} … {_signed(str(found.high))})"
+
     def points(cell: str, metric: str, arm: str) -> list[Row]:
         group = study.cells[cell].group
         lines = {arm, f"{study.cells[cell].title}: {arm}"}  # the second where the group has several cells
@@ -125,6 +132,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "mean_of": lambda table, cell, column: str(
             statistics.fmean(float(each[column]) for each in seeds_of(table, cell))
         ),
+        "mean_gap": mean_gap,
         "as_share": _share,
         "fresh_gain": lambda cell, arm: _difference(
             row("fresh", cell, arm=arm, against=BASELINE), "difference, bootstrap"
