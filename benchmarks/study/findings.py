@@ -11,8 +11,8 @@ steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
 label(CELL, COLUMN)           a column of the table of labels
 fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
-seeds_of(TABLE, CELL)         rows of a table with a row a seed; as_share(…) of a column: as the others
-mean_of(TABLE, CELL, COLUMN)  mean over these rows
+pairs_of(TABLE, CELL, OTHER)  rows of two cells with the same seed, of a table with a row a seed
+mean_of(TABLE, CELL, COLUMN)  mean over a cell's rows there; as_share(…) of a column: as the others
 mean_gap(…, COLUMN, OTHER)    mean of a difference of columns, with Student's t interval
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
@@ -89,7 +89,16 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
 
     def seeds_of(table: str, cell: str) -> list[Row]:
         title = study.cells[cell].title
-        return [each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == title]
+        known = [each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == title]
+        return [each for each in known if each["seed"] != DASH]
+
+    def pairs_of(table: str, cell: str, other: str) -> list[tuple[Row, Row]]:
+        by_seed = {each["seed"]: each for each in seeds_of(table, other)}
+        return [(each, by_seed[each["seed"]]) for each in seeds_of(table, cell) if each["seed"] in by_seed]
+
+    def mean_of(table: str, cell: str, column: str) -> str:
+        known = [float(each[column]) for each in seeds_of(table, cell)]
+        return str(statistics.fmean(known)) if known else DASH
 
     def mean_gap(table: str, cell: str, column: str, other: str) -> str:
         found = over_seeds([np.array([float(each[column]) - float(each[other])]) for each in seeds_of(table, cell)])
@@ -128,10 +137,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
         "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
         "label": lambda cell, column: _plain(row("labels", cell)[column]),
-        "seeds_of": seeds_of,
-        "mean_of": lambda table, cell, column: str(
-            statistics.fmean(float(each[column]) for each in seeds_of(table, cell))
-        ),
+        "pairs_of": pairs_of,
+        "mean_of": mean_of,
         "mean_gap": mean_gap,
         "as_share": _share,
         "fresh_gain": lambda cell, arm: _difference(

@@ -120,7 +120,8 @@ class ResumableLog:
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
         self._writes = writes
-        self._saved_at, self._saving = time.monotonic(), 0.0
+        self._saved_at = self._asked_at = time.monotonic()
+        self._saving = 0.0
         self.state_path = folder / "state.pt"
         self.metrics_path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,20 +153,23 @@ class ResumableLog:
 
         Every process of the team asks, and is told what the main one's clock says.
         """
+        self._asked_at = time.monotonic()  # what `save` is given is gathered after this, and that takes time too
         if step % max(1, steps // parts) == 0 or step == steps:
             return True
-        return team.on_main(lambda: time.monotonic() - self._saved_at >= max(SAVE_SECONDS, SAVE_SHARE * self._saving))
+        return team.on_main(lambda: self._asked_at - self._saved_at >= max(SAVE_SECONDS, SAVE_SHARE * self._saving))
 
     def save(self, step: int, **state: Any) -> None:
-        """Write `state` (state dicts, tensors, plain values) as the place to go on from after `step` steps."""
+        """Write `state` (state dicts, tensors, plain values) as the place to go on from after `step` steps.
+
+        Follows `due`, from which on the time that saving takes is counted.
+        """
         if not self._writes:
             return
-        started = time.monotonic()
         temporary = self.state_path.with_name("state.pt.tmp")
         torch.save({"step": step, **state}, temporary)
         temporary.replace(self.state_path)
         self._saved_at = time.monotonic()
-        self._saving = self._saved_at - started
+        self._saving = self._saved_at - self._asked_at
 
     def close(self) -> None:
         """Close the metrics file. The state stays until the stage's receipt is written (`psgpo.runs.stages`)."""

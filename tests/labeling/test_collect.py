@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from psgpo.config import SamplingSettings
 from psgpo.errors import UserError
-from psgpo.labeling import grade_programs, sample_responses
+from psgpo.labeling import cut_at_function_end, grade_programs, sample_responses
 from psgpo.labeling.prefixes import cut_response
 from psgpo.lines import TokenText
+from psgpo.problems.programs import judged_lines
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import CallTests, Response, Status, Verdict
 from psgpo.seeds import derive_seed
@@ -165,3 +167,28 @@ def test_prefixes_are_sampled_ids_that_hold_the_newline(size: int, text: str) ->
             assert len(token_text.decode(prefix[:-1])) < line.end
     if "return x" in text and text.endswith("x"):
         assert cut.prefix(len(cut.lines)) == ids[:-1]
+
+
+@pytest.mark.parametrize("fence", ["", "```python\n"])
+def test_labels_and_rewards_agree_on_what_is_judged(fence: str) -> None:
+    text = f"{fence}    return 2 * x\n\nprint(solve(3))\ny = 1\n" + ("```\n" if fence else "")
+    task = dataclasses.replace(problem("a", 2), starter_code="def solve(x):\n")
+    response = Response(
+        problem_id="a",
+        index=0,
+        checkpoint="one",
+        token_ids=(*encode(text), EOS),
+        text=text,
+        finished=True,
+        verdict=Verdict(status=Status.PASSED, tests_passed=1, tests_total=1),
+        prompt_ids=(1,),
+    )
+    cut = cut_at_function_end(response, task, TokenText(CharTokenizer()))
+    assert cut.text == f"{fence}    return 2 * x\n\n"
+    assert cut.token_ids == encode(cut.text)
+    assert [line.text for line in cut_response(cut, TokenText(CharTokenizer())).lines] == ["    return 2 * x"]
+    assert {line.text for line in judged_lines(task, text)} == {"    return 2 * x", ""}
+    other = dataclasses.replace(response, token_ids=encode("    return 2\n"))
+    assert cut_at_function_end(other, task, TokenText(CharTokenizer())) is other
+    with pytest.raises(UserError, match="token ids do not decode to its text"):
+        cut_response(other, TokenText(CharTokenizer()))

@@ -60,3 +60,10 @@ def test_measures_of_rates(tokenizer):
 
 def test_a_rate_is_its_own_probability():
     assert probabilities([-0.2, 0.3, 1.5], None, "soft").tolist() == [0.0, 0.3, 1.0]
+
+
+def test_a_passing_response_is_right_whatever_its_lines_are_labelled_with(tokenizer):
+    (example,) = build_examples([rated(tokenizer, (0.0, 0.0, 0.0, 1.0), 4)], SETTINGS)
+    scored = scored_response(example, np.ones(4), "sign")
+    assert scored.error_known
+    assert measure([scored], "sign")["processbench"]["right"] == 1

@@ -237,7 +237,8 @@ def test_prlcoder_is_planned_whole(tmp_path: Path) -> None:
     assert "2,618 lines of reference solutions (assumed" in done.output
     weights = {stage.stage: stage.parts for stage in made.memory}
     assert 0 < weights["rl-prm"]["critic"] < weights["rl-prm"]["policy"]
-    assert weights["rl-prm"]["PRM"] == weights["prm-lines"]["PRM"]
+    # Where it pays, the matrices of its linear layers are kept in bfloat16.
+    assert weights["prm-lines"]["PRM"] / 2 < weights["rl-prm"]["PRM"] < weights["prm-lines"]["PRM"]
     assert "PRM" not in weights["rl-baseline"]
     # A PRM that is not here is named; all else is planned.
     absent = CliRunner().invoke(app, ["plan", str(path), *options[:3], "--set=prm.program.init=No/Such"])

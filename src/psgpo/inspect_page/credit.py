@@ -24,9 +24,9 @@ from psgpo.config import ArmSettings
 from psgpo.errors import UserError
 from psgpo.inspect_page.model import ArmView, Credit, Floats, Missing
 from psgpo.inspect_page.source import Entry, Source
-from psgpo.lines import code_lines
 from psgpo.models import initial_model, right_pad
 from psgpo.prm.record import FILE
+from psgpo.problems.programs import judged_lines
 from psgpo.report.commands import run_command
 from psgpo.report.load import Run
 from psgpo.rl.advantages import gae
@@ -99,15 +99,17 @@ def _rollout(source: Source, entry: Entry, line_ends: tuple[int, ...] | None) ->
     response = entry.response
     if line_ends is None or response.problem_id not in source.problems:
         return None
+    problem = source.problems[response.problem_id]
+    neutral = tuple(line.neutral for line in judged_lines(problem, response.text))
     return Rollout(
-        problem=source.problems[response.problem_id],
+        problem=problem,
         prompt_ids=response.prompt_ids,
         token_ids=response.token_ids,
         logprobs=(),
         finished=response.finished,
         text=response.text,
-        line_ends=line_ends,
-        neutral=tuple(line.neutral for line in code_lines(response.text)),
+        line_ends=line_ends[: len(neutral)],
+        neutral=neutral,
         verdict=response.verdict,
     )
 

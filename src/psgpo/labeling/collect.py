@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from psgpo.config import SamplingSettings
 from psgpo.errors import RefusedRowsError, UserError
-from psgpo.lines import TokenText, extract_code
-from psgpo.problems.programs import continues, end_of_function, judged_program
+from psgpo.lines import TokenText, code_lines, extract_code
+from psgpo.problems.programs import judged_lines, judged_program
 from psgpo.prompts import build_prompt_ids
 from psgpo.records import Completion, Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
@@ -171,15 +171,15 @@ def sample_responses(
 def cut_at_function_end(response: Response, problem: Problem, text: TokenText) -> Response:
     """A response that continues the starter code, without what a base model goes on writing after the function.
 
-    That text is not judged (`judged_program`), so its lines have no label. The cut falls behind the token that holds
-    the function's last newline.
+    That text is not judged (`judged_lines`), so its lines have no label. The cut falls behind the token that ends the
+    last judged line. A response whose ids are those of another text is left to `cut_response`, which names it.
     """
-    if not continues(problem, extract_code(response.text)):
+    judged = judged_lines(problem, response.text)
+    if not judged or len(judged) == len(code_lines(response.text)):
         return response
-    end = len(end_of_function(response.text))
-    if end == len(response.text):
+    decoded, ends = text.decode_with_ends(response.token_ids)
+    if decoded != response.text:
         return response
-    ends = text.char_ends(response.token_ids)
-    kept = next(number for number, at in enumerate(ends, start=1) if at >= end)
+    kept = next(number for number, at in enumerate(ends, start=1) if at >= judged[-1].end)
     ids = response.token_ids[:kept]
     return replace(response, token_ids=ids, text=text.decode(ids), finished=False)

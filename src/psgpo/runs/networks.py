@@ -151,6 +151,8 @@ def check_prompts(
 ) -> None:
     """Refuse a problem that would end the run where its response is drawn, perhaps hours in.
 
+    Every problem counts, also one that the steps of this run do not get to.
+
     Args:
         folders: of models that read whole responses, by what messages call them.
         policy: folder with the tokenizer that prompts are counted in.

@@ -113,9 +113,11 @@ def stages_work(recipe: Recipe, assumed: Assumed, planned: Collection[str] | Non
         steps = rl.steps * each
         fit = rl.value_fit_responses if _fits_values(arm) else 0
         rows = (steps + fit) * (P + R)
-        # Reference (where there is a KL) and old values once, policy and critic learn, the PRM scores.
+        # Reference (where there is a KL) and old values once, policy and critic learn, the PRM scores. In bfloat16, and
+        # where an engine draws, the policy reads what was drawn before it learns from it.
         critic = rl.advantage == "gae"
         frozen = (rl.kl_beta > 0) + critic + (1 if arm.prm not in (None, "oracle") else 0)
+        frozen += recipe.model.dtype != "float32" or sampling.engine != "transformers"
         found.append(
             StageWork(
                 stage=f"rl-{name}",
