@@ -113,7 +113,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         return found
 
     def curve(cell: str, metric: str, arm: str, place: int, digits: int = 1) -> str:
-        return f"{float(points(cell, metric, arm)[place]['mean']):.{digits}f}"
+        return f"{float(points(cell, metric, arm)[place]['mean']):.{digits}f}".replace("-", "−")
 
     def checkpoint(cell: str, arm: str, step: int, of: str = "mean") -> str:
         found = {int(float(each["PPO step"])): each[of] for each in points(cell, "checkpoints", arm)}
@@ -173,15 +173,15 @@ def _difference(row: Row, column: str) -> str:
 
 def _interval(row: Row, column: str, digits: int) -> str:
     """
-    >>> _interval({"s": "0.574", "s: low": "0.44", "s: high": "1.03"}, "s", 2)
-    '.57 (.44 … 1.03)'
+    >>> _interval({"s": "0.574", "s: low": "-0.44", "s: high": "1.03"}, "s", 2)
+    '.57 (−.44 … 1.03)'
     """
     parts = [_share(row[key], digits) for key in (column, f"{column}: low", f"{column}: high")]
     return parts[0] if DASH in parts else f"{parts[0]} ({parts[1]} … {parts[2]})"
 
 
 def _share(value: str, digits: int = 3) -> str:
-    return DASH if value in ("", DASH) else f"{float(value):.{digits}f}".replace("0.", ".", 1)
+    return DASH if value in ("", DASH) else f"{float(value):.{digits}f}".replace("0.", ".", 1).replace("-", "−")
 
 
 def _signed(value: str) -> str:
