@@ -19,7 +19,6 @@ labels            what they cost and how good they are
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -174,7 +173,7 @@ def unfinished(study: Study, results: Results, cell: str, seed: int) -> list[str
 
 
 def pack_lengths(tokens: Sequence[Sequence[int]], passed: Sequence[Sequence[bool]]) -> str:
-    """Tokens and verdict of every response of every problem as text: 2 · tokens + passed, 16 bits each, deflated.
+    """Tokens and verdict of every response of every problem as text: 2 · tokens + passed, 16 bits each, deflated, in hex.
 
     >>> unpack_lengths(pack_lengths([[7, 40]], [[True, False]]), 1)
     (array([[ 7, 40]]), array([[ True, False]]))
@@ -182,11 +181,11 @@ def pack_lengths(tokens: Sequence[Sequence[int]], passed: Sequence[Sequence[bool
     packed = 2 * np.array(tokens, dtype=np.int64) + np.array(passed, dtype=np.int64)
     assert packed.max(initial=0) < 1 << 16
     planes = np.stack([packed & 255, packed >> 8]).astype(np.uint8)
-    return base64.b85encode(zlib.compress(planes.tobytes(), 9)).decode()
+    return zlib.compress(planes.tobytes(), 9).hex()
 
 
 def unpack_lengths(text: str, problems: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The inverse of `pack_lengths`. Shapes: (P, samples)."""
-    low, high = np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype=np.uint8).reshape(2, problems, -1)
+    low, high = np.frombuffer(zlib.decompress(bytes.fromhex(text)), dtype=np.uint8).reshape(2, problems, -1)
     packed = low.astype(np.int64) + 256 * high.astype(np.int64)
     return packed >> 1, (packed & 1).astype(np.bool_)
