@@ -173,7 +173,7 @@ def unfinished(study: Study, results: Results, cell: str, seed: int) -> list[str
 
 
 def pack_lengths(tokens: Sequence[Sequence[int]], passed: Sequence[Sequence[bool]]) -> str:
-    """Tokens and verdict of every response of every problem as text: 2 · tokens + passed, 16 bits each, deflated, in hex.
+    """Tokens and verdict of every response of every problem: 2 · tokens + passed, 16 bits each, deflated, in hex.
 
     >>> unpack_lengths(pack_lengths([[7, 40]], [[True, False]]), 1)
     (array([[ 7, 40]]), array([[ True, False]]))
