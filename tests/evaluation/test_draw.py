@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from psgpo.errors import UserError
 from psgpo.evaluation.draw import DrawSettings, LoadedModel, draw_samples, end_of_function
 from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
 from psgpo.models import create_policy, load_tokenizer, train_tokenizer
-from psgpo.records import Call, CallTests, Completion, Problem
+from psgpo.problems.programs import end_of_answer
+from psgpo.records import AssertTests, Call, CallTests, Completion, Problem
 
 TESTS = CallTests(function="f", calls=(Call(args=(), expected=1),))
 PROBLEMS = [
@@ -191,6 +193,28 @@ def test_settings_without_sense(settings: DrawSettings, folder: Path, tmp_path: 
 )
 def test_a_completion_ends_with_its_function(text: str, kept: str) -> None:
     assert end_of_function(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("    return 1\nprint(f(1))\n", "    return 1\n"),
+        ("    # first\n    return 1\nif x", "    # first\n    return 1\n"),
+        ("    return 1\nif", None),  # it may become `ifs = 1`
+        ("    return 1\nifs = 1\n", None),
+        ("    return 1\n", None),
+        ("def g(x):\n    return x\n\ndef f(x):\n", None),  # a whole program, which may not define `f` yet
+        ("", None),
+    ],
+)
+def test_where_a_response_inside_a_function_is_over(text: str, end: str | None) -> None:
+    problem = Problem(id="p", prompt="p", tests=AssertTests(entry_point="f", checks=("f",)), starter_code="def f(x):\n")
+    assert end_of_answer(problem, text) == (None if end is None else len(end))
+    if end is not None:  # nothing that follows moves it
+        assert all(
+            end_of_answer(problem, text + more) == len(end) for more in ("x", "\n", "\ndef g(): pass\n", "```\n")
+        )
+    assert end_of_answer(replace(problem, starter_code=""), text) is None
 
 
 def test_the_space_a_text_begins_with_survives(tmp_path: Path) -> None:

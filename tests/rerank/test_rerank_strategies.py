@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from psgpo.records import Completion
+from psgpo.problems.programs import end_of_answer
+from psgpo.records import AssertTests, Completion, Problem
 from psgpo.rerank.drive import Driver, Player
 from psgpo.rerank.strategies import Attempt, beam, best_of_n, rejection
 
@@ -59,9 +60,9 @@ class Words:
         return np.array([self.table[text] for _, text in pairs])
 
 
-def played(strategy, continuations, table, *, budget, longest=50, fences=False):
+def played(strategy, continuations, table, *, budget, longest=50, fences=False, ends_at=lambda text: None):
     stops = frozenset({END})
-    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=stops, fences=fences)
+    attempt = Attempt(budget=budget, max_new_tokens=longest, text=Text(), stops=stops, fences=fences, ends_at=ends_at)
     whole, lines = (Script(continuations, at_lines=at_lines) for at_lines in (False, True))
     words = Words(table)
     driver = Driver(sampler=whole, line_sampler=lines, scorer=words, temperature=1.0, top_p=1.0, seed=0)
@@ -279,3 +280,23 @@ def test_a_chat_may_answer_without_a_fence(first: str, asked: list[str], monkeyp
     )
     assert words.asked == asked
     assert found(attempt) == [((11, 2, END), 3)]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "script"),
+    [
+        (best_of_n, {(): [(11, 12, 13, 13, 13)] * 3}),
+        (lambda a: beam(a, width=1, expansions=1), {(): [(11,)] * 3, (11,): [(12,)] * 2, (11, 12): [(13,)] * 2}),
+        (lambda a: rejection(a, delta=9.0, tries=1), {(): [(11, 12, 13, 13, 13)] * 3}),
+    ],
+)
+def test_a_response_that_goes_on_with_a_head_ends_with_the_function(strategy, script, monkeypatch: pytest.MonkeyPatch):
+    for token, text in {11: "    y = x\n", 12: "    return y\n", 13: "print(f(1))\n"}.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+    problem = Problem(id="p", prompt="p", tests=AssertTests(entry_point="f", checks=("f",)), starter_code="def f(x):\n")
+    table = {"    y = x\n": 0.5, "    y = x\n    return y\n": 0.25}
+    attempt, words = played(strategy, script, table, budget=5, ends_at=functools.partial(end_of_answer, problem))
+    # What follows the function is neither kept nor counted, so the budget has room for a second one and a line.
+    assert found(attempt) == [((11, 12), 2), ((11, 12), 4)]
+    assert all(row.finished and row.logprobs == (-1.0,) * 2 for row in (c.row for c in attempt.candidates))
+    assert set(words.asked) <= set(table)

@@ -65,6 +65,21 @@ def end_of_function(text: str) -> str:
     return text if end is None else text[: end.start() + 1]
 
 
+def end_of_answer(problem: Problem, text: str) -> int | None:
+    """Where a response that goes on inside the problem's starter code is over: behind the function, in characters.
+
+    None while it may go on. More text behind `text` does not move an end that is there.
+    """
+    start, end = code_span(text)
+    code = text[start:end]
+    if not problem.starter_code or not _INDENTED.match(code):
+        return None  # a whole program may define the function after others
+    kept = end_of_function(code)
+    # A letter more, and `print` is no `print` any more: the word that begins the next line may go on.
+    over = len(kept) < len(code) and end_of_function(code + "x") == kept
+    return start + len(kept) if over else None
+
+
 def judged_program(problem: Problem, code: str) -> str:
     """The program that is judged for the code in a policy's response, which is the code itself where the problem adds
     nothing.

@@ -42,6 +42,7 @@ from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.prm.evaluation.journal import digest, fingerprint
 from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.scorers import TextScorer, open_scorer
+from psgpo.problems.programs import end_of_answer
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
@@ -288,7 +289,14 @@ def _chunk(
             raise UserError(f"problem {problem.id}: its prompt has {len(prompt_ids)} tokens, the context {context}")
         stops = models.sampler.stop_ids
         attempts.append(
-            Attempt(budget=settings.budget, max_new_tokens=room, text=text, stops=stops, fences=models.fences)
+            Attempt(
+                budget=settings.budget,
+                max_new_tokens=room,
+                text=text,
+                stops=stops,
+                fences=models.fences,
+                ends_at=functools.partial(end_of_answer, problem),
+            )
         )
         asking = strategy(attempts[-1])
         players.append(Player(problem_id=problem.id, prompt=problem.prompt, prompt_ids=prompt_ids, asking=asking))

@@ -12,12 +12,11 @@ expansion, and with `delta` infinite, beam and rejection are best-of-n.
 
 A step of `beam` ends with the token that holds a newline, and goes on while it has added nothing but blank lines and
 comments, which have no score. Every sampled token counts, also of lines that are thrown away. The budget is never
-exceeded: what is cut off by it is no program. A response also ends with the fence that closes its code, whose block is
-all that is judged: what the model would write behind it is neither kept nor counted. Seeds of rows are numbered within
-a problem, so they do not depend on other problems or on batches. No torch.
+exceeded: what is cut off by it is no program. A response also ends with the fence that closes its code, whose block
+is all that is judged, and one that goes on with a function's head ends with the function: what the model would write
+behind it is neither kept nor counted. Seeds of rows are numbered within a problem, so they do not depend on other
+problems or on batches. No torch.
 """
-
-# L code lines
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ class Row:
     logprobs: tuple[float, ...] = ()
     """Shape: as `ids`."""
     finished: bool = False
-    """`ids` ends with an end-of-sequence token, or with the line that closes the fenced block."""
+    """`ids` ends with an end-of-sequence token, with the line that closes the fenced block, or with the function."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +93,8 @@ class Attempt:
     """Ids that end a response."""
     fences: bool = False
     """The policy may talk before its code, so text without a fence is no code yet unless it begins like a program."""
+    ends_at: Callable[[str], int | None] = lambda text: None
+    """Characters after which a response is over, or None while it may go on; see `problems.programs.end_of_answer`."""
     spent: int = 0
     drawn: int = 0
     """Rows so far."""
@@ -119,12 +120,14 @@ class Attempt:
         return longer
 
     def _longer(self, row: Row, completion: Completion) -> Row:
-        """The row with what was drawn for it, up to the end of the line that closes its fenced block."""
+        """The row with what was drawn for it, up to the end of the line that closes its fenced block, or of its
+        function."""
         ids, logprobs = row.ids + completion.token_ids, row.logprobs + completion.logprobs
         text, ends = self.text.decode_with_ends(ids)
         newline = text.find("\n", code_span(text)[1])  # a fence without a newline may become a longer one
-        if newline >= 0:
-            length = bisect_left(ends, newline + 1) + 1
+        over = self.ends_at(text) if newline < 0 else newline + 1
+        if over is not None:
+            length = bisect_left(ends, over) + 1
             return Row(ids=ids[:length], logprobs=logprobs[:length], finished=True)
         return Row(ids=ids, logprobs=logprobs, finished=ids[-1] in self.stops)
 
