@@ -83,6 +83,11 @@ def train(
             trainer.train([(p, build_prompt_ids(tokenizer, "# {prompt}\n", p)) for p in problems], progress=stop)
 
 
+def same(row: dict[str, Any]) -> Any:
+    """Equal but for the order of sums; the KL is a mean of differences of numbers near 5, so float32 leaves it 1e-6."""
+    return pytest.approx(row, rel=2e-4, abs=5e-6, nan_ok=True)
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None:
     train(tmp_path / "one", False, lora)
@@ -99,7 +104,7 @@ def test_two_processes_train_what_one_trains(lora: bool, tmp_path: Path) -> None
         rows = without_times(tmp_path / name)
         assert [row["step"] for row in rows] == [1, 2]
         for row, expected in zip(rows, without_times(tmp_path / "one"), strict=True):
-            assert row == pytest.approx(expected, rel=2e-4, abs=1e-6, nan_ok=True)
+            assert row == same(expected)
         got = load_policy(tmp_path / name / "model")[0].state_dict()
         worst = max(float((got[key] - value).abs().max()) for key, value in want.items())
         print(f"PPO, {name}{', adapters' if lora else ''}: weights differ by {worst:.1e} at most")
@@ -111,7 +116,7 @@ def test_a_process_may_have_no_response_of_a_step(tmp_path: Path) -> None:
     train(tmp_path / "one", False, False, None, 1)
     together(train, 2, tmp_path / "a", tmp_path / "shards", True, False, None, 1)
     together(train, 2, tmp_path / "b", tmp_path / "two", False, False, None, 1)
-    want = [pytest.approx(row, rel=2e-4, abs=1e-6, nan_ok=True) for row in without_times(tmp_path / "one")]
+    want = [same(row) for row in without_times(tmp_path / "one")]
     assert without_times(tmp_path / "shards") == want
     assert without_times(tmp_path / "two") == want
 
@@ -125,7 +130,7 @@ def test_other_starts_and_other_credit_are_shared_too(arm: ArmSettings, advantag
     rest = (False, None, 3, arm, advantage)
     train(tmp_path / "one", False, *rest)
     want = load_policy(tmp_path / "one" / "model")[0].state_dict()
-    rows = [pytest.approx(row, rel=2e-4, abs=1e-6, nan_ok=True) for row in without_times(tmp_path / "one")]
+    rows = [same(row) for row in without_times(tmp_path / "one")]
     for sharded in (True, False):
         out = tmp_path / f"sharded {sharded}"
         together(train, 2, tmp_path / f"of {sharded}", out, sharded, *rest)
