@@ -54,7 +54,7 @@ def code_span(text: str) -> tuple[int, int]:
     for line in _split(text):
         match = _FENCE.match(line)
         if match and start is None:
-            if line.strip() == match.group(1) and _CONTINUES.match(text[:offset]):
+            if line.strip() == match.group(1) and goes_on_inside(text[:offset]):
                 return 0, offset
             start, fence = offset + len(line), match.group(1)
         elif match and match.group(1)[0] == fence[0] and not line.strip().strip(fence[0]):
@@ -62,6 +62,11 @@ def code_span(text: str) -> tuple[int, int]:
             return start, offset
         offset += len(line)
     return (0 if start is None else start), len(text)
+
+
+def goes_on_inside(text: str) -> bool:
+    """Whether a response begins inside a function of its prompt: by two spaces or a tab; prose may begin with one."""
+    return _CONTINUES.match(text) is not None
 
 
 def extract_code(text: str) -> str:

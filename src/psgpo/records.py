@@ -342,7 +342,8 @@ class Response:
     text: str
     """`token_ids` decoded, end-of-sequence token left out."""
     finished: bool
-    """The policy ended it: with the end-of-sequence token, in a search also with the fence that closes its code."""
+    """The policy ended it: with the end-of-sequence token, in a search also with the fence that closes its code or the
+    function that it goes on with."""
     verdict: Verdict
     prompt_ids: tuple[int, ...] = ()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,26 +194,44 @@ def test_a_completion_ends_with_its_function(text: str, kept: str) -> None:
     assert end_of_function(text) == kept
 
 
+BODY, CLASS_BODY = "def f(x):\n", "class Solution:\n    def f(self, x):\n        "
+
+
 @pytest.mark.parametrize(
-    ("text", "end"),
+    ("starter", "text", "end"),
     [
-        ("    return 1\nprint(f(1))\n", "    return 1\n"),
-        ("    # first\n    return 1\nif x", "    # first\n    return 1\n"),
-        ("    return 1\nif", None),  # it may become `ifs = 1`
-        ("    return 1\nifs = 1\n", None),
-        ("    return 1\n", None),
-        ("def g(x):\n    return x\n\ndef f(x):\n", None),  # a whole program, which may not define `f` yet
-        ("", None),
+        (BODY, "    return 1\nprint(f(1))\n", "    return 1\n"),
+        (BODY, "    # first\n    return 1\nif x", "    # first\n    return 1\n"),
+        (BODY, "\treturn 1\n```\n", "\treturn 1\n"),
+        (BODY, "    return 1\nif", None),  # it may become `ifs = 1`
+        (BODY, "    return 1\nifs = 1\n", None),
+        (BODY, "    return 1\n", None),
+        (BODY, "def g(x):\n    return x\n\ndef f(x):\n", None),  # a whole program, which may not define `f` yet
+        (BODY, " Sure.\n\n### Solution\n```python\ndef f(x):\n    return 1\n```\n", None),  # prose
+        (BODY, "", None),
+        ("", "    return 1\nprint(f(1))\n", None),
+        ("def f(x): return", "    1\nprint(f(1))\n", "    1\n"),
+        (CLASS_BODY, "y = x\n        return y\n\nprint(1)\n", "y = x\n        return y\n\n"),
+        (CLASS_BODY, "return x\nprint(1)\n", "return x\n"),
+        (CLASS_BODY, "import math\nclass Solution:\n    def f(self, x):\n", None),
     ],
 )
-def test_where_a_response_inside_a_function_is_over(text: str, end: str | None) -> None:
-    problem = Problem(id="p", prompt="p", tests=AssertTests(entry_point="f", checks=("f",)), starter_code="def f(x):\n")
+def test_where_a_response_inside_a_function_is_over(starter: str, text: str, end: str | None) -> None:
+    problem = Problem(id="p", prompt="p", tests=AssertTests(entry_point="f", checks=("f",)), starter_code=starter)
     assert end_of_answer(problem, text) == (None if end is None else len(end))
     if end is not None:  # nothing that follows moves it
-        assert all(
-            end_of_answer(problem, text + more) == len(end) for more in ("x", "\n", "\ndef g(): pass\n", "```\n")
-        )
-    assert end_of_answer(replace(problem, starter_code=""), text) is None
+        for more in (
+            "x",
+            "\n",
+            "\ndef g(): pass\n",
+            "```\n",
+            "```python\n",
+            "\n```python\ndef f(x):\n    return 7\n",
+            "~~~py\n",
+        ):
+            assert end_of_answer(problem, text + more) == len(end)
+    if starter == CLASS_BODY:
+        assert end_of_answer(problem, text, talks=True) is None
 
 
 def test_the_space_a_text_begins_with_survives(tmp_path: Path) -> None:

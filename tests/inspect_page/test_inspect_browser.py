@@ -89,6 +89,30 @@ def test_keys_walk_over_responses_and_problems(page: Chromium) -> None:
     assert page.js("state.responses[0]") == page.js("byProblem[0][0]")  # Ctrl+J is the browser's
 
 
+def test_what_a_key_changed_is_announced(page: Chromium) -> None:
+    for key, said in (
+        ("m", "PRM progress; "),
+        ("t", "Tokens shown; "),
+        ("t", "Tokens hidden; "),
+        ("]", f"Problem {SEEN}; "),
+        ("c", "Two side by side; Response A: "),
+        ("c", "One response; "),
+    ):
+        page.key(key)
+        assert page.text("#status").startswith(said), key
+    page.key("[")
+    page.key("j")
+    assert page.text("#status").startswith("2 of ")
+
+
+@pytest.mark.parametrize("key", ["program-0", "test-list-0", "probes-0"])
+def test_a_region_keeps_the_focus_when_a_key_draws_anew(page: Chromium, key: str) -> None:
+    page.key("j")
+    page.js(f"document.querySelector('[data-key=\"{key}\"]').focus()")
+    page.key("m")
+    assert page.js("document.activeElement.dataset.key") == key
+
+
 def test_keys_leave_the_menus_alone_and_can_be_switched_off(page: Chromium) -> None:
     page.js("document.querySelector('[data-key=\"arm\"]').focus()")
     page.key("c")
@@ -293,6 +317,19 @@ def test_samples_of_a_file_say_why_they_have_no_labels(
     assert shown(browser).startswith("beam, 0: ✗")
     assert all(column(browser, "sign"))
     assert "Search labels: the file holds samples" in browser.text(".notes")
+
+
+def test_a_soft_label_of_one_half_is_no_good_line(page: Chromium) -> None:
+    page.js(
+        """page.responses.forEach((r) => {
+          if (r.label) Object.assign(r.label, {real_valued: true, labels: [0.5, 0, 0, -1]});
+          Object.assign(r, {exact: null, scores: {sign: [1, 1, -0.5, 1]}});
+        }); Object.assign(page.prms[0], {form: "signed", threshold: 0, span: 1})"""
+    )
+    page.key("j")
+    assert column(page, "label") == ["+0.50", "·", "−0.00", "−1.00"]
+    assert column(page, "sign") == ["+1.00", "+1.00", "−0.50", "+1.00"]
+    assert page.js("mistakes(response(0), prm(0))") == [False, False, False, True]
 
 
 def test_labels_by_joining_programs_have_no_probes(page: Chromium) -> None:

@@ -242,6 +242,8 @@ def test_a_label_file_alone_is_told_its_problems(labels_folder: Path, tmp_path: 
         ({"policies": ["nobody"]}, "--policy nobody: the run .* has no such policy; it has: sft, baseline, dense"),
         ({"policies": ["both"]}, "not evaluated yet; run: psgpo run .*/recipe.json .*--until evaluate-both"),
         ({"problem_ids": ["p/none"]}, "no labelled response of these problems"),
+        ({"problem_ids": [HELD, "p/none"]}, "--problem p/none: .* has no response to this problem"),
+        ({"problems": Path("mine.jsonl")}, "--problems mine.jsonl: .* is a run, which has its own problems"),
         ({"stored": True, "prms": ["none"]}, "--prm none: neither a PRM of the run .*sign, progress, late, judge"),
         ({"stored": True, "arms": ["dense"]}, "--stored opens no model"),
     ],

@@ -77,6 +77,17 @@ def found(attempt):
     return [(c.row.ids, c.tokens) for c in attempt.candidates]
 
 
+FUNCTION = {11: "    y = x\n", 12: "    return y\n", 13: "print", 14: "(f(1))\n", 15: "```\n", 16: "    "}
+HEAD = AssertTests(entry_point="f", checks=("f",))
+inside_f = functools.partial(end_of_answer, Problem(id="p", prompt="p", tests=HEAD, starter_code="def f(x):\n"))
+
+
+@pytest.fixture
+def function_words(monkeypatch: pytest.MonkeyPatch):
+    for token, text in FUNCTION.items():
+        monkeypatch.setitem(VOCABULARY, token, text)
+
+
 def test_best_of_n_spends_the_budget_on_whole_programs():
     programs = {(): [(1, 2, END), (4, END), (1, 1, 1, END)]}
     attempt, words = played(best_of_n, programs, {}, budget=7)
@@ -175,6 +186,22 @@ def test_rejection_without_a_fall_is_best_of_n():
         for strategy in (best_of_n, lambda a: rejection(a, delta=math.inf, tries=4))
     ]
     assert found(runs[0]) == found(runs[1])
+
+
+@pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.2, tries=3)])
+@pytest.mark.usefixtures("function_words")
+def test_of_functions_drawn_one_at_a_time_too(strategy):
+    table = {"    y = x\n": 0.5, "    y = x\n    return y\n": 0.1, "    return y\n": 0.4}
+
+    def script():
+        drawn = [(11, 12, 13, 14), (12, 13, 14, 13), (11, 12, END)] * 3
+        return {(): drawn, (11,): [(12, 13, 14), (12, END)] * 3}
+
+    whole = found(played(strategy, script(), table, budget=15, ends_at=inside_f)[0])
+    assert len(whole) > 2
+    for budget in range(1, 15):
+        part, _ = played(strategy, script(), table, budget=budget, ends_at=inside_f)
+        assert found(part) == [one for one in whole if one[1] <= budget]
 
 
 @pytest.mark.parametrize("strategy", [best_of_n, lambda a: rejection(a, delta=0.2, tries=3)])
@@ -283,20 +310,29 @@ def test_a_chat_may_answer_without_a_fence(first: str, asked: list[str], monkeyp
 
 
 @pytest.mark.parametrize(
-    ("strategy", "script"),
-    [
-        (best_of_n, {(): [(11, 12, 13, 13, 13)] * 3}),
-        (lambda a: beam(a, width=1, expansions=1), {(): [(11,)] * 3, (11,): [(12,)] * 2, (11, 12): [(13,)] * 2}),
-        (lambda a: rejection(a, delta=9.0, tries=1), {(): [(11, 12, 13, 13, 13)] * 3}),
-    ],
+    "strategy",
+    [best_of_n, lambda a: beam(a, width=1, expansions=1), lambda a: rejection(a, delta=9.0, tries=1)],
 )
-def test_a_response_that_goes_on_with_a_head_ends_with_the_function(strategy, script, monkeypatch: pytest.MonkeyPatch):
-    for token, text in {11: "    y = x\n", 12: "    return y\n", 13: "print(f(1))\n"}.items():
-        monkeypatch.setitem(VOCABULARY, token, text)
-    problem = Problem(id="p", prompt="p", tests=AssertTests(entry_point="f", checks=("f",)), starter_code="def f(x):\n")
+@pytest.mark.parametrize("behind", [(13, 14, 13, 14), (13, 14, 15, 13)])
+@pytest.mark.usefixtures("function_words")
+def test_a_response_that_goes_on_with_a_head_ends_with_the_function(strategy, behind):
     table = {"    y = x\n": 0.5, "    y = x\n    return y\n": 0.25}
-    attempt, words = played(strategy, script, table, budget=5, ends_at=functools.partial(end_of_answer, problem))
-    # What follows the function is neither kept nor counted, so the budget has room for a second one and a line.
-    assert found(attempt) == [((11, 12), 2), ((11, 12), 4)]
+    script: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+    for i in range(3):
+        script[(11, 12)[:i]] = [(11, 12, *behind)[i:]] * 3
+    attempt, words = played(strategy, script, table, budget=9, ends_at=inside_f)
+    # Two tokens are kept of each; that which shows the end (`print(`, not `print`) is paid for, the rest is not.
+    assert found(attempt) == [((11, 12), 4), ((11, 12), 8)]
+    assert attempt.spent == 9
     assert all(row.finished and row.logprobs == (-1.0,) * 2 for row in (c.row for c in attempt.candidates))
     assert set(words.asked) <= set(table)
+
+
+@pytest.mark.usefixtures("function_words")
+def test_a_line_written_again_behind_a_function_never_shortens_its_row():
+    script = {(): [(11, 12, 11, 13, 14)] * 9, (11,): [(12, 13, 14)] * 9, (11, 12): [(13, 14)] * 9}
+    table = {"    y = x\n": 0.9, "    y = x\n    return y\n": 0.8, "    y = x\n    return y\n    y = x\n": 0.1}
+    attempt, _ = played(lambda a: rejection(a, delta=0.3, tries=2), script, table, budget=20, ends_at=inside_f)
+    tokens = [spent for _, spent in found(attempt)]
+    assert tokens == sorted(tokens)
+    assert {ids for ids, _ in found(attempt)} == {(11, 12, 11), (11, 12)}

@@ -99,8 +99,8 @@ def draw_samples(
     asked = "".join(f"{problem.id}\n{prompt_of(problem)}\n" for problem in problems)
     prompts = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
     job = {"model": model.fingerprint(), "benchmark": benchmark, "prompts": prompts, **asdict(settings)}
-    check_job(out / "sampling.json", job)
     path = out / DRAWN
+    check_job(out / "sampling.json", job, results=path)
     rows = _kept(path, problems, settings)
     wanted = [(problem, index) for problem in problems for index in range(settings.samples)]
     missing = [(problem, index) for problem, index in wanted if (problem.id, index) not in rows]
@@ -127,10 +127,16 @@ def _kept(path: Path, problems: Sequence[Problem], settings: DrawSettings) -> di
     if not path.is_file():
         return {}
     known = {(problem.id, index) for problem in problems for index in range(settings.samples)}
-    rows = {(row["task_id"], row["sample_id"]): row for row in read_jsonl(path, dict, torn_tail_ok=True)}
+    rows = {(row["task_id"], row["sample_id"]): row for row in read_jsonl(path, _drawn_here, torn_tail_ok=True)}
     if strange := next((place for place in rows if place not in known), None):
         raise UserError(f"{path}: holds a sample of {strange[0]} that was not asked for; choose another --out")
     return rows
+
+
+def _drawn_here(row: Json) -> Json:
+    if "task_id" not in row or "sample_id" not in row:
+        raise ValueError("no sample that psgpo eval drew; choose another --out")
+    return row
 
 
 def _drawn(

@@ -140,6 +140,10 @@ class _Payer:
         except UserError as error:  # a response that the PRM cannot read
             self.missing[f"arm {name}"] = Missing(reason=str(error))
             return None
+        if not self.rollouts:
+            reason = "no problem file of the run has these problems, so what is paid at which token is not known"
+            self.missing[f"arm {name}"] = Missing(reason=reason)
+            return None
         if not scores:
             stage = "responses" if arm.prm == "oracle" else f"prm-{arm.prm}"
             command = run_command(self.run, until=stage)

@@ -96,7 +96,9 @@ def read_source(
         UserError: nothing to show, a file is missing or broken, or a policy or problem does not exist.
     """
     if (path / "recipe.json").is_file():
-        return _of_run(load_run(path), policies, problem_ids, limit)
+        if problems is not None:
+            raise UserError(f"--problems {problems}: {path} is a run, which has its own problems; leave --problems out")
+        return _of_run(load_run(path), tuple(dict.fromkeys(policies)), problem_ids, limit)
     if policies:
         raise UserError(f"{path}: not a run directory, so it has no evaluation samples; leave --policy out")
     return _of_file(path, problem_ids, limit, problems)
@@ -129,6 +131,7 @@ def _of_run(run: Run, policies: Sequence[str], problem_ids: Sequence[str], limit
             f"{run.path}: no labelled response{wanted} and no such evaluation sample; choose samples with "
             f"--policy{advice}"
         )
+    _refuse_unknown(run.path, (*labelled, *sampled), problem_ids)
     files = {file.stem: file for file in sorted((run.path / "problems").glob("*.jsonl"))}
     wanted_ids = {entry.response.problem_id for entry in [*shown, *more]}
     sides = [name for name, entries in (("label", shown), ("test", more)) if entries and name in files]
@@ -187,6 +190,7 @@ def _of_file(path: Path, problem_ids: Sequence[str], limit: int, problems: Path 
     shown = _whole_problems(_only(entries, problem_ids), limit)
     if not shown:
         raise UserError(f"{file}: holds no response{' to these problems' if problem_ids else ''}; nothing to show")
+    _refuse_unknown(file, entries, problem_ids)
     labelled = sum(entry.label is not None for entry in shown)
     return Source(
         path=file,
@@ -207,6 +211,12 @@ def _read_problems(files: Iterable[Path], wanted: set[str]) -> dict[str, Problem
 
 def _only(entries: Sequence[Entry], problem_ids: Sequence[str]) -> list[Entry]:
     return [entry for entry in entries if not problem_ids or entry.response.problem_id in problem_ids]
+
+
+def _refuse_unknown(path: Path, entries: Sequence[Entry], problem_ids: Sequence[str]) -> None:
+    known = {entry.response.problem_id for entry in entries}
+    if unknown := [name for name in problem_ids if name not in known]:
+        raise UserError(f"--problem {unknown[0]}: {path} has no response to this problem that could be shown")
 
 
 def _whole_problems(entries: Sequence[Entry], limit: int) -> list[Entry]:

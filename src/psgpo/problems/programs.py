@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from psgpo.lines import CodeLine, code_lines, code_span
+from psgpo.lines import CodeLine, code_lines, code_span, goes_on_inside
 from psgpo.records import AssertTests, CallTests, Problem, StdioTests
 
 _FENCE = re.compile(r"^([ \t]*)(```+|~~~+)([^\n]*)", re.MULTILINE)
@@ -65,19 +65,27 @@ def end_of_function(text: str) -> str:
     return text if end is None else text[: end.start() + 1]
 
 
-def end_of_answer(problem: Problem, text: str) -> int | None:
+def end_of_answer(problem: Problem, text: str, *, talks: bool = False) -> int | None:
     """Where a response that goes on inside the problem's starter code is over: behind the function, in characters.
 
-    None while it may go on. More text behind `text` does not move an end that is there.
+    None while it may go on, and for whole programs, which may define the function after others. More text behind `text`
+    does not move an end that is there.
+
+    Args:
+        talks: a response may begin with prose, so that only indentation shows that it goes on inside.
     """
-    start, end = code_span(text)
-    code = text[start:end]
-    if not problem.starter_code or not _INDENTED.match(code):
-        return None  # a whole program may define the function after others
+    lead = problem.starter_code.rpartition("\n")[2]
+    if not problem.starter_code:
+        return None
+    if lead.strip() or talks or _NEW_TOP_LEVEL.match("\n" + text.lstrip()):
+        lead = ""  # else the response begins behind indentation that the starter code has
+    code = lead + text
+    if not goes_on_inside(code):
+        return None
     kept = end_of_function(code)
     # A letter more, and `print` is no `print` any more: the word that begins the next line may go on.
     over = len(kept) < len(code) and end_of_function(code + "x") == kept
-    return start + len(kept) if over else None
+    return len(kept) - len(lead) if over else None
 
 
 def judged_program(problem: Problem, code: str) -> str:

@@ -5,7 +5,7 @@ out/
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
                         prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
                         (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict,
-                        `finished` by the model or with the fence that closes its code
+                        `finished` by the model, with the fence that closes its code or with its function
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
   scores/NAME.jsonl     what an ORM said of them, kept as it comes; NAME.job.json: which ORM
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
@@ -295,7 +295,7 @@ def _chunk(
                 text=text,
                 stops=stops,
                 fences=models.fences,
-                ends_at=functools.partial(end_of_answer, problem),
+                ends_at=functools.partial(end_of_answer, problem, talks=models.fences),
             )
         )
         asking = strategy(attempts[-1])
@@ -399,6 +399,7 @@ def _job(problems: Sequence[Problem], models: Models, settings: SearchSettings, 
     return {
         **models.identity,
         "reading": "whole programs",  # earlier versions wrote other scores, and no such key: their rows do not mix
+        **({"ends": "fence or function"} if any(problem.starter_code for problem in problems) else {}),  # nor these
         "problems": digest([(problem.id, problem.prompt, tests_digest(problem.tests)) for problem in problems]),
         **{name: value for name, value in asdict(settings).items() if name in shared},
         **{name: value for name, value in limits.items() if name != "workers"},

@@ -14,8 +14,8 @@ A step of `beam` ends with the token that holds a newline, and goes on while it 
 comments, which have no score. Every sampled token counts, also of lines that are thrown away. The budget is never
 exceeded: what is cut off by it is no program. A response also ends with the fence that closes its code, whose block
 is all that is judged, and one that goes on with a function's head ends with the function: what the model would write
-behind it is neither kept nor counted. Seeds of rows are numbered within a problem, so they do not depend on other
-problems or on batches. No torch.
+behind it is neither kept nor counted, but for the tokens that show that the function is over. Seeds of rows are
+numbered within a problem, so they do not depend on other problems or on batches. No torch.
 """
 
 from __future__ import annotations
@@ -116,20 +116,24 @@ class Attempt:
             prefixes=[row.ids for row in rows], limits=limits, numbers=numbers, whole=whole
         )
         longer = [self._longer(row, completion) for row, completion in zip(rows, answer, strict=True)]
-        self.spent += sum(len(after.ids) - len(row.ids) for row, after in zip(rows, longer, strict=True))
-        return longer
+        self.spent += sum(cost for _, cost in longer)
+        return [after for after, _ in longer]
 
-    def _longer(self, row: Row, completion: Completion) -> Row:
-        """The row with what was drawn for it, up to the end of the line that closes its fenced block, or of its
-        function."""
+    def _longer(self, row: Row, completion: Completion) -> tuple[Row, int]:
+        """(the row with what was drawn for it, up to the end of its fenced block or function; what that costs)."""
         ids, logprobs = row.ids + completion.token_ids, row.logprobs + completion.logprobs
         text, ends = self.text.decode_with_ends(ids)
         newline = text.find("\n", code_span(text)[1])  # a fence without a newline may become a longer one
-        over = self.ends_at(text) if newline < 0 else newline + 1
-        if over is not None:
-            length = bisect_left(ends, over) + 1
-            return Row(ids=ids[:length], logprobs=logprobs[:length], finished=True)
-        return Row(ids=ids, logprobs=logprobs, finished=ids[-1] in self.stops)
+        function = self.ends_at(text)
+        if newline < 0 and function is None:
+            return Row(ids=ids, logprobs=logprobs, finished=ids[-1] in self.stops), len(completion.token_ids)
+        if function is None or 0 <= newline < function:
+            length = seen = bisect_left(ends, newline + 1) + 1
+        else:  # which is known only from what stands behind
+            length = bisect_left(ends, function) + 1
+            seen = next(n for n in range(length, len(ids) + 1) if self.ends_at(text[: ends[n - 1]]) is not None)
+        assert length >= len(row.ids)
+        return Row(ids=ids[:length], logprobs=logprobs[:length], finished=True), seen - len(row.ids)
 
     def whole(self, row: Row) -> Asking:
         """The row to its end; None where budget or length ended it before."""

@@ -46,9 +46,14 @@ function button(key, text, onclick, props = {}) {
   return h("button", { type: "button", "data-key": key, onclick, ...props }, text);
 }
 
-/** A region that scrolls sideways; focusable, so that keys can scroll it. */
-function scroll(label, ...children) {
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, children);
+/** A region that scrolls sideways; focusable, so that keys can scroll it. By its key it has the focus again when drawn anew. */
+function scroll(key, label, ...children) {
+  return h("div", { class: "scroll", "data-key": key, tabindex: 0, role: "region", "aria-label": label }, children);
+}
+
+/** Text that can be opened. */
+function folded(key, title, text) {
+  return h("details", {}, h("summary", { "data-key": key }, title), h("pre", {}, text));
 }
 
 function table(heads, rows, props = {}) {
@@ -108,7 +113,7 @@ function stepProblem(by) {
   const next = state.problem + by;
   if (!page.problems[next]) return say(by > 0 ? "Last problem" : "First problem");
   chooseProblem(next);
-  draw();
+  draw(problemName());
 }
 
 /** The next response, of this problem or a later one, that the PRM gets wrong somewhere; from the end to the start. */
@@ -118,30 +123,31 @@ function stepMistake() {
   const later = [...order.slice(here + 1), ...order.slice(0, here)];
   const found = later.find((n) => mistakes(page.responses[n], prm(state.active)).some(Boolean));
   if (found === undefined) return say("No other response with a score on the wrong side of its label");
-  if (page.responses[found].problem !== state.problem) chooseProblem(page.responses[found].problem);
+  const moves = page.responses[found].problem !== state.problem;
+  if (moves) chooseProblem(page.responses[found].problem);
   state.responses[state.active] = found;
   opened.clear();
-  draw();
+  draw(moves ? problemName() : "");
 }
 
 function toggleCompare() {
   state.compare = !state.compare;
   state.active = 0;
   if (state.compare) chooseOther();
-  draw();
+  draw(state.compare ? "Two side by side" : "One response");
 }
 
 function toggleTokens() {
   if (!knowsTokens) return say("Tokens are not known");
   state.tokens = !state.tokens;
   opened.clear();
-  draw();
+  draw(state.tokens ? "Tokens shown" : "Tokens hidden");
 }
 
 function nextPrm() {
   if (!page.prms.length) return say("No PRM");
   state.prms[state.active] = (state.prms[state.active] + 1) % page.prms.length;
-  draw();
+  draw(`PRM ${prm(state.active).name}`);
 }
 
 function otherPane() {
@@ -202,7 +208,7 @@ function drawControls() {
   const help = { "aria-label": "Keys and columns", title: "Keys and columns (?)" };
   document.getElementById("controls").replaceChildren(
     h("span", { class: "group" }, arrow("back", "‹", -1, "Previous problem"),
-      select("problem", "Problem", names, state.problem, (value) => { chooseProblem(value); draw(); }),
+      select("problem", "Problem", names, state.problem, (value) => { chooseProblem(value); draw(problemName()); }),
       arrow("on", "›", 1, "Next problem")),
     arms.length ? select("arm", "Rewards of arm", arms, state.arm, (value) => { state.arm = value; draw(); }) : "",
     h("span", { class: "group" },
@@ -216,13 +222,12 @@ function drawProblem() {
   const problem = page.problems[state.problem];
   const held = { true: "not in the PRMs' training data", false: "in the PRMs' training data" }[problem.held_out];
   const level = problem.difficulty === null ? "" : `difficulty ${problem.difficulty}`;
-  const folded = (title, text) => (text ? h("details", {}, h("summary", {}, title), h("pre", {}, text)) : "");
   document.getElementById("problem").replaceChildren(
     h("h2", { class: "prompt" }, problem.prompt || problem.id),
     h("p", { class: "facts" }, chain([problem.id, problem.split, level, held])),
     problem.prompt ? "" : absent("Prompt and tests", ["tests"]),
-    folded("Starter code", problem.starter_code),
-    folded("Reference solution", problem.reference));
+    problem.starter_code ? folded("starter", "Starter code", problem.starter_code) : "",
+    problem.reference ? folded("reference", "Reference solution", problem.reference) : "");
 }
 
 function described() {
@@ -237,7 +242,10 @@ function say(text) {
   document.getElementById("status").textContent = text;
 }
 
-function draw() {
+const problemName = () => `Problem ${page.problems[state.problem].id}`;
+
+/** Everything anew. Said: `news`, what has changed beside the response, and which response is shown. */
+function draw(news = "") {
   const focused = document.activeElement && document.activeElement.dataset.key;
   drawControls();
   drawProblem();
@@ -248,7 +256,7 @@ function draw() {
   const again = focused && document.querySelector(`[data-key="${focused}"]`);
   if (again) again.focus();
   writeHash();
-  say(described());
+  say([news, described()].filter(Boolean).join("; "));
 }
 
 // ---- keys ----

@@ -12,7 +12,7 @@ function drawPane(pane, differs) {
     onclick: () => activate(pane),
   },
   state.compare ? h("h3", {}, title, which) : "",
-  drawChoices(pane), drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(r), drawTests(r));
+  drawChoices(pane), drawVerdict(r), drawProgram(pane, differs), drawNotes(pane), drawSearch(pane), drawTests(pane));
 }
 
 /** Which checkpoint, which of its responses, and which PRM colours it. */
@@ -24,7 +24,7 @@ function drawChoices(pane) {
   const mine = groups[names.indexOf(r.checkpoint)];
   const take = (one) => { state.responses[pane] = page.responses.indexOf(one); opened.clear(); draw(); };
   const same = (one) => one.index === r.index && one.greedy === r.greedy;
-  const colour = (n) => { state.prms[pane] = n; draw(); };
+  const colour = (n) => { state.prms[pane] = n; draw(`PRM ${prm(pane).name}`); };
   const tests = (one) => `${passes(one) ? "✓" : "✗"} ${one.verdict.passed} of ${one.verdict.total} tests`;
   const checkpoints = names.map((name, n) => `${name} (${groups[n].filter(passes).length} of ${groups[n].length} pass)`);
   const responses = mine.map((one) => `${one.greedy ? "greedy" : one.index}: ${tests(one)}`);
@@ -78,7 +78,8 @@ function searchMark(r, m) {
   const label = r.label.labels[m];
   if (r.lines[m].neutral) return "·";
   if (r.label.unlabelled) return "?";
-  if (r.label.real_valued || !Number.isInteger(label)) return number(label);
+  // A share of exactly one half is no good line, as everywhere else.
+  if (r.label.real_valued || !Number.isInteger(label)) return label > 0 ? number(label) : `−${Math.abs(label).toFixed(2)}`;
   return label > 0 ? "+" : label < 0 ? "−" : "?";
 }
 
@@ -139,11 +140,11 @@ function drawProgram(pane, differs) {
   const rows = r.lines.flatMap((_, m) => lineRows(pane, m, heads.length, shown));
   const empty = h("tr", {}, h("td", { colspan: heads.length, class: "quiet" }, "This response has no code lines."));
   rows.push(...endRows(pane, heads.length, shown));
-  const around = (title, text) => (text.trim() ? h("details", {}, h("summary", {}, title), h("pre", {}, text)) : "");
+  const around = (where, text) => (text.trim() ? folded(`${where}-${pane}`, `Text ${where} the code`, text) : "");
   return h("div", {},
-    around("Text before the code", r.before),
-    scroll(`Program of ${nameOf(r)}, line by line`, table(heads, r.lines.length ? rows : empty, { class: "code" })),
-    around("Text after the code", r.after));
+    around("before", r.before),
+    scroll(`program-${pane}`, `Program of ${nameOf(r)}, line by line`, table(heads, r.lines.length ? rows : empty, { class: "code" })),
+    around("after", r.after));
 }
 
 function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
@@ -161,7 +162,7 @@ function lineRows(pane, m, width, { r, view, scores, credit, differs, wrong }) {
     differs ? h("td", { class: "mark" }, differs[m] ? ["≠", spoken(" differs")] : "") : null,
     credit ? h("td", { class: "n" }, amount(credit.line_rewards[m])) : null);
   if (!r.tokens || !open) return [row];
-  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, { width, credit, label })];
+  return [row, tokenRow(r, m ? r.lines[m - 1].end + 1 : 0, line.end + 1, { width, credit, label, line: key })];
 }
 
 /** What comes after the last line: the end-of-sequence token, where the unit tests pay. */
@@ -175,7 +176,7 @@ function endRows(pane, width, { r, scores, credit, differs }) {
     h("td", { class: "quiet" }, r.finished ? "end of the response" : "cut off here"),
     differs ? h("td", {}) : null,
     credit ? h("td", { class: "n" }, amount(last(credit.rewards)), spoken(" with the unit tests")) : null);
-  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, { width, credit, label })] : [row];
+  return isOpen(key) ? [row, tokenRow(r, start, r.tokens.length, { width, credit, label, line: key })] : [row];
 }
 
 const amount = (value) => (value ? number(value, 3) : "0");
@@ -191,7 +192,7 @@ function shownToken(text) {
   return text.replaceAll("\n", "↵").replace(/^ +| +$|(?<=↵) +/g, (spaces) => "·".repeat(spaces.length));
 }
 
-function tokenRow(r, start, end, { width, credit, label }) {
+function tokenRow(r, start, end, { width, credit, label, line }) {
   const merged = "ends in the same token as the line before";
   if (start >= end) return h("tr", { class: "tokens" }, h("td", { colspan: width, class: "quiet" }, merged));
   const places = Array.from({ length: end - start }, (_, n) => start + n);
@@ -201,7 +202,7 @@ function tokenRow(r, start, end, { width, credit, label }) {
   const rows = credit
     ? [row("reward", credit.rewards), row("value", credit.values), row("advantage", credit.advantages)].filter(Boolean)
     : [];
-  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll(label, table(heads, rows))));
+  return h("tr", { class: "tokens" }, h("td", { colspan: width }, scroll(`tokens-${line}`, label, table(heads, rows))));
 }
 
 // ---- what is missing, and what the numbers mean ----
@@ -239,7 +240,8 @@ function payment(r, a) {
 
 // ---- the search ----
 
-function drawSearch(r) {
+function drawSearch(pane) {
+  const r = response(pane);
   if (!r.label) return "";
   const { probes, labels, last_solvable: solvable, strategy } = r.label;
   const cost = [plural(r.label.completions, "completion"), plural(r.label.tokens, "token"),
@@ -252,19 +254,21 @@ function drawSearch(r) {
     ? h("p", { class: "note" }, `${lines(drawn + 1, solvable)} needed no draw: a program known to pass begins so.`)
     : "";
   const heads = [["#", "n"], ["Kept", ""], ["Passed", "n"], ["Answer", ""], [spoken("First passing completion"), "wide"]];
+  const rows = probes.map((probe, n) => probeRow(pane, probe, n));
   const joined = "The program was joined with others of the problem; no prefix of it was completed.";
   const reason = strategy === "splice" ? joined : "No completion had to be drawn for this response.";
   const none = passes(r) ? "" : h("p", { class: "note" }, reason);
   return h("section", { "aria-label": "Search" },
     h("h4", {}, "Search"),
     h("p", { class: "lead" }, `${strategy}: ${found}${exact}. Spent on it: ${cost}.`), free,
-    probes.length ? scroll("Probes in the order asked", table(heads, probes.map(probeRow))) : none);
+    probes.length ? scroll(`probes-${pane}`, "Probes in the order asked", table(heads, rows)) : none);
 }
 
 const lines = (from, to) => (from === to ? `Line ${from}` : `Lines ${from}–${to}`);
 
-function probeRow(probe, n) {
-  const completion = probe.completion && h("details", {}, h("summary", {}, "First passing completion"),
+function probeRow(pane, probe, n) {
+  const key = `completion-${pane}-${n}`;
+  const completion = probe.completion && h("details", {}, h("summary", { "data-key": key }, "First passing completion"),
     drawCompletion(...probe.completion));
   return h("tr", {},
     h("td", { class: "n" }, n + 1), h("td", { class: "short" }, lines(1, probe.line)),
@@ -284,7 +288,8 @@ function drawCompletion(kept, added) {
 
 // ---- tests ----
 
-function drawTests(r) {
+function drawTests(pane) {
+  const r = response(pane);
   const tests = page.problems[r.problem].tests;
   if (!tests.length) return "";
   const rows = tests.map((test, n) => {
@@ -300,8 +305,8 @@ function drawTests(r) {
     ? h("p", { class: "note" }, `The first ${tests.length} are shown${failing}.`)
     : "";
   return h("details", { open: rows.length <= 12 },
-    h("summary", {}, `Tests: ${r.verdict.passed} of ${r.verdict.total} hold`), more,
-    scroll("Tests", table(heads, rows)));
+    h("summary", { "data-key": `test-list-${pane}` }, `Tests: ${r.verdict.passed} of ${r.verdict.total} hold`), more,
+    scroll(`tests-${pane}`, "Tests", table(heads, rows)));
 }
 
 start();
