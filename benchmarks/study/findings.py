@@ -4,6 +4,7 @@ What the template calls, with the names of study.toml; all give text, and "–" 
 
 gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
+reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
 greedy_gain(…), many_gain(…)  their differences, as `gain`
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
 share(CELL, ARM, OF)          share of the gain of another arm;  share_base(…): that gain, on the same seeds
@@ -17,8 +18,8 @@ mean_gap(…, COLUMN, OTHER)    mean of a difference of columns, with Student's 
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
-at_end(CELL, METRIC, ARM)     a curve's mean at its last step;  at_start(…): at its first
-share_at_end(…)               the same of a share;  share_at_start(…)
+at_end(CELL, METRIC, ARM)     a curve's mean at its last step; or "least" or "most" of the seeds
+at_start(…)                   at its first; share_at_end(…), share_at_start(…): of a share
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     def gain(cell: str, arm: str, against: str = BASELINE) -> str:
         return _difference(of_arm("arms", cell, arm, against), "difference, bootstrap")
 
+    def reference(cell: str, arm: str, against: str = BASELINE) -> str:
+        found = of_arm("arms", cell, arm, against)
+        if found["difference, bootstrap"] in ("", DASH):
+            return DASH
+        if found["seeds"] != found["pairs"]:
+            raise UserError(f"{TEMPLATE}: reference({cell!r}, {arm!r}): some of the arm's seeds lack {against}")
+        return _share(str(float(found["pass@1"]) - float(found["difference, bootstrap"])))
+
     def decoded(part: str, cell: str, arm: str, against: str = BASELINE) -> str:
         return _difference(of_arm("decoding", cell, arm, against), f"{part}: difference")
 
@@ -112,8 +121,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
             raise UserError(f"{TEMPLATE}: {group}-{metric}.csv has no line of {cell}/{arm}")
         return found
 
-    def curve(cell: str, metric: str, arm: str, place: int, digits: int = 1) -> str:
-        return f"{float(points(cell, metric, arm)[place]['mean']):.{digits}f}".replace("-", "−")
+    def curve(cell: str, metric: str, arm: str, of: str = "mean", *, place: int, digits: int = 1) -> str:
+        return f"{float(points(cell, metric, arm)[place][of]):.{digits}f}".replace("-", "−")
 
     def checkpoint(cell: str, arm: str, step: int, of: str = "mean") -> str:
         found = {int(float(each["PPO step"])): each[of] for each in points(cell, "checkpoints", arm)}
@@ -123,6 +132,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
 
     return {
         "gain": gain,
+        "reference": reference,
         "greedy_gain": functools.partial(decoded, "greedy"),
         "many_gain": functools.partial(decoded, "pass@8"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),

@@ -170,7 +170,7 @@ def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> 
     ]
     axes = list(dict.fromkeys(axis for cell in cells for axis in study.cells[cell].at))
     if axes and study.groups[group].heat:
-        arms = dict.fromkeys(arm for cell in cells for arm in study.arms(cell))
+        arms = dict.fromkeys(arm for cell in cells for arm in study.arms(cell) if arm != "sft")
         found += [figures.heat(study, results, cells, arm, f"{group}-{arm}") for arm in arms]
     elif axes:
         found.append(figures.along(study, results, cells, axes[0], f"{group}-along"))

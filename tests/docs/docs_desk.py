@@ -21,13 +21,14 @@ SCORER = """class Scorer:
 
 load = Scorer
 """
+CHAT = "{% for message in messages %}# {{ message['content'] }}\n{% endfor %}"
 HUB = {"humaneval", "humanevalplus", "mbpp", "mbpp-sanitized", "mbppplus", "livecodebench"}
 STAGED = ("run", "sft", "rl", "label", "evaluate")
 """Commands that start processes for stages."""
 ANYWHERE = ("processes", "sampling", "rl", "labels", "evaluation")
 """Tables of the small settings that fit any recipe."""
 SMALL: dict[tuple[str, ...], list[str]] = {
-    ("eval",): ["--samples", "2", "--limit", "3"],
+    ("eval",): ["--samples", "2", "--limit", "6"],  # all of the desk's HumanEval: rerank wants samples of every problem
     # By rollouts: splicing labels what it proves, and of a policy this small it proves nothing.
     ("labels", "make"): ["--limit", "10", "--max-new-tokens", "32", "--strategy", "binary-search", "--k", "2"],
     ("mutate",): ["--generated", "5"],
@@ -43,6 +44,7 @@ SMALL: dict[tuple[str, ...], list[str]] = {
 NEEDED = {
     "docs/eval.md": {"answers.jsonl": "answers.jsonl", "test.jsonl": "problems.jsonl"},
     "docs/firsterror.md": {"mutants": "labels/mbpp", "humaneval-mutants": "labels/humaneval"},
+    "docs/how-to/own-model.md": {"chat_template.jinja": "models/policy/chat_template.jinja"},
     "docs/inspect.md": {"labels": "labels", "run/prm/sign": "prm/mine"},
     "docs/label-files.md": {"labels/labels.jsonl": "labels.jsonl", "labels/problems.jsonl": "problems.jsonl"},
     "docs/prm.md": {"labels": "labels/humaneval", "mutants": "labels/mbpp-train"},
@@ -107,6 +109,7 @@ def _stock(desk: Path, store: Path) -> Path:
         store / "answers.jsonl", [{"task_id": one["id"], "solution": one["reference_solution"]} for one in problems]
     )
     shutil.copy(desk / "test.jsonl", store / "test.jsonl")
+    (store / "chat_template.jinja").write_text(CHAT, encoding="utf-8")
     for name, benchmark, file in (
         ("mutants", "mbpp", "mbpp.jsonl"),
         ("humaneval-mutants", "humaneval", "HumanEval.jsonl.gz"),
@@ -229,5 +232,5 @@ def made_small(arguments: list[str], overrides: list[str], server: str) -> list[
         demo = any(word.endswith(".toml") and _is_demo(Path(word)) for word in words)
         kept = [one for one in overrides if demo or one.partition(".")[0] in ANYWHERE]
         words += [word for one in kept for word in ("--set", one)]
-        words += [] if demo else ["--set", "model.dtype=float32"]
+        words += [] if demo else ["--set", "model.dtype=float32", "--set", "rl.critic_warmup=0"]
     return words

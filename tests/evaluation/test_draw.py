@@ -194,6 +194,12 @@ def test_a_completion_ends_with_its_function(text: str, kept: str) -> None:
     assert end_of_function(text) == kept
 
 
+def test_samples_of_another_program_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_text(json.dumps({"task_id": "p0", "completion": "    return 1\n"}) + "\n")
+    with pytest.raises(UserError, match=r"samples.jsonl:1: no sample that psgpo eval drew; choose another --out"):
+        draw(folder, tmp_path, settings=DrawSettings(max_new_tokens=4))
+
+
 BODY, CLASS_BODY = "def f(x):\n", "class Solution:\n    def f(self, x):\n        "
 
 

@@ -64,8 +64,8 @@ def llama(folder: Path, **changes: Any) -> Path:
 
 
 def test_label_completions_by_hand() -> None:
-    # T = 16 lines: log2 16 = 4 probes of 20; half accepted after half: 3/4.
-    assert label_completions(recipe(), ASSUMED) == (80, 60)
+    # T = 16 lines: log2 16 + 1 = 5 probes of 20; half accepted after half: 3/4.
+    assert label_completions(recipe(), ASSUMED) == (100, 75)
     assert label_completions(recipe(labels={"strategy": "linear-scan"}), ASSUMED) == (320, 240)
     assert label_completions(recipe(labels={"strategy": "soft"}), ASSUMED) == (320, 320)
     assert label_completions(recipe(labels={"strategy": "noisy", "budget": 9}), ASSUMED) == (9, 9)
@@ -82,8 +82,8 @@ def test_work_by_hand() -> None:
     assert work["rl-baseline"].generations == 5 * 160  # 8 rows at once
     responses = 6 * 3 * 2
     failed = 27
-    assert work["labels"].judged == responses + failed * 60
-    assert work["labels"].generated == responses * 160 + failed * 60 * 80
+    assert work["labels"].judged == responses + failed * 75
+    assert work["labels"].generated == responses * 160 + failed * 75 * 80
     assert work["prm-sign"].trained == 27 * 4 * 260
     assert work["evaluate-sft"].judged == 4 * 4
     # Per token: reference, old values; policy and critic forward and backward.

@@ -23,8 +23,8 @@ class ModelSettings(Section):
     """The policy before SFT."""
 
     path: Path | None = None
-    """A directory with any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM` and its tokenizer. Absent: a small decoder
-    is made from the sizes below and its tokenizer trained on the SFT data."""
+    """A folder with any `AutoModelForCausalLM` or `AutoModelForSeq2SeqLM` and its tokenizer, or `owner/name` on the
+    Hugging Face Hub. Absent: a small decoder is made from the sizes below and its tokenizer trained on the SFT data."""
     hidden_size: Positive = 64
     """Of a new model, as all sizes here. An even multiple of `heads`."""
     intermediate_size: Positive = 128
@@ -58,8 +58,8 @@ class CriticSettings(Section):
     """What the critic starts from, in arms without `value_init`."""
 
     path: Path | None = None
-    """A folder with another model of the policy's tokenizer, such as a smaller one of the same family, or a value
-    model; a language model gets a fresh head. Absent: the policy as SFT left it."""
+    """A folder, or a name on the Hugging Face Hub, with another model of the policy's tokenizer, such as a smaller one
+    of the same family, or a value model; a language model gets a fresh head. Absent: the policy as SFT left it."""
 
 
 class SftSettings(Section):
@@ -69,7 +69,8 @@ class SftSettings(Section):
     """Learn adapters of the sizes in `model.lora`, not the weights. RL starts from the model they are merged into."""
 
     examples: Annotated[int, Field(ge=0)] = 24_000
-    """Generated examples (OpChain); 0 starts RL from the model as it is."""
+    """OpChain: examples that are generated. Else: reference solutions that are learned, at most, the first of the file.
+    0 starts RL from the model as it is."""
     operations: Range = (1, 8)
     """Fewest and most operations of an example (OpChain)."""
     epochs: Positive = 1

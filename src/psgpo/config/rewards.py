@@ -146,8 +146,9 @@ class PrmSettings(Section):
     """causal: so many of the first layers of the model to start from; absent: all. A smaller PRM scores faster."""
     target: Literal["sign", "progress", "soft"]
     """sign: regression on the labels -1, 0, +1 (paper); encoders and n-grams learn the logit of "right" from the same
-    labels. progress: on min(m, m*)/T, the fraction done. soft: on the share of completions that passed, 0 to 1, as
-    labels.strategy = "soft" measures it."""
+    labels. progress: on the share of the program that is done and right: min(m, m*)/T; with labels by `splice` what the
+    program that completes it shows to be done; with exact labels operations done. soft: on the share of completions
+    that passed, 0 to 1, as labels.strategy = "soft" measures it."""
     labels: Literal["search", "oracle"] = "search"
     """search: the run's own (`labels.source`). oracle: exact labels of the embedded benchmark; an upper bound for
     analysis, clearly not the method."""
@@ -255,7 +256,8 @@ class ArmSettings(Section):
     """Name of the PRM behind the line reward, or `oracle`: the embedded benchmark's exact labels (upper bound)."""
     line_score: Literal["score", "signed"] = "score"
     """What R is. score: the PRM's own number, near -1 to 1 for `causal`, a logit for `encoder` and `ngrams`.
-    signed: 2 P - 1 in [-1, 1], P the calibrated probability that the prefix is right."""
+    signed: 2 P - 1 in [-1, 1], P the probability that the prefix is right: calibrated for PRMs that read text,
+    (R + 1)/2 for one on the policy's own trunk, so that R is only clipped."""
     unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
     partial_credit: Annotated[float, Field(ge=0)] = 0.0
@@ -272,9 +274,9 @@ class ArmSettings(Section):
     lambda_pass: Annotated[float, Field(ge=0)] = 0.025
     """λ of responses that pass."""
     length_norm: bool = True
-    """Divide the sum form by T (paper). Off shows the line-count hack."""
+    """Divide `sum` (paper) and `first-error` by T, the number of lines. Off: lines pay about T times as much."""
     neutral_lines: bool = True
-    """No line reward on comments and blank lines. Off shows the comment hack."""
+    """No line reward on comments, blank lines and docstrings (paper). Off: they are paid as code is."""
     rl: ArmRlSettings | None = None
     """PPO's settings, where this arm has others than the table `rl`."""
 

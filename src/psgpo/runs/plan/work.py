@@ -73,11 +73,11 @@ class StageWork:
 def label_completions(recipe: Recipe, assumed: Assumed) -> tuple[int, int]:
     """(at most, expected) completions for one failed response of T lines.
 
-    Binary search asks ⌈log2 T⌉ times, a scan or soft labels T times, K completions each at most. Expected: half of the
-    probes are accepted, and stop after half their completions.
+    Binary search asks ⌊log2 T⌋ + 1 times at most, a scan or soft labels T times, K completions each at most. Expected:
+    half of the probes are accepted, and stop after half their completions.
     """
     settings, T = recipe.labels, assumed.lines
-    halvings = max(1, math.ceil(math.log2(T)))
+    halvings = T.bit_length()
     probes = {"binary-search": halvings, "omega": halvings}
     if settings.strategy in ("noisy", "noisy-soft"):
         return settings.budget, settings.budget
