@@ -114,6 +114,9 @@ def _take_from_base(study: Study, cell: str, seed: int, run: RunDirectory) -> No
         return
     source = study.run_path(base, seed)
     if not (source / "recipe.json").is_file():
+        if study.stands_alone(cell):
+            _say(f"  {source} is not on this machine: what it would lend is run here")
+            return
         raise UserError(
             f"{source}: the run of base {base} is not on this machine, though its result is; repeat the study in a "
             f"folder of its own (--into FOLDER), or make this one again: delete {study.result_path(base, seed)} and "

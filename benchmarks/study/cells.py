@@ -161,6 +161,11 @@ class Study:
         parts = [reference.rpartition("/") for reference in self.cells[cell].against.get(arm, (BASELINE,))]
         return [(other or cell, name) for other, _, name in parts]
 
+    def stands_alone(self, cell: str) -> bool:
+        """Whether all that a cell is compared with is its own, so that its base saves time and nothing else."""
+        compared = (self.cells[cell].against, self.cells[cell].gain_of)
+        return not any("/" in name for references in compared for names in references.values() for name in names)
+
     def command(self, cell: str, seeds: Iterable[int]) -> str:
         """What makes a cell's results of these seeds."""
         return f"{self.command_of('run')} --cells {cell} --seeds {' '.join(map(str, seeds))}"

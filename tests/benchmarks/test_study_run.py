@@ -13,7 +13,9 @@ import pytest
 from study_world import ROOT
 
 from psgpo.config import load_recipe
+from psgpo.errors import UserError
 from psgpo.runs.stages import stage_graph
+from study import carry
 from study.cells import FOLDER, Study
 from study.cost import lent
 from study.results import Result, load_all, unfinished
@@ -42,10 +44,29 @@ def test_every_cell_is_a_recipe_with_the_arms_that_its_tables_show(cell: str) ->
             assert reference in {"sft", *STUDY.recipe(other, STUDY.seeds(other)[0]).arms}
 
 
-@pytest.mark.parametrize("cell", ["budget-3200", "map-middle", "labels-search"])
+@pytest.mark.parametrize("cell", ["budget-3200", "labels-search"])
 def test_the_cell_that_changes_nothing_is_all_lent(cell: str) -> None:
     """So the recipe behind it says of everything else what main.toml says."""
     assert lent(STUDY, cell, 0) == set(stage_graph(STUDY.recipe(cell, 0))) - {"report"}
+
+
+def test_the_middle_of_the_map_is_lent_but_for_one_arm() -> None:
+    left = set(stage_graph(STUDY.recipe("map-middle", 10))) - lent(STUDY, "map-middle", 10)
+    assert left == {"rl-both", "evaluate-both", "report"}
+
+
+def test_without_the_bases_run_a_cell_that_stands_alone_runs_all_and_others_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(carry, "run_stages", lambda run, stages: asked.extend(stages))
+    monkeypatch.setattr(carry, "run_posts", lambda *_, **__: False)
+    study = Study.load(into=tmp_path)
+    assert not carry.run_one(study, "map-many", 10, processes=1, go_on=lambda: True)
+    assert "kl-10 is not on this machine: what it would lend is run here" in capsys.readouterr().err
+    assert {"problems", "sft", "rl-baseline", "labels"} <= set(asked)
+    with pytest.raises(UserError, match="kl-10: the run of base kl is not on this machine, though its result is"):
+        carry.run_one(study, "k-5", 10, processes=1, go_on=lambda: True)
 
 
 SAME_PRM = ("shapes", "credit", "critic", "safeguards", "selection", "lambda-fail-0_5", "prm-kinds")

@@ -162,7 +162,7 @@ class RlSettings(Section):
     """Half-width of the interval the new value may move in, around the old one."""
     kl_beta: Annotated[float, Field(ge=0)] = 0.02
     """Weight of the KL penalty to the SFT policy, subtracted from the reward at every token. 0: that policy is neither
-    loaded nor asked, and `kl` is missing from the metrics."""
+    loaded nor asked, and `kl` is missing from the metrics; line rewards from a PRM were gamed without it."""
     gamma: Fraction = 1.0
     """Discount per token."""
     advantage: Literal["gae", "grpo", "rloo"] = "gae"
