@@ -4,6 +4,7 @@ What the template calls, with the names of study.toml; all give text, and "–" 
 
 gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
+whole(CELL, ARM, AGAINST)     whether every seed that the study wants of the pair is there
 reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
 greedy_gain(…), many_gain(…)  their differences, as `gain`
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
@@ -79,6 +80,9 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     def gain(cell: str, arm: str, against: str = BASELINE) -> str:
         return _difference(of_arm("arms", cell, arm, against), "difference, bootstrap")
 
+    def whole(cell: str, arm: str, against: str = BASELINE) -> bool:
+        return int(of_arm("arms", cell, arm, against)["pairs"]) == len(study.seeds(cell))
+
     def reference(cell: str, arm: str, against: str = BASELINE) -> str:
         found = of_arm("arms", cell, arm, against)
         if found["difference, bootstrap"] in ("", DASH):
@@ -132,6 +136,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
 
     return {
         "gain": gain,
+        "whole": whole,
         "reference": reference,
         "greedy_gain": functools.partial(decoded, "greedy"),
         "many_gain": functools.partial(decoded, "pass@8"),
