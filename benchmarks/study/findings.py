@@ -11,6 +11,7 @@ operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): b
 share(CELL, ARM, OF)          share of the gain of another arm;  share_base(…): that gain, on the same seeds
 steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
+place(CELL, PRM)              AUROC of a line's place in its program, on the same lines
 label(CELL, COLUMN)           a column of the table of labels
 fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
 pairs_of(TABLE, CELL, OTHER)  rows of two cells with the same seed, of a table with a row a seed
@@ -151,6 +152,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         ),
         "steps": lambda cell, arm: row("steps", cell, arm=arm)["steps, median"],
         "auroc": lambda cell, prm: _interval(row("prm", cell, PRM=prm), "AUROC", 3),
+        "place": lambda cell, prm: _share(row("prm", cell, PRM=prm)["position"]),
         "label": lambda cell, column: _plain(row("labels", cell)[column]),
         "pairs_of": pairs_of,
         "mean_of": mean_of,
