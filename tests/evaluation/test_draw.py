@@ -219,6 +219,11 @@ BODY, CLASS_BODY = "def f(x):\n", "class Solution:\n    def f(self, x):\n       
         ("def f(x): return", "    1\nprint(f(1))\n", "    1\n"),
         (CLASS_BODY, "y = x\n        return y\n\nprint(1)\n", "y = x\n        return y\n\n"),
         (CLASS_BODY, "return x\nprint(1)\n", "return x\n"),
+        (
+            CLASS_BODY,
+            "if not x:\n            return 0\n        return 1\n\nprint(1)\n",
+            "if not x:\n            return 0\n        return 1\n\n",
+        ),
         (CLASS_BODY, "import math\nclass Solution:\n    def f(self, x):\n", None),
     ],
 )

@@ -60,7 +60,7 @@ def test_ways_to_end_have_the_same_names(backend: str) -> None:
         found[name] = (found[name][0], "")  # these texts are another test's matter
     assert found == wanted
     assert all(verdict.cpu_seconds > 0 for verdict in verdicts)
-    assert verdicts[list(ENDS).index("hangs")].cpu_seconds > 0.5  # what the process used, not what its end did
+    assert verdicts[list(ENDS).index("hangs")].cpu_seconds > 0.1  # what the process used, not what its end did
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -336,3 +336,11 @@ def test_a_line_written_again_behind_a_function_never_shortens_its_row():
     tokens = [spent for _, spent in found(attempt)]
     assert tokens == sorted(tokens)
     assert {ids for ids, _ in found(attempt)} == {(11, 12, 11), (11, 12)}
+
+
+@pytest.mark.usefixtures("function_words")
+def test_an_end_may_show_behind_a_word_that_the_budget_cut_a_row_at():
+    script = {(): [(11,), (11,)], (11,): [(13, 14), (12,)], (11, 13): [(14,)]}
+    table = {"    y = x\n": 0.5, "    y = x\n    return y\n": 0.4}
+    attempt, _ = played(lambda a: beam(a, width=1, expansions=2), script, table, budget=5, ends_at=inside_f)
+    assert found(attempt) == [((11,), 5)]

@@ -257,7 +257,7 @@ class ArmSettings(Section):
     line_score: Literal["score", "signed"] = "score"
     """What R is. score: the PRM's own number, near -1 to 1 for `causal`, a logit for `encoder` and `ngrams`.
     signed: 2 P - 1 in [-1, 1], P the probability that the prefix is right: calibrated for PRMs that read text,
-    (R + 1)/2 for one on the policy's own trunk, so that R is only clipped."""
+    (R + 1)/2 for one on the policy's own trunk, which then reads the response's text, not the sampled ids."""
     unit_test_reward: Annotated[float, Field(ge=0)] = 1.0
     """Reward at the last token of a response that passes. 0 in PRLCoder's arms."""
     partial_credit: Annotated[float, Field(ge=0)] = 0.0

@@ -100,6 +100,8 @@ def draw_samples(
     prompts = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
     job = {"model": model.fingerprint(), "benchmark": benchmark, "prompts": prompts, **asdict(settings)}
     path = out / DRAWN
+    if not (out / "sampling.json").is_file():
+        _kept(path, problems, settings)  # samples of something else are refused before the folder is claimed
     check_job(out / "sampling.json", job, results=path)
     rows = _kept(path, problems, settings)
     wanted = [(problem, index) for problem in problems for index in range(settings.samples)]

@@ -141,7 +141,7 @@ class _Payer:
             self.missing[f"arm {name}"] = Missing(reason=str(error))
             return None
         if not self.rollouts:
-            reason = "no problem file of the run has these problems, so what is paid at which token is not known"
+            reason = "the problems' file, or a tokenizer that gives the responses' text, is not there"
             self.missing[f"arm {name}"] = Missing(reason=reason)
             return None
         if not scores:

@@ -22,6 +22,8 @@ _BLANK = re.compile(r"[ \t\f]*(?:#[^\n]*)?(?:\n|\r\n)")
 _DOCSTRING = re.compile(r"[rRuU]?(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"[^\"\n]*\"|'[^'\n]*')[ \t;]*\r?\n")
 _FUTURE = re.compile(r"from[ \t]+__future__[ \t]+import[ \t]*(?:\([^)]*\)|[^\n(;#]*)[^\n]*(?:\n|\Z)")
 _NEW_TOP_LEVEL = re.compile(r"\n(?=class\b|def\b|async def\b|@|#|if\b|print\b|assert\b|import\b|from\b|```)")
+_WHOLE_PROGRAM = re.compile(r"\s*(?:class\b|def\b|async def\b|@|import\b|from\b|```|~~~)")
+"""How no line inside a function begins, or hardly any."""
 _FIRST_INDENTED = re.compile(r"^[ \t]+\S", re.MULTILINE)
 
 
@@ -77,7 +79,7 @@ def end_of_answer(problem: Problem, text: str, *, talks: bool = False) -> int | 
     lead = problem.starter_code.rpartition("\n")[2]
     if not problem.starter_code:
         return None
-    if lead.strip() or talks or _NEW_TOP_LEVEL.match("\n" + text.lstrip()):
+    if lead.strip() or talks or _WHOLE_PROGRAM.match(text):
         lead = ""  # else the response begins behind indentation that the starter code has
     code = lead + text
     if not goes_on_inside(code):

@@ -132,7 +132,6 @@ class Attempt:
         else:  # which is known only from what stands behind
             length = bisect_left(ends, function) + 1
             seen = next(n for n in range(length, len(ids) + 1) if self.ends_at(text[: ends[n - 1]]) is not None)
-        assert length >= len(row.ids)
         return Row(ids=ids[:length], logprobs=logprobs[:length], finished=True), seen - len(row.ids)
 
     def whole(self, row: Row) -> Asking:
