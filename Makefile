@@ -10,7 +10,7 @@ VERL := .venv-verl
 # Many tests wait for a program to run into its limit. The tests of a file stay together: they share fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
-.PHONY: demo test test-all test-ray test-vllm test-verl check format bench-sampling study bench-grading bench-ppo clean
+.PHONY: demo test browser test-all test-ray test-vllm test-verl check format bench-sampling study bench-grading bench-ppo clean
 .DEFAULT_GOAL := help
 
 help:  ## What there is to make
@@ -27,6 +27,10 @@ demo: $(INSTALLED)  ## The whole method on the embedded benchmark (2 cores, abou
 
 test: $(INSTALLED)  ## Tests (2 cores, under 10 minutes)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
+
+browser:  ## Chromium for the tests of pages, where it is not there (Debian, Ubuntu; needs root)
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }
 
 test-all: $(INSTALLED)  ## Tests, the slow ones too
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)

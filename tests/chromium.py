@@ -18,7 +18,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SECONDS = 60.0
 """To wait for an answer before the browser is given up."""
-NO_CHROMIUM = "no Chromium on this machine: apt-get install chromium"
+NO_CHROMIUM = "no Chromium on this machine: make browser (as root: apt-get install chromium)"
 REQUIRED = "PSGPO_REQUIRE_BROWSER"
 VIRTUAL_KEYS = {"ArrowDown": 40, "ArrowRight": 39, "ArrowUp": 38, "ArrowLeft": 37, "Escape": 27, "Tab": 9, "Enter": 13}
 

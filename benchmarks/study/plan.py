@@ -12,8 +12,14 @@ from study.results import load_all
 
 def costs(study: Study, cells: Sequence[str], seeds: Sequence[int] | None) -> list[Cost]:
     """Of every missing (cell, seed) in the order of `run`; what a base lends is counted once, at the base."""
-    rates = measured(study, load_all(study))
-    return [cost_of(study, rates, cell, seed, lent(study, cell, seed)) for cell, seed in order(study, cells, seeds)]
+    rates, jobs = measured(study, load_all(study)), order(study, cells, seeds)
+
+    def shared(cell: str, seed: int) -> frozenset[str]:
+        base = study.cells[cell].base
+        there = base is not None and ((base, seed) in jobs or (study.run_path(base, seed) / "recipe.json").is_file())
+        return lent(study, cell, seed) if there or not study.stands_alone(cell) else frozenset()
+
+    return [cost_of(study, rates, cell, seed, shared(cell, seed)) for cell, seed in jobs]
 
 
 def plan(study: Study, cells: Sequence[str], seeds: Sequence[int] | None, processes: int) -> str:

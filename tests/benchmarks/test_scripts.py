@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from chromium import find_chromium
+from chromium import NO_CHROMIUM, find_chromium
 from psgpo.cli.main import app
 from psgpo.labeling import scheduler
 from psgpo.models import create_policy, train_tokenizer
@@ -106,7 +106,7 @@ def test_processes_measures_an_update(capsys: pytest.CaptureFixture[str]) -> Non
     assert re.search(r"one process, .*\n.* tokens/s\n  process 0: -?[\d,]+ MB at most", capsys.readouterr().out)
 
 
-@pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine: apt-get install chromium")
+@pytest.mark.skipif(find_chromium() is None, reason=NO_CHROMIUM)
 def test_report_open_times_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

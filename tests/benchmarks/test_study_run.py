@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from psgpo.runs.stages import stage_graph
 from study import carry
 from study.cells import FOLDER, Study
 from study.cost import lent
+from study.plan import costs
 from study.results import Result, load_all, unfinished
 
 STUDY = Study.load()
@@ -67,6 +70,18 @@ def test_without_the_bases_run_a_cell_that_stands_alone_runs_all_and_others_are_
     assert {"problems", "sft", "rl-baseline", "labels"} <= set(asked)
     with pytest.raises(UserError, match="kl-10: the run of base kl is not on this machine, though its result is"):
         carry.run_one(study, "k-5", 10, processes=1, go_on=lambda: True)
+
+
+def test_the_plan_counts_what_no_base_is_there_to_lend(tmp_path: Path) -> None:
+    shutil.copytree(STUDY.results / "kl", tmp_path / "results" / "kl")  # done once, elsewhere
+    study = dataclasses.replace(STUDY, runs=tmp_path, results=tmp_path / "results")
+    (alone,) = costs(study, ["map-many"], [13])
+    assert alone.shared == ()
+    (tmp_path / "kl-13").mkdir()
+    (tmp_path / "kl-13" / "recipe.json").write_text("{}")
+    (beside,) = costs(study, ["map-many"], [13])
+    assert beside.shared
+    assert set(alone.stages) == {*beside.stages, *beside.shared}
 
 
 SAME_PRM = ("shapes", "credit", "critic", "safeguards", "selection", "lambda-fail-0_5", "prm-kinds")

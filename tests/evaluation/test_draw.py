@@ -198,6 +198,7 @@ def test_samples_of_another_program_are_refused_by_name(folder: Path, tmp_path: 
     (tmp_path / "samples.jsonl").write_text(json.dumps({"task_id": "p0", "completion": "    return 1\n"}) + "\n")
     with pytest.raises(UserError, match=r"samples.jsonl:1: no sample that psgpo eval drew; choose another --out"):
         draw(folder, tmp_path, settings=DrawSettings(max_new_tokens=4))
+    assert [file.name for file in tmp_path.iterdir()] == ["samples.jsonl"]
 
 
 BODY, CLASS_BODY = "def f(x):\n", "class Solution:\n    def f(self, x):\n        "

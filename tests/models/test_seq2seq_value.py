@@ -76,7 +76,8 @@ def test_folders_load_with_and_without_the_wrapper(name: str, tmp_path: Path) ->
         key: v.shape for key, v in model.state_dict().items()
     }
     assert all(torch.equal(loaded.state_dict()[key], value) for key, value in model.state_dict().items())
-    torch.testing.assert_close(loaded(*batch()), model(*batch()))  # bits depend on where the weights lie in memory
+    # Not to the bit: which products a processor fuses depends on where the weights lie in memory.
+    torch.testing.assert_close(loaded(*batch()), model(*batch()), rtol=1e-6, atol=1e-6)
     plain = AutoModelForTokenClassification.from_pretrained(tmp_path / "critic").eval()
     assert isinstance(plain, Seq2SeqForTokenClassification)
     torch.testing.assert_close(plain(*batch()).logits[..., 0], model(*batch()))

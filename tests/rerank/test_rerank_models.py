@@ -53,17 +53,15 @@ def test_any_model_of_transformers_can_be_searched(make, world: Path, tmp_path: 
     settings = SftSettings(learning_rate=1e-2, batch_size=8)
     train_sft(model, tokenizer, pairs * 120, settings, out=tmp_path / "policy", seed=0)
     out, folder = tmp_path / "out", tmp_path / "policy" / "model"
-    search(world, out, "--policy", f"hf:{folder}", "--max-new-tokens", "40", "--budget", "160", "--temperature", "0.5")
+    search(world, out, "--policy", f"hf:{folder}", "--max-new-tokens", "40", "--budget", "320", "--temperature", "0.5")
     scorer, own = open_scorer(world / "prm"), load_tokenizer(folder)
     prompts = {problem.id: problem.prompt for problem in PROBLEMS}
     methods, statuses = summary_of(out)["methods"], set[str]()
     for name in ("best-of-n", "beam", "rejection"):
         rows = list(read_jsonl(out / f"{name}.jsonl", dict))
         found = [(row["problem_id"], candidate) for row in rows for candidate in row["candidates"]]
-        assert (
-            len(found) >= len(PROBLEMS) // 2
-        )  # how well so small a model ends its programs is the processor's business
-        assert all(row["spent"] <= 160 for row in rows)
+        assert len(found) > len(PROBLEMS)
+        assert all(row["spent"] <= 320 for row in rows)
         for problem, candidate in found:
             response = candidate["response"]
             ids = response["token_ids"]

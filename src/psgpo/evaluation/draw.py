@@ -100,11 +100,11 @@ def draw_samples(
     prompts = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
     job = {"model": model.fingerprint(), "benchmark": benchmark, "prompts": prompts, **asdict(settings)}
     path = out / DRAWN
-    if not (out / "sampling.json").is_file():
-        _kept(path, problems, settings)  # samples of something else are refused before the folder is claimed
+    rows = _kept(path)  # first, for what another program wrote is refused before the folder is claimed
     check_job(out / "sampling.json", job, results=path)
-    rows = _kept(path, problems, settings)
     wanted = [(problem, index) for problem in problems for index in range(settings.samples)]
+    if strange := rows.keys() - {(problem.id, index) for problem, index in wanted}:
+        raise UserError(f"{path}: holds a sample of {min(strange)[0]} that was not asked for; choose another --out")
     missing = [(problem, index) for problem, index in wanted if (problem.id, index) not in rows]
     if missing:
         with JsonlAppender(path) as stream:
@@ -124,15 +124,11 @@ def _check(settings: DrawSettings) -> None:
         raise UserError(f"--temperature 0 draws the same sample {settings.samples} times; give --samples 1")
 
 
-def _kept(path: Path, problems: Sequence[Problem], settings: DrawSettings) -> dict[tuple[str, int], Json]:
+def _kept(path: Path) -> dict[tuple[str, int], Json]:
     """Rows of an interrupted call, by task and index."""
     if not path.is_file():
         return {}
-    known = {(problem.id, index) for problem in problems for index in range(settings.samples)}
-    rows = {(row["task_id"], row["sample_id"]): row for row in read_jsonl(path, _drawn_here, torn_tail_ok=True)}
-    if strange := next((place for place in rows if place not in known), None):
-        raise UserError(f"{path}: holds a sample of {strange[0]} that was not asked for; choose another --out")
-    return rows
+    return {(row["task_id"], row["sample_id"]): row for row in read_jsonl(path, _drawn_here, torn_tail_ok=True)}
 
 
 def _drawn_here(row: Json) -> Json:
