@@ -35,6 +35,8 @@ class Group(Section):
     """Seeds by which nothing was chosen: the differences are shown on them alone too."""
     curves: bool = False
     """Draw metrics of training over PPO steps."""
+    paths: bool = False
+    """Draw the training pass rate against what lines earn."""
     heat: bool = False
     """Draw differences on a map: the cells' place on the axis of `at`, and length of the problem."""
 

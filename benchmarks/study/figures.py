@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.ticker import Formatter
 
 from psgpo.evaluation.metrics import Estimate
 from psgpo.report.figures import PERCENT, POINTS, smooth
-from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
+from psgpo.report.style import INK, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
 from study.cells import BASELINE, Study
 from study.compare import Side, curve, pair, present, two_level_bootstrap
 from study.measures import best_of_curves
 from study.naming import named_reference
 from study.results import Results
-from study.rows import OPERATIONS, sides
+from study.rows import sides
 
+Curve = tuple[Sequence[float], Sequence[float]]
+"""x and y of a seed."""
 CURVES = {
     "pass_rate": "Training pass rate",
     "reward_lines": "Reward from lines",
@@ -72,9 +75,13 @@ def _series(labels: Sequence[str]) -> dict[str, Series]:
     return found
 
 
+def _counted(series: Series, seeds: int) -> Series:
+    return replace(series, label=f"{series.label} ({seeds} seed{'s' if seeds > 1 else ''})")
+
+
 @styled
 def lines_figure(
-    data: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    data: Mapping[str, Sequence[Curve]],
     *,
     name: str,
     title: str,
@@ -82,7 +89,7 @@ def lines_figure(
     form: Formatter | None = None,
     log: bool = False,
 ) -> Plot | None:
-    """A line per label: the mean over seeds, and the range between them.
+    """A line per label: the mean over seeds, and the range between them; how many seeds, where lines differ in it.
 
     Args:
         data: per label, of every seed its x and y; seeds of one label have the same x.
@@ -92,6 +99,7 @@ def lines_figure(
     if not data:
         return None
     figure, axes = new_figure("half")
+    alike = len({len(seeds) for seeds in data.values()}) == 1
     ends = []
     numbers: list[tuple[str, float, float, float, float, int]] = []
     for label, series in _series(list(data)).items():
@@ -101,7 +109,7 @@ def lines_figure(
         axes.plot(xs, mean, color=series.colour, linestyle=series.dash)
         if len(ys) > 1:
             axes.fill_between(xs, ys.min(axis=0), ys.max(axis=0), color=series.colour, alpha=0.12, linewidth=0)
-        ends.append((float(xs[-1]), float(mean[-1]), series))
+        ends.append((float(xs[-1]), float(mean[-1]), series if alike else _counted(series, len(ys))))
         spread = zip(xs, mean, ys.min(axis=0), ys.max(axis=0), strict=True)
         numbers += [(label, *map(float, point), len(ys)) for point in spread]
     if log:
@@ -124,19 +132,56 @@ def training(study: Study, results: Results, cells: Sequence[str], prefix: str) 
     """Curves of training metrics over PPO steps, a figure for each metric, a line for each arm."""
     found = []
     for metric, title in CURVES.items():
-        data: dict[str, list[tuple[Sequence[float], Sequence[float]]]] = {}
-        for side in _policies(study, cells):
-            columns = [results[side.cell, s].data["training"] for s in present(study, results, side).seeds]
-            columns = [of[side.arm] for of in columns if metric in of.get(side.arm, {})]
-            smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
-            data[_label(study, cells, side.cell, side.arm)] = [
-                (of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)
-            ]
+        data = _trained(study, results, cells, metric)
         form = None if metric in ("reward_lines", "lines_per_response") else PERCENT
         name = f"{prefix}-{metric.replace('_', '-')}"
         plot = lines_figure(data, name=name, title=title, xlabel="PPO step", form=form)
         found += [plot] if plot else []
     return found
+
+
+def _trained(study: Study, results: Results, cells: Sequence[str], metric: str) -> dict[str, list[Curve]]:
+    """A metric over PPO steps, smoothed, of every seed of every arm that has it."""
+    data: dict[str, list[Curve]] = {}
+    for side in _policies(study, cells):
+        columns = [results[side.cell, s].data["training"] for s in present(study, results, side).seeds]
+        columns = [of[side.arm] for of in columns if metric in of.get(side.arm, {})]
+        smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
+        data[_label(study, cells, side.cell, side.arm)] = [
+            (of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)
+        ]
+    return data
+
+
+@styled
+def paths(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
+    """Where training leads each arm with line rewards: what its lines earn, against what passes, means over seeds.
+
+    A policy that learns to be paid without learning to pass goes right and not up.
+    """
+    both = [_trained(study, results, cells, metric) for metric in ("reward_lines", "pass_rate")]
+    earned, passed = ({label: [y for _, y in seeds] for label, seeds in data.items() if seeds} for data in both)
+    steps = {label: seeds[0][0] for label, seeds in both[0].items() if seeds}
+    labels = [label for label, seeds in earned.items() if np.any(seeds)]
+    if not labels:
+        return None
+    figure, axes = new_figure("half")
+    numbers: list[tuple[str, float, float, float, int]] = []
+    for label, series in _series(labels).items():
+        x, y = (np.mean(of[label], axis=0) for of in (earned, passed))
+        axes.plot(x, y, color=series.colour, linestyle=series.dash, label=label)
+        axes.plot(x[-1], y[-1], marker="o", markersize=4, color=series.colour)
+        numbers += [(label, *map(float, point), len(earned[label])) for point in zip(steps[label], x, y, strict=True)]
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set_title("Training pass rate over what lines earn; dot: the end")
+    axes.set_xlabel("reward from lines, of a response")
+    axes.legend(loc="best", fontsize=8)
+    ends = {label: (x, y) for label, _, x, y, _ in numbers}
+    alt = "Training pass rate over reward from lines: " + ", ".join(
+        f"{label} ends at {100 * y:.1f} %, {x:.2f}" for label, (x, y) in ends.items()
+    )
+    columns = ("line", "PPO step", "reward from lines", "pass rate", "seeds")
+    return finish(figure, name=name, caption="", alt=alt, size="half", columns=columns, rows=numbers)
 
 
 def _label(study: Study, cells: Sequence[str], cell: str, arm: str) -> str:
@@ -165,79 +210,15 @@ def checkpoints(study: Study, results: Results, cells: Sequence[str], name: str)
 
 
 def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> Plot | None:
-    """pass@k of every policy over k."""
+    """pass@k of every policy over k, and pass@1 of what the PRM takes of k responses by their least line score."""
     data = {}
     for cell in cells:
         for policy in study.cells[cell].best_of:
             seeds = present(study, results, Side(cell=cell, arm=policy)).seeds
             for method, curves in best_of_curves(study, results, cell, policy, seeds).items():
-                if method.startswith("any") or method.endswith("-mean"):
+                if method.startswith("any") or method.endswith("-min"):
                     label = _label(study, cells, cell, policy)
                     data[f"{label}, {'pass@k' if method.startswith('any') else method}"] = [
                         (list(range(1, len(values) + 1)), values) for values in curves
                     ]
     return lines_figure(data, name=name, title="Best of k responses", xlabel="k", form=PERCENT, log=True)
-
-
-def along(study: Study, results: Results, cells: Sequence[str], axis: str, name: str) -> Plot | None:
-    """Paired difference of every arm over the cells' place on `axis`, of the seeds that every place has."""
-    arms = list(dict.fromkeys(side.arm for side, reference in sides(study, cells) if side != reference))
-    data: dict[str, list[tuple[list[float], list[float]]]] = {}
-    placed = sorted((cell for cell in cells if axis in study.cells[cell].at), key=lambda c: study.cells[c].at[axis])
-    for arm in arms:
-        pairs = {}
-        for cell in (cell for cell in placed if arm in study.arms(cell)):
-            other, reference = study.references(cell, arm)[0]
-            pairs[cell] = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
-        kept = {cell: of for cell, of in pairs.items() if of.seeds}
-        common = sorted(set.intersection(*(set(of.seeds) for of in kept.values()))) if kept else []
-        xs = [float(study.cells[cell].at[axis]) for cell in kept]
-        data[arm] = [
-            (xs, [float(of.differences()[of.seeds.index(seed)].mean()) for of in kept.values()]) for seed in common
-        ]
-    return lines_figure(
-        data, name=name, title="pass@1 minus the reference's, points", xlabel=axis, form=POINTS, log=True
-    )
-
-
-@styled
-def heat(study: Study, results: Results, cells: Sequence[str], arm: str, name: str) -> Plot | None:
-    """The difference of one arm: rows are the cells' places on their axis, columns the operations of the problem."""
-    placed = [cell for cell in cells if study.cells[cell].at and arm in study.arms(cell)]
-    if not placed:
-        return None
-    row_axis, column_axis = next(iter(study.cells[placed[0]].at)), "operations of the problem"
-    rows = [study.cells[cell].at[row_axis] for cell in placed]
-    columns = [f"{fewest}–{most}" for fewest, most in OPERATIONS]
-    found: dict[tuple[int, int], tuple[Estimate, float]] = {}
-    for row, cell in enumerate(placed):
-        other, reference = study.references(cell, arm)[0]
-        pairs = pair(study, results, Side(cell=cell, arm=arm), Side(cell=other, arm=reference))
-        for column, (fewest, most) in enumerate(OPERATIONS if pairs.seeds else ()):
-            found[row, column] = two_level_bootstrap(pairs.differences(fewest, most)), pairs.level(fewest, most)
-    if not found:
-        return None
-    figure, axes = new_figure("half")
-    grid = np.full((len(rows), len(columns)), np.nan)
-    for place, (estimate, level) in found.items():
-        grid[place] = estimate.value
-        clear = estimate.low > 0 or estimate.high < 0
-        text = f"{100 * estimate.value:+.1f}{'*' if clear else ''}\n(from {100 * level:.1f} %)".replace("-", "−")
-        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=7.5, color=INK)
-    for row, column in np.argwhere(np.isnan(grid)):
-        axes.text(column, row, "missing", ha="center", va="center", fontsize=7.5, color=MUTED)
-    most = float(np.nanmax(np.abs(grid))) or 1.0
-    axes.imshow(grid, cmap="PuOr_r", vmin=-2 * most, vmax=2 * most, aspect="auto")
-    axes.set_xticks(range(len(columns)), [str(column) for column in columns])
-    axes.set_yticks(range(len(rows)), [str(row) for row in rows])
-    axes.set_xlabel(column_axis)
-    axes.set_ylabel(row_axis)
-    axes.grid(False)
-    axes.tick_params(color=MUTED)
-    axes.set_title(f"{arm}: points of pass@1 over the reference's (its level)")
-    alt = f"{arm} minus its reference: " + ", ".join(
-        f"{row_axis} {rows[r]}, {column_axis} {columns[c]}: {100 * e.value:+.1f}" for (r, c), (e, _) in found.items()
-    )
-    numbers = [(rows[r], columns[c], e.value, e.low, e.high, e.count, level) for (r, c), (e, level) in found.items()]
-    headings = (row_axis, column_axis, "difference", "low", "high", "seeds", "reference's pass@1")
-    return finish(figure, name=name, caption="", alt=alt, size="half", columns=headings, rows=numbers)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from psgpo.report.style import Plot, write_plot
-from study import figures, measures, pace, rows
+from study import figures, measures, pace, rows, where
 from study.cells import Study
 from study.compare import MIN_SEEDS, RESAMPLES
 from study.results import Results, load_all, unfinished
@@ -126,7 +126,8 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
     if plots:
         parts += ["## Figures", "", *fenced(command), ""]
         parts += [
-            "Lines are means over seeds, bands the range from seed to seed; arms with exact labels are dashed.",
+            "Lines are means over seeds, bands the range from seed to seed, bars 95 % intervals; arms with exact "
+            "labels are dashed. Over steps of training, each point is the mean of the last tenth of the run's steps.",
             "",
         ]
     for plot in plots:
@@ -171,9 +172,12 @@ def _plots(study: Study, results: Results, cells: Sequence[str], group: str) -> 
     axes = list(dict.fromkeys(axis for cell in cells for axis in study.cells[cell].at))
     if axes and study.groups[group].heat:
         arms = dict.fromkeys(arm for cell in cells for arm in study.arms(cell) if arm != "sft")
-        found += [figures.heat(study, results, cells, arm, f"{group}-{arm}") for arm in arms]
+        found += [where.heat(study, results, cells, arm, f"{group}-{arm}") for arm in arms]
     elif axes:
-        found.append(figures.along(study, results, cells, axes[0], f"{group}-along"))
+        found.append(where.along(study, results, cells, axes[0], f"{group}-along"))
     if study.groups[group].curves:
+        found.append(where.by_length(study, results, cells, f"{group}-by-length"))
         found += figures.training(study, results, cells, group)
+    if study.groups[group].paths:
+        found.append(figures.paths(study, results, cells, f"{group}-paths"))
     return [plot for plot in found if plot is not None]

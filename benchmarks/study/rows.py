@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from psgpo.evaluation.metrics import NAN
 from study.cells import BASELINE, Study
-from study.compare import Pairs, Side, over_seeds, pair, present, share_of_gain, two_level_bootstrap
+from study.compare import Array, Pairs, Side, over_seeds, pair, present, share_of_gain, two_level_bootstrap
 from study.naming import missing, named, named_reference, said
 from study.results import Result, Results
 from study.tables import Level, Row
@@ -143,27 +142,34 @@ def by_length(study: Study, results: Results, cells: Sequence[str]) -> list[Row]
         pairs = pair(study, results, side, reference)
         if side == reference:
             continue
-        parts: list[list[Any]] = [[] for _ in QUARTERS]
-        tokens: list[list[float]] = [[] for _ in QUARTERS]
-        for seed, difference_P in zip(pairs.seeds, pairs.differences(), strict=True):
-            tokens_P = results[reference.cell, seed].lengths(reference.arm)[0].mean(axis=1)
-            for number, quarter in enumerate(np.array_split(np.argsort(tokens_P, kind="stable"), len(QUARTERS))):
-                parts[number].append(difference_P[quarter])
-                tokens[number].append(float(tokens_P[quarter].mean()))
+        found = quarters(results, pairs, reference) or [(NAN, [])] * len(QUARTERS)
         rows.append(
             named(study, side)
             | {"against": named_reference(side, reference), "pairs": len(pairs.seeds)}
             | {
-                name if value == "difference" else f"{name}: tokens": found
-                for number, name in enumerate(QUARTERS)
-                for value, found in (
-                    ("tokens", f"{statistics.fmean(tokens[number]):.0f}" if pairs.seeds else "–"),
-                    ("difference", two_level_bootstrap(parts[number])),
+                name if value == "difference" else f"{name}: tokens": shown
+                for name, (tokens, difference_SP) in zip(QUARTERS, found, strict=True)
+                for value, shown in (
+                    ("tokens", f"{tokens:.0f}" if pairs.seeds else "–"),
+                    ("difference", two_level_bootstrap(difference_SP)),
                 )
             }
             | {"missing": missing(study, pairs)}
         )
     return rows
+
+
+def quarters(results: Results, pairs: Pairs, reference: Side) -> list[tuple[float, list[Array]]]:
+    """Mean tokens, and per seed the differences, of quarters of each seed's problems by the tokens that the reference
+    writes for them, the shortest first; nothing without seeds."""
+    parts: list[list[Array]] = [[] for _ in QUARTERS]
+    tokens: list[list[float]] = [[] for _ in QUARTERS]
+    for seed, difference_P in zip(pairs.seeds, pairs.differences(), strict=True):
+        tokens_P = results[reference.cell, seed].lengths(reference.arm)[0].mean(axis=1)
+        for number, quarter in enumerate(np.array_split(np.argsort(tokens_P, kind="stable"), len(QUARTERS))):
+            parts[number].append(difference_P[quarter])
+            tokens[number].append(float(tokens_P[quarter].mean()))
+    return [(statistics.fmean(of), part) for of, part in zip(tokens, parts, strict=True)] if pairs.seeds else []
 
 
 def _mean(alone: Pairs) -> float:

@@ -174,19 +174,6 @@ def test_pages_have_tables_figures_and_the_same_numbers_as_csv(tmp_path: Path) -
     assert "| first | binary-search | 2 | 8 | 6 | 40.0 | 30.0 | 0.900 |" in page
 
 
-def test_a_map_has_the_lengths_of_problems_in_its_columns(tmp_path: Path) -> None:
-    text = STUDY.replace('question = "And here?"', 'question = "And here?"\nheat = true')
-    text = text.replace('title = "warmer"', 'title = "warmer"\nat = {{"warmth" = 1.2}}')
-    study = small_study(tmp_path, text)
-    for seed in range(2):
-        made_result(study, "main", seed)
-        made_result(study, "warm", seed, {"dense": [6 if n % 8 < 2 else 2 for n in range(16)]})
-    write_pages(study, ["warm"], tmp_path / "out")
-    lines = (tmp_path / "out" / "more-dense.csv").read_text().splitlines()
-    assert lines[0].startswith("warmth,operations of the problem,difference")
-    assert [line.split(",")[:3] for line in lines[1:3]] == [["1.2", "1–2", "0.5"], ["1.2", "3–4", "0"]]
-
-
 def test_a_study_is_repeated_in_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = small_study(tmp_path / "published")
     for seed in range(3):
