@@ -7,7 +7,9 @@ level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy program
 whole(CELL, ARM, AGAINST)     whether every seed that the study wants of the pair is there
 reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
 greedy_gain(…), many_gain(…)  their differences, as `gain`
+greedy_t(…)                   that of greedy programs with Student's t interval over the seeds
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
+quarter(CELL, ARM, COLUMN)    the difference on a quarter of the problems by length of the response, or its tokens
 share(CELL, ARM, OF)          share of the gain of another arm;  share_base(…): that gain, on the same seeds
 steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
@@ -92,14 +94,18 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
             raise UserError(f"{TEMPLATE}: reference({cell!r}, {arm!r}): some of the arm's seeds lack {against}")
         return _share(str(float(found["pass@1"]) - float(found["difference, bootstrap"])))
 
-    def decoded(part: str, cell: str, arm: str, against: str = BASELINE) -> str:
-        return _difference(of_arm("decoding", cell, arm, against), f"{part}: difference")
+    def decoded(part: str, cell: str, arm: str, against: str = BASELINE, kind: str = "") -> str:
+        return _difference(of_arm("decoding", cell, arm, against), f"{part}: difference{kind}")
 
     def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
 
     def factor(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return f"{float(of_arm('operations', cell, arm, against)[f'{lengths} operations: factor']):.1f}"
+
+    def quarter(cell: str, arm: str, column: str) -> str:
+        found = of_arm("length", cell, arm, BASELINE)
+        return found[column] if column.endswith(": tokens") else _difference(found, column)
 
     def seeds_of(table: str, cell: str) -> list[Row]:
         title = study.cells[cell].title
@@ -140,12 +146,14 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "whole": whole,
         "reference": reference,
         "greedy_gain": functools.partial(decoded, "greedy"),
+        "greedy_t": functools.partial(decoded, "greedy", kind=", t over seeds"),
         "many_gain": functools.partial(decoded, "pass@8"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
         "greedy": lambda cell, arm: _share(of_arm("decoding", cell, arm)["greedy"]),
         "many": lambda cell, arm: _share(of_arm("decoding", cell, arm)["pass@8"]),
         "operations": operations,
         "factor": factor,
+        "quarter": quarter,
         "share": lambda cell, arm, of: _interval(row("shares", cell, arm=arm, **{"of the gain of": of}), "share", 2),
         "share_base": lambda cell, arm, of: _difference(
             row("shares", cell, arm=arm, **{"of the gain of": of}), "which is"

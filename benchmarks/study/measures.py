@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psgpo.config import Recipe
 from psgpo.evaluation.metrics import NAN, pass_at_k
 from study.cells import Study
 from study.compare import Side, present
@@ -30,7 +31,8 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """PRMs against exact labels of held-out problems; mean over seeds and 95 % t interval of the AUROC."""
     rows: list[Row] = []
     for cell in cells:
-        for name, settings in study.recipe(cell, study.seeds(cell)[0]).prm.items():
+        recipe = study.recipe(cell, study.seeds(cell)[0])
+        for name in recipe.prm:
             seeds, lack = [], {}
             for seed in study.seeds(cell):
                 result = results.get((cell, seed))
@@ -45,7 +47,7 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             known = [measure[truth] for measure in measures]
             auroc = Level.of([NAN if of["auroc"] is None else of["auroc"] for of in known])
             rows.append(
-                {"cell": study.cells[cell].title, "PRM": name, "learns": f"{settings.target}, {settings.labels}"}
+                {"cell": study.cells[cell].title, "PRM": name, "learns": _learns(recipe, name)}
                 | {"against": "exact" if truth == "exact" else "its own labels", "seeds": len(seeds)}
                 | {"AUROC": auroc, "position": _average(known, "position")}
                 | {key: _average(known, key) for key in ("accuracy", "majority", "f1", "ece")}
@@ -53,6 +55,14 @@ def prms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
                 | {"missing": said(study, lack)}
             )
     return rows
+
+
+def _learns(recipe: Recipe, prm: str) -> str:
+    """The target of a PRM and whose labels it has."""
+    settings = recipe.prm[prm]
+    of = recipe.labels.strategy if recipe.labels.source == "search" else recipe.labels.source
+    noise = f", {settings.noise:.0%} at random" if settings.noise else ""
+    return f"{settings.target}, {'exact' if settings.labels == 'oracle' else of}{noise}"
 
 
 def labels(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:

@@ -14,9 +14,9 @@ from study.tables import Row, Table, fenced
 
 Rows = Callable[[Study, Results, Sequence[str]], list[Row]]
 INTERVALS = (
-    f"Differences are paired by seed and problem. Intervals are 95 %: a bootstrap of {RESAMPLES:,} draws of seeds and, "
-    f"within them, of problems, from {MIN_SEEDS} seeds on. Bold: clear of zero. A seed that lacks one side takes no "
-    "part and is named."
+    f"Differences are paired by seed and problem. Intervals are 95 %: a percentile bootstrap of {RESAMPLES:,} draws of "
+    f"seeds and, within them, of problems, widened for few seeds (Hesterberg 2015), from {MIN_SEEDS} seeds on; not "
+    "corrected for how many there are. Bold: clear of zero. A seed that lacks one side takes no part and is named."
 )
 TABLES: dict[str, tuple[str, str, Rows]] = {
     "arms": (
@@ -27,7 +27,7 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
     "decoding": (
         "Greedy, and any of several samples",
         "The arms of the first table under greedy decoding (one program a problem), and pass@8 of the same samples at "
-        f"temperature 1. {INTERVALS}",
+        f"temperature 1. {INTERVALS} Beside it Student's t over seeds.",
         rows.decoding,
     ),
     "shares": (

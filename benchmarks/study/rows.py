@@ -83,7 +83,9 @@ def decoding(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
             ours, theirs = ([rates(results[of.cell, seed], of.arm) for seed in pairs.seeds] for of in (side, reference))
             row[name] = statistics.fmean(float(rate_P.mean()) for rate_P in ours) if ours else NAN
             differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-            row[f"{name}: difference"] = "–" if side == reference else two_level_bootstrap(differences)
+            alone = side == reference
+            row[f"{name}: difference"] = "–" if alone else two_level_bootstrap(differences)
+            row[f"{name}: difference, t over seeds"] = "–" if alone else over_seeds(differences)
         rows.append(row | {"missing": missing(study, pairs)})
     return rows
 
