@@ -4,10 +4,9 @@ What the template calls, with the names of study.toml; all give text, and "–" 
 
 gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
-whole(CELL, ARM, AGAINST)     whether every seed that the study wants of the pair is there
 reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
 greedy_gain(…), many_gain(…)  their differences, as `gain`
-greedy_t(…)                   that of greedy programs with Student's t interval over the seeds
+gain_t(…), greedy_t(…)        `gain` and `greedy_gain` with Student's t interval over the seeds
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
 quarter(CELL, ARM, COLUMN)    the difference on a quarter of the problems by length of the response, or its tokens
 share(CELL, ARM, OF)          share of the gain of another arm;  share_base(…): that gain, on the same seeds
@@ -83,9 +82,6 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     def gain(cell: str, arm: str, against: str = BASELINE) -> str:
         return _difference(of_arm("arms", cell, arm, against), "difference, bootstrap")
 
-    def whole(cell: str, arm: str, against: str = BASELINE) -> bool:
-        return int(of_arm("arms", cell, arm, against)["pairs"]) == len(study.seeds(cell))
-
     def reference(cell: str, arm: str, against: str = BASELINE) -> str:
         found = of_arm("arms", cell, arm, against)
         if found["difference, bootstrap"] in ("", DASH):
@@ -143,9 +139,11 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
 
     return {
         "gain": gain,
-        "whole": whole,
         "reference": reference,
         "greedy_gain": functools.partial(decoded, "greedy"),
+        "gain_t": lambda cell, arm, against=BASELINE: _difference(
+            of_arm("arms", cell, arm, against), "difference, t over seeds"
+        ),
         "greedy_t": functools.partial(decoded, "greedy", kind=", t over seeds"),
         "many_gain": functools.partial(decoded, "pass@8"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
