@@ -105,9 +105,15 @@ def test_state_of_another_training_is_refused(trained, policy_dir, tmp_path):
         train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, seed=1, progress=kill)
     with pytest.raises(UserError, match="other settings or data"):
         train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, seed=2)
-    relabelled = [dataclasses.replace(train[0], targets=(0.5,) * len(train[0].targets)), *train[1:]]
-    with pytest.raises(UserError, match="other settings or data"):
-        train_prm(policy_dir, relabelled, held_out, SETTINGS, tmp_path, seed=1)
+    first = train[0]
+    for change in (
+        {"targets": (0.5,) * len(first.targets)},
+        {"prompt_ids": (*first.prompt_ids, 5)},
+        {"line_ends": (0, *first.line_ends[1:])},
+        {"weights": (0.0, *first.weights[1:])},
+    ):
+        with pytest.raises(UserError, match="other settings or data"):
+            train_prm(policy_dir, [dataclasses.replace(first, **change), *train[1:]], held_out, SETTINGS, tmp_path, seed=1)
 
 
 def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path):

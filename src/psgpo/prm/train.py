@@ -196,7 +196,7 @@ def _job(
     """What decides the result, for the model card and to tell one training's state from another's."""
     digest = hashlib.blake2b(digest_size=8)
     for example in [*train, *held_out]:
-        digest.update(repr((example.key, example.token_ids, example.targets)).encode())
+        digest.update(repr(example).encode())
     sizes = {"train_responses": len(train), "held_out_responses": len(held_out), "examples": digest.hexdigest()}
     return {"settings": settings.training(), "seed": seed} | sizes
 
