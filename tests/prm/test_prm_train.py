@@ -113,7 +113,9 @@ def test_state_of_another_training_is_refused(trained, policy_dir, tmp_path):
         {"weights": (0.0, *first.weights[1:])},
     ):
         with pytest.raises(UserError, match="other settings or data"):
-            train_prm(policy_dir, [dataclasses.replace(first, **change), *train[1:]], held_out, SETTINGS, tmp_path, seed=1)
+            train_prm(
+                policy_dir, [dataclasses.replace(first, **change), *train[1:]], held_out, SETTINGS, tmp_path, seed=1
+            )
 
 
 def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path):
@@ -123,6 +125,8 @@ def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path
     endless = dataclasses.replace(train[0], token_ids=train[0].token_ids * 500)
     with pytest.raises(UserError, match="context holds 1024"):
         train_prm(policy_dir, [endless], held_out, SETTINGS, tmp_path)
+    with pytest.raises(UserError, match=r"has 1025 tokens.*context holds 1024"):
+        train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, longest_scored=1025)
 
 
 def test_open_responses_neither_break_the_training_nor_change_it(trained, policy_dir, tmp_path):
