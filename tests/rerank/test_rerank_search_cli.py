@@ -206,6 +206,19 @@ def test_a_search_of_a_version_that_read_otherwise_is_refused(searched: Path, wo
         search(world, out)
 
 
+def test_a_copy_of_the_models_goes_on_with_a_search(searched: Path, world: Path, tmp_path: Path) -> None:
+    out, prm = tmp_path / "out", tmp_path / "prm"
+    shutil.copytree(searched, out)
+    shutil.copytree(world / "prm", prm, copy_function=shutil.copyfile)
+    assert search(world, out, "--prm", str(prm)).replace(str(out), str(searched)) == (
+        (searched / "printed.txt").read_text()
+    )
+    job = json.loads((out / "job.json").read_text())
+    (out / "job.json").write_text(json.dumps(job | {"prm": "0123456789abcdef"}))
+    with pytest.raises(UserError, match=r"\(prm differ\); an older psgpo wrote it"):
+        search(world, out, "--prm", str(prm))
+
+
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:
     for match, more in (
         ("--method guess: write beam or rejection", ["--method", "guess"]),

@@ -39,7 +39,7 @@ from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code
-from psgpo.prm.evaluation.journal import digest, fingerprint
+from psgpo.prm.evaluation.journal import check_model, digest
 from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.programs import end_of_answer
@@ -158,7 +158,7 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
         scorer=scorer,
         prompt_ids=pose(used, tokenizer, option="--template"),
         fences=used == "chat" or answers_in_chat(tokenizer, used),
-        identity={"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used},
+        identity={"policy": folder_fingerprint(folder), "prm": folder_fingerprint(prm), "template": used},
     )
 
 
@@ -188,7 +188,7 @@ def run_search(
         UserError: a setting makes no sense, a prompt leaves no room, or `out` holds another job.
     """
     settings.check()
-    check_job(out / "job.json", _job(problems, models, settings, limits))
+    check_model(out / "job.json", _job(problems, models, settings, limits), "prm")
     by_id = {problem.id: problem for problem in problems}
     with sandbox() if sandbox is not None else Sandbox(**limits) as judge:
         rows = {}
