@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from labeling_world import CharTokenizer, FakeSampler, label, random_responses
 
@@ -68,4 +69,14 @@ def test_other_weights_give_another_folder_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not part of the model")
     assert folder_fingerprint(tmp_path) == first
     (tmp_path / "model.safetensors").write_bytes(b"weightS")
+    assert folder_fingerprint(tmp_path) != first
+
+
+def test_ngram_weights_are_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "psgpo_prm.json").write_text("{}")
+    weights = np.zeros(1 << 20, dtype=np.float32)
+    np.save(tmp_path / "weights.npy", weights)
+    first = folder_fingerprint(tmp_path)
+    weights[1 << 19] = 1.0  # two MiB from either end
+    np.save(tmp_path / "weights.npy", weights)
     assert folder_fingerprint(tmp_path) != first

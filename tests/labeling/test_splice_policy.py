@@ -66,6 +66,13 @@ def test_halving_is_refused_where_programs_are_not_joined_by_lines(tmp_path: Pat
         label([of], [failed], tmp_path / "j", {"one": FakeSampler(0.5)}, strategy="splice", halving=True)
 
 
+def test_halving_of_a_shard_without_responses_labels_nothing(tmp_path: Path) -> None:
+    one = {"one": FakeSampler(0.5)}
+    labelling = label([problem("p", 2)], [], tmp_path / "j", one, strategy="splice", halving=True)
+    assert labelling.labels == []
+    assert labelling.usage.completions == 0
+
+
 def test_passing_siblings_cost_no_completions(tmp_path: Path) -> None:
     of = problem("p", 4)
     passing = response(of, "def\napple\nbirch\ncedar\n", index=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,20 @@ def test_a_calibrated_prm_is_shown_both_ways_and_other_programs_are_refused(worl
     RECORD.calibrated(fitted, 0.2).save(model)
     with pytest.raises(UserError, match="model differ"):
         CliRunner().invoke(app, run, catch_exceptions=False)
+
+
+def test_the_same_weights_at_another_place_and_time_are_the_same_model(world: Path, tmp_path: Path) -> None:
+    """`psgpo prm train` writes psgpo_prm.json again whenever it is run; people copy folders."""
+    items, out, copy = str(world / "items.jsonl"), tmp_path / "out", tmp_path / "copy"
+    options = ["--out", str(out), "--limit", "4", "--probes", "0", "--resamples", "0"]
+    shutil.copytree(world / "prm" / "model", copy, copy_function=shutil.copyfile)
+    ScorerRecord.load(copy).save(copy)
+    for model in (world / "prm" / "model", copy):
+        assert CliRunner().invoke(app, ["eval", items, "--prm", str(model), *options]).exit_code == 0
+    job = out / "scores" / "prm.job.json"
+    job.write_text(json.dumps({"model": "0123456789abcdef"}))
+    with pytest.raises(UserError, match=r"\(model differ\); an older psgpo wrote it, .* times of their files.* delete"):
+        CliRunner().invoke(app, ["eval", items, "--prm", str(copy), *options], catch_exceptions=False)
 
 
 def test_surprise_is_that_of_the_tokens_of_each_line(world: Path) -> None:

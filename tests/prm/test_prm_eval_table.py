@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from prm_world import random_labels
+from prm_world import labelled, random_labels
 
 from psgpo.errors import UserError
 from psgpo.firsterror.items import Item, candidate_lines
 from psgpo.firsterror.judges import named_line
 from psgpo.firsterror.measure import best_threshold, figures
 from psgpo.jsonl import write_jsonl
+from psgpo.labeling.select import count_labels
 from psgpo.mutation.labelled import LabelledProgram, line_labels, text_lines
 from psgpo.prm.data import ExactRecord, response_key
 from psgpo.prm.evaluation.baselines import majority, position
@@ -119,6 +121,25 @@ def test_labels_are_read_with_their_problems_and_with_exact_ones(tmp_path: Path,
     assert all(label <= 0 for p in none for label in p.labels)
     with pytest.raises(UserError, match=r"labels.jsonl:1: problem p0 is in none of the problem files; .*--problems"):
         load_eval_programs(tmp_path / "labels.jsonl")
+
+
+def test_success_rates_are_read_as_labels_are_counted_elsewhere(tmp_path: Path, tokenizer) -> None:
+    """A pass is right though `soft` labels its last line alone; of a failure a rate of one half is a bad line."""
+    text = "x = 1\n# note\ny = 2\nz = 3\n"
+    passed, failed = labelled(tokenizer, text, 4), labelled(tokenizer, text, 0, index=1)
+    rates = [(passed, (0.0, 0.0, 0.0, 1.0)), (failed, (0.5, 0.0, 0.0, -1.0))]
+    soft = [replace(label, strategy="soft", labels=values) for label, values in rates]
+    write_jsonl(tmp_path / "labels.jsonl", [label.to_json() for label in soft])
+    right, wrong = load_eval_programs(tmp_path / "labels.jsonl", prompts=lambda: {"p": "P."})
+    assert (right.labels, right.outcome, right.first_error) == ((0, 0, 0, 1), "right", None)
+    assert (wrong.labels, wrong.outcome, wrong.first_error) == ((1, 0, -1, -1), "wrong", 3)
+    counted = count_labels(soft)
+    labels = [label for program in (right, wrong) for label in program.labels]
+    assert (labels.count(1), labels.count(-1)) == (counted.positive, counted.negative)
+    # What the search left open in a failure stays open.
+    write_jsonl(tmp_path / "labels.jsonl", [replace(failed, labels=(1.0, 0.0, 0.0, -1.0)).to_json()])
+    (found,) = load_eval_programs(tmp_path / "labels.jsonl", prompts=lambda: {"p": "P."})
+    assert (found.labels, found.outcome) == ((1, 0, 0, -1), "unknown")
 
 
 def test_an_unlabelled_line_leaves_the_first_error_unknown(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from psgpo.config import LoraSettings, ModelSettings
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.models import TokenValueModel
-from psgpo.prm import PrmScorer, assess_prm, build_examples, split_by_problem, train_prm
+from psgpo.prm import PrmScorer, ScorerRecord, assess_prm, build_examples, split_by_problem, train_prm
 from psgpo.prm.assess import score_examples
 from psgpo.prm.data import ExactRecord, response_key
+from psgpo.prm.scorers import CausalScorer
 from psgpo.prm.train import line_mse
+
+RECORD = ScorerRecord(kind="causal", scope="line", target="sign", prompt_template="# {prompt}\n", threshold=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +105,17 @@ def test_state_of_another_training_is_refused(trained, policy_dir, tmp_path):
         train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, seed=1, progress=kill)
     with pytest.raises(UserError, match="other settings or data"):
         train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, seed=2)
-    relabelled = [dataclasses.replace(train[0], targets=(0.5,) * len(train[0].targets)), *train[1:]]
-    with pytest.raises(UserError, match="other settings or data"):
-        train_prm(policy_dir, relabelled, held_out, SETTINGS, tmp_path, seed=1)
+    first = train[0]
+    for change in (
+        {"targets": (0.5,) * len(first.targets)},
+        {"prompt_ids": (*first.prompt_ids, 5)},
+        {"line_ends": (0, *first.line_ends[1:])},
+        {"weights": (0.0, *first.weights[1:])},
+    ):
+        with pytest.raises(UserError, match="other settings or data"):
+            train_prm(
+                policy_dir, [dataclasses.replace(first, **change), *train[1:]], held_out, SETTINGS, tmp_path, seed=1
+            )
 
 
 def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path):
@@ -114,6 +125,8 @@ def test_too_long_and_missing_examples_are_refused(trained, policy_dir, tmp_path
     endless = dataclasses.replace(train[0], token_ids=train[0].token_ids * 500)
     with pytest.raises(UserError, match="context holds 1024"):
         train_prm(policy_dir, [endless], held_out, SETTINGS, tmp_path)
+    with pytest.raises(UserError, match=r"has 1025 tokens.*context holds 1024"):
+        train_prm(policy_dir, train, held_out, SETTINGS, tmp_path, longest_scored=1025)
 
 
 def test_open_responses_neither_break_the_training_nor_change_it(trained, policy_dir, tmp_path):
@@ -138,16 +151,17 @@ def test_scores_do_not_depend_on_the_batch(trained):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_score_lines_reads_text_as_it_reads_ids(trained, tokenizer):
+@pytest.mark.parametrize("last", ["\n", ""], ids=["newline", "none"])
+def test_text_is_read_as_the_ids_of_training_are(trained, tokenizer, last):
     out, _, _, _ = trained
-    scorer = PrmScorer(out / "model")
-    text = "\n".join([GOOD[0], GOOD[1], BAD, GOOD[2]]) + "\n"
+    scorer = CausalScorer(PrmScorer(out / "model"), RECORD)
+    text = "\n".join([GOOD[0], GOOD[1], BAD, GOOD[2]]) + last
     label = labelled(tokenizer, text, 2)
-    by_ids = scorer.score([(label.response.prompt_ids, label.response.token_ids, label.line_ends)])[0]
-    by_text = scorer.score_lines("# task\n", text)
+    by_ids = scorer.scorer.score([(label.response.prompt_ids, label.response.token_ids, label.line_ends)])[0]
+    by_text = scorer.score_lines("task", text)
     np.testing.assert_allclose(by_text, by_ids, atol=1e-5)
     assert (by_text > 0).tolist() == [True, True, False, False]
-    assert scorer.score_lines("# task\n", "").shape == (0,)
+    assert scorer.score_lines("task", "").shape == (0,)
 
 
 def test_a_line_is_scored_on_its_prefix_alone(trained):

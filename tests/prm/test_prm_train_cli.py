@@ -17,6 +17,7 @@ from psgpo.firsterror.items import Item, candidate_lines
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.models import TokenValueModel, train_tokenizer
 from psgpo.prm import ScorerRecord, build, open_scorer
+from psgpo.prm.data import is_held_out
 from psgpo.prm.texts import load_text_programs, text_examples
 from psgpo.problems import save_problems_jsonl
 from psgpo.records import Call, CallTests, Problem
@@ -261,6 +262,26 @@ def test_models_and_files_that_cannot_be_used_are_refused(data, roberta, policy_
     long = [row | {"lines": [*row["lines"], COMMENT * 2000], "labels": [*row["labels"], 1]} for row in long]
     write_jsonl(tmp_path / "long.jsonl", long)
     assert "model's context holds 1024" in refused(tmp_path / "long.jsonl", "--init", policy_dir, *out)
+
+
+@pytest.mark.parametrize("scope", ["line", "program"])
+@pytest.mark.parametrize("part", ["measured", "choosing"])
+def test_a_program_that_can_be_trained_on_but_not_scored_is_refused_before_training(policy_dir, tmp_path, scope, part):
+    """Training reads no further than the last label; what calibrates and measures is read to its end."""
+    rows = [p.to_json() for p in mutants(60)]
+    measured = [is_held_out(row["problem_id"], 0.3) for row in rows]
+    chosen = [is_held_out(row["problem_id"], 0.5) and not of for row, of in zip(rows, measured, strict=True)]
+    long = rows[(measured if part == "measured" else chosen).index(True)]
+    tail = COMMENT * 2000
+    long |= {
+        "code": f"{long['code'].rstrip()}\n{tail}",
+        "lines": [*long["lines"], tail],
+        "labels": [*long["labels"], 0],
+    }
+    write_jsonl(tmp_path / "programs.jsonl", rows)
+    options = ("--init", policy_dir, *SMALL, "--scope", scope, "--out", tmp_path / "out")
+    assert "model's context holds 1024" in refused(tmp_path / "programs.jsonl", *options)
+    assert not (tmp_path / "out" / "metrics.jsonl").exists()
 
 
 def test_prm_eval_and_firsterror_read_every_kind(folders, data, tmp_path):

@@ -18,6 +18,7 @@ from psgpo.jsonl import read_jsonl
 from psgpo.lines import TokenText, code_lines
 from psgpo.models import load_policy, load_tokenizer
 from psgpo.prm import open_scorer
+from psgpo.prm.programs import Encoder, PromptShape
 from psgpo.records import Response
 from psgpo.rerank import search as search_module
 from psgpo.rerank.drive import Driver, Player, stops_at_lines
@@ -204,6 +205,56 @@ def test_a_search_of_a_version_that_read_otherwise_is_refused(searched: Path, wo
     (out / "job.json").write_text(json.dumps(job))
     with pytest.raises(UserError, match=r"job.json: holds another job \(reading differ\); delete"):
         search(world, out)
+
+
+def test_what_is_too_long_for_the_prm_has_no_score_and_ends_no_search(
+    searched: Path, world: Path, tmp_path: Path
+) -> None:
+    prm, out = tmp_path / "prm", tmp_path / "out"
+    shutil.copytree(world / "prm", prm)
+    prompts = {problem.id: problem.prompt for problem in PROBLEMS}
+    encoder = Encoder(load_tokenizer(prm), PromptShape(template=RECORD.prompt_template))
+    whole = [
+        (encoder.tokens(prompts[row["problem_id"]], candidate["response"]["text"]), candidate["scores"])
+        for row in read_jsonl(searched / "best-of-n.jsonl", dict)
+        for candidate in row["candidates"]
+    ]
+    context = sorted(tokens for tokens, _ in whole)[len(whole) // 2]
+    long = sum(tokens > context for tokens, _ in whole)
+    assert 0 < long < len(whole)
+    config = json.loads((prm / "config.json").read_text())
+    (prm / "config.json").write_text(json.dumps(config | {"max_position_embeddings": context}))
+    printed = search(world, out, "--prm", str(prm))
+    rows = list(read_jsonl(out / "best-of-n.jsonl", dict))
+    scores = [candidate["scores"] for row in rows for candidate in row["candidates"]]
+    for (tokens, wanted), found in zip(whole, scores, strict=True):
+        assert set(found.values()) == {None} if tokens > context else found == pytest.approx(wanted, abs=1e-4)
+    unread = summary_of(out)["data"]["unread"]
+    assert unread["best-of-n"] == {"programs": long, "prefixes": 0}
+    assert all(unread[name]["prefixes"] > 0 for name in ("beam", "rejection"))
+    assert f"best-of-n: {long} finished programs and 0 prefixes were too long for the PRM" in printed
+    assert "too long" not in (searched / "printed.txt").read_text()
+    # What was not read is chosen where there is nothing else.
+    worth = []
+    for row in rows:
+        read = [c for c in row["candidates"] if c["scores"]["min"] is not None]
+        chosen = [max(read, key=lambda c: c["scores"]["min"])] if read else row["candidates"]
+        worth.append(np.mean([c["response"]["verdict"]["status"] == "PASSED" for c in chosen]) if chosen else 0.0)
+    assert summary_of(out)["methods"]["best-of-n"]["curve"][-1]["value"] == pytest.approx(np.mean(worth))
+    assert search(world, out, "--prm", str(prm)) == printed
+
+
+def test_a_copy_of_the_models_goes_on_with_a_search(searched: Path, world: Path, tmp_path: Path) -> None:
+    out, prm = tmp_path / "out", tmp_path / "prm"
+    shutil.copytree(searched, out)
+    shutil.copytree(world / "prm", prm, copy_function=shutil.copyfile)
+    assert search(world, out, "--prm", str(prm)).replace(str(out), str(searched)) == (
+        (searched / "printed.txt").read_text()
+    )
+    job = json.loads((out / "job.json").read_text())
+    (out / "job.json").write_text(json.dumps(job | {"prm": "0123456789abcdef"}))
+    with pytest.raises(UserError, match=r"\(prm differ\); an older psgpo wrote it"):
+        search(world, out, "--prm", str(prm))
 
 
 def test_search_refuses_what_cannot_work(world: Path, tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ppo_world import RL, KilledError, World, dense, metrics, small_world, weights
 
 from psgpo.config import ArmSettings, parse_recipe
 from psgpo.errors import UserError
+from psgpo.records import Call, CallTests, Problem, Status, Verdict
 from psgpo.rl.advantages import group_normalised, leave_one_out, returns_to_go
 from psgpo.rl.ppo import PpoTrainer
-from psgpo.rl.rollout import step_ends
+from psgpo.rl.rollout import Rollout, rewarded_lines, rewarded_tokens, step_ends
 
 GROUPS = RL.model_copy(update={"responses_per_prompt": 4, "prompts_per_step": 2, "steps": 2})
 
@@ -154,6 +156,52 @@ def test_steps_are_the_lines_that_can_be_paid_and_the_end(world: World, tmp_path
     seen = {end for end, neutral in zip(rollout.line_ends, rollout.neutral, strict=True) if not neutral}
     assert set(step_ends(rollout, dense())) == seen | {last}
     assert set(step_ends(rollout, dense(neutral_lines=False))) == {*rollout.line_ends, last}
+
+
+def response(lines: int, *, passed: bool = True) -> Rollout:
+    """A response of `lines` code lines of one token each, and an end-of-sequence token."""
+    tests = CallTests(function="f", calls=(Call(args=(1,), expected=1),))
+    status = Status.PASSED if passed else Status.WRONG_ANSWER
+    return Rollout(
+        problem=Problem(id="p", prompt="p", tests=tests),
+        prompt_ids=(0,),
+        token_ids=(1,) * (lines + 1),
+        logprobs=(0.0,) * (lines + 1),
+        finished=True,
+        text="x\n" * lines,
+        line_ends=tuple(range(lines)),
+        neutral=(False,) * lines,
+        verdict=Verdict(status=status, tests_passed=int(passed), tests_total=1),
+    )
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        dense(lambda_pass=0.0),
+        ArmSettings(line_reward="redistribute", prm="oracle"),
+        ArmSettings(line_reward="first-error", prm="oracle", lambda_pass=0.0),
+    ],
+    ids=["sum", "redistribute", "first-error"],
+)
+def test_passes_whose_lines_nothing_pays_are_worth_the_same_however_long(arm: ArmSettings) -> None:
+    rollouts = [response(20), response(5), response(5, passed=False), response(3, passed=False)]
+    assert [len(step_ends(rollout, arm)) for rollout in rollouts] == [1, 1, 6, 4]
+    reward, steps, mask = (torch.zeros(4, 22) for _ in range(3))
+    for b, rollout in enumerate(rollouts):
+        score_L = np.linspace(1.0, -1.0, len(rollout.line_ends))
+        of_tokens = rewarded_tokens(rollout, rewarded_lines(rollout, score_L, arm), arm)
+        reward[b, 1 : 1 + len(of_tokens)] = torch.tensor(of_tokens)
+        mask[b, 1 : 1 + len(of_tokens)] = 1.0
+        steps[b, [1 + end for end in step_ends(rollout, arm)]] = 1.0
+        assert set(of_tokens.nonzero()[0]) <= set(step_ends(rollout, arm))
+    found = group_normalised(reward, steps, mask, group=4, floor=0.0)
+    assert found[0, 1] == found[1, 1] > 0
+
+
+def test_lines_of_failed_responses_are_no_steps_where_nothing_pays_them() -> None:
+    arm = dense(lambda_fail=0.0)
+    assert [len(step_ends(response(5, passed=passed), arm)) for passed in (True, False)] == [6, 1]
 
 
 @pytest.mark.parametrize(

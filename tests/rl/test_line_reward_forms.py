@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from psgpo.config import ArmSettings
 from psgpo.config.rewards import READABLE, LineRewardName
 from psgpo.report.tables import REWARD_WORDS
-from psgpo.rl.rewards import LINE_REWARDS, line_rewards
+from psgpo.rl.rewards import LINE_REWARDS, PAYS_LINES_OF, can_pay_lines, line_rewards
 
 SIGNS = st.lists(st.floats(-1, 1), min_size=1, max_size=12)
 OF_CODE = ["sum", "progress", "difference", "redistribute", "min-form", "first-error"]
@@ -135,3 +135,19 @@ def test_failed_only_is_the_sum_with_no_weight_on_passing_responses() -> None:
             lambda_pass=arm.lambda_pass,
         )
         assert reward.sum() == total
+
+
+@pytest.mark.parametrize("form", OF_CODE)
+@pytest.mark.parametrize("passed", [False, True])
+@pytest.mark.parametrize("lambdas", [(1.0, 1.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)])
+def test_lines_can_be_paid_exactly_where_some_score_is(form: str, passed: bool, lambdas: tuple[float, float]) -> None:
+    weights = dict(zip(("lambda_fail", "lambda_pass"), lambdas, strict=True))
+    rows = ([1.0, -0.5], [0.25, 0.5], [-1.0, -1.0])
+    some = any(line_rewards(form, np.array(row), [False] * 2, passed=passed, **weights).any() for row in rows)
+    assert can_pay_lines(form, passed=passed, **weights) == some
+
+
+def test_forms_without_lines_pay_none() -> None:
+    assert set(PAYS_LINES_OF) <= set(LINE_REWARDS)
+    for form in set(LINE_REWARDS) - set(OF_CODE):
+        assert not any(can_pay_lines(form, passed=p, lambda_fail=1.0, lambda_pass=1.0) for p in (False, True))

@@ -21,6 +21,7 @@ from psgpo.engines.verl.overrides import Cluster
 from psgpo.errors import UserError
 from psgpo.evaluation.draw import _continuation
 from psgpo.jsonl import read_jsonl
+from psgpo.lines import TokenText, code_lines, line_end_tokens
 from psgpo.models import TokenValueModel, initial_model, load_policy, load_tokenizer
 from psgpo.models.seq2seq_value import Seq2SeqForTokenClassification
 from psgpo.prm import PrmScorer
@@ -132,7 +133,12 @@ def test_the_prm_reads_text_as_it_reads_responses(run: RunDirectory) -> None:
     problem = load_problems_jsonl(run.path / "problems" / "test.jsonl")[0]
     code = problem.reference_solution or ""
     of_text = open_scorer(folder).score_lines(problem.prompt, code)
-    of_ids = PrmScorer(folder).score_lines(fill(TEMPLATE, problem.prompt), code)
+    scorer = PrmScorer(folder)
+    ids = scorer.tokenizer(code, add_special_tokens=False)["input_ids"]
+    written, ends = TokenText(scorer.tokenizer).decode_with_ends(ids)
+    assert written == code
+    prompt_ids = encode_prompt(scorer.tokenizer, fill(TEMPLATE, problem.prompt))
+    (of_ids,) = scorer.score([(prompt_ids, ids, line_end_tokens(ends, code_lines(code)))])
     assert len(of_text) == len(code.splitlines())
     np.testing.assert_allclose(of_text, of_ids, rtol=1e-4, atol=1e-5)
     assert len(set(of_text.tolist())) == len(of_text)

@@ -33,15 +33,18 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """SHA-256 over names, sizes and both ends of a model folder's files: other weights give another one."""
+    """SHA-256 over names, sizes and both ends of a model folder's files: other weights give another one.
+
+    Whatever the size of a network, some MiB are read. The weights of n-grams are small and read whole.
+    """
     digest = sha256()
     for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".bin", ".json") and path.is_file():
+        if path.suffix in (".safetensors", ".bin", ".json", ".npy") and path.is_file():
             size = path.stat().st_size
             digest.update(f"{path.name} {size}\n".encode())
             with path.open("rb") as stream:
                 digest.update(stream.read(_EDGE))
-                stream.seek(max(0, size - _EDGE))
+                stream.seek(0 if path.suffix == ".npy" else max(0, size - _EDGE))
                 digest.update(stream.read())
     return digest.hexdigest()
 

@@ -101,7 +101,7 @@ def splice_responses(
     header |= {"labels.references": settings.references, "prior": surprise is not None}
     if settings.halving:  # absent from journals that older versions began
         header |= {"labels.halving": True}
-        if all(by_id[response.problem_id].source not in LINE_BY_LINE for response in responses):
+        if responses and all(by_id[response.problem_id].source not in LINE_BY_LINE for response in responses):
             raise UserError("labels.halving is for programs joined by lines, the embedded benchmark's; leave it out")
     found: list[Found] = []
     seconds = [0.0, 0.0]

@@ -30,6 +30,7 @@ from psgpo.jsonl import finite, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer, tokenizer_fingerprint
 from psgpo.lines import code_lines
 from psgpo.models import load_tokenizer
+from psgpo.prm.align import code_alone
 from psgpo.prm.calibrate import check_lines, even_score, fit_calibration, probabilities
 from psgpo.prm.card import ngram_card
 from psgpo.prm.data import Item, PrmExample, build_examples, is_held_out
@@ -130,7 +131,8 @@ def build_prm(job: PrmJob, progress: Progress = lambda what, done, total: None) 
         (job.out / "job.json").unlink(missing_ok=True)
     check_job(job.out / "job.json", _described(job, programs))
     if state.is_file() or not (folder / FILE).is_file():
-        _train(job, train, choose, lambda done, total: progress("training", done, total))
+        scored = parts[2] if job.calibration is None else [*parts[1], *parts[2]]
+        _train(job, train, choose, scored, lambda done, total: progress("training", done, total))
         state.unlink(missing_ok=True)
     scorer = open_scorer(folder, device=job.device)
     fitted, threshold = None, job.record.threshold
@@ -180,6 +182,19 @@ def scored_lines(
         pairs = [(e.prompt, e.prefix) for e in examples]
         return np.concatenate([scorer.score_prefixes(part) for part in _chunks(pairs, progress)]), good_N
     found: dict[tuple[str, str], float] = {}
+    chosen = _programs_of(examples, programs)
+    for part in _chunks(chosen, progress):
+        rows = scorer.score_many([(program.prompt, program.code) for program, _ in part])
+        for (program, prefixes), row in zip(part, rows, strict=True):
+            for prefix, score in zip(prefixes, row, strict=True):
+                found.setdefault((program.problem_id, prefix), float(score))
+    return np.array([found[e.problem_id, e.prefix] for e in examples]), good_N
+
+
+def _programs_of(
+    examples: Sequence[TextExample], programs: Sequence[TextProgram]
+) -> list[tuple[TextProgram, list[str]]]:
+    """Programs that have all the examples between them, each with all its prefixes."""
     missing = {(e.problem_id, e.prefix) for e in examples}
     chosen: list[tuple[TextProgram, list[str]]] = []
     for program in programs:
@@ -189,17 +204,31 @@ def scored_lines(
         if new:
             missing -= new
             chosen.append((program, prefixes))
-    for part in _chunks(chosen, progress):
-        rows = scorer.score_many([(program.prompt, program.code) for program, _ in part])
-        for (program, prefixes), row in zip(part, rows, strict=True):
-            for prefix, score in zip(prefixes, row, strict=True):
-                found.setdefault((program.problem_id, prefix), float(score))
-    return np.array([found[e.problem_id, e.prefix] for e in examples]), good_N
+    return chosen
+
+
+def _longest_scored(job: PrmJob, encoder: Encoder, programs: Sequence[TextProgram]) -> int:
+    """Tokens of the longest text, with its prompt, that a causal model reads when `scored_lines` of these programs.
+
+    Training reads them up to their last label, scoring to their end.
+    """
+    examples = [example for example in text_examples(programs, job.record.scope) if example.target != 0.5]
+    if job.record.scope == "program":
+        return max((encoder.tokens(e.prompt, code_alone(e.prefix)) for e in examples), default=0)
+    return max((encoder.tokens(p.prompt, p.code) for p, _ in _programs_of(examples, programs)), default=0)
 
 
 def _train(
-    job: PrmJob, train: Sequence[TextExample], choose: Sequence[TextExample], progress: Callable[[int, int], None]
+    job: PrmJob,
+    train: Sequence[TextExample],
+    choose: Sequence[TextExample],
+    scored: Sequence[TextProgram],
+    progress: Callable[[int, int], None],
 ) -> None:
+    """
+    Args:
+        scored: programs of the parts that calibrate and measure, which the trained model will read.
+    """
     if job.record.kind == "ngrams":
         _train_ngrams(job, train, choose, progress)
         return
@@ -209,6 +238,7 @@ def _train(
         train_encoder(job.init, train, choose, job.settings, out_dir=job.out, **more)
     else:
         examples, chosen, _ = split_three(causal_examples(job), job)
+        more["longest_scored"] = _longest_scored(job, _encoder(job), scored)
         train_prm(job.init, examples, chosen, job.settings, job.out, compute=job.compute, **more)
 
 
@@ -222,11 +252,8 @@ def causal_examples(job: PrmJob) -> list[PrmExample]:
     Raises:
         UserError: labels that record no tokenizer, and are not of this one.
     """
-    assert job.init is not None
-    tokenizer = load_tokenizer(job.init)
-    encoder = Encoder(
-        tokenizer, PromptShape(template=job.record.prompt_template, max_tokens=job.record.max_prompt_tokens)
-    )
+    encoder = _encoder(job)
+    tokenizer = encoder.tokenizer
     examples: list[PrmExample] = []
     for path in map(data_file, job.data):
         if recognised(path) == "labels" and job.record.scope == "line":
@@ -243,6 +270,12 @@ def causal_examples(job: PrmJob) -> list[PrmExample]:
         else:
             examples += program_examples(encoder, ((program, program.passed) for program in programs))
     return examples
+
+
+def _encoder(job: PrmJob) -> Encoder:
+    assert job.init is not None
+    shape = PromptShape(template=job.record.prompt_template, max_tokens=job.record.max_prompt_tokens)
+    return Encoder(load_tokenizer(job.init), shape)
 
 
 def _train_ngrams(

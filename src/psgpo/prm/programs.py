@@ -67,6 +67,11 @@ class Encoder:
         aligned = with_end(self._align(code), code, int(self.tokenizer.eos_token_id))
         return aligned, self._align.alone(aligned, code)
 
+    def tokens(self, problem: str, code: str) -> int:
+        """Of the longest sequence that is read for a program, prompt included."""
+        aligned, alone = self.code(code)
+        return len(self.prompt(problem)) + max(len(aligned.token_ids), *map(len, alone.values()), 0)
+
 
 def line_examples(encoder: Encoder, programs: Iterable[Labelled]) -> list[PrmExample]:
     """Targets at every labelled line. A prefix that several programs share counts in each of them.

@@ -1,4 +1,4 @@
-"""Reading a PRM: one score per line."""
+"""Reading a causal PRM at line ends of token ids. Text becomes ids in one place: `psgpo.prm.scorers`."""
 
 # B sequences, P prompt tokens, T response tokens, L code lines
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from psgpo.errors import UserError
-from psgpo.lines import Tokenizer, TokenText, code_lines, line_end_tokens
 from psgpo.models import TokenValueModel, load_tokenizer, right_pad, round_frozen
-from psgpo.prompts import encode_prompt
 from psgpo.training import computing, token_batches
 
 ScoreItem = tuple[Sequence[int], Sequence[int], Sequence[int]]
@@ -35,7 +32,7 @@ def line_values(model: TokenValueModel, items: Sequence[ScoreItem], pad_token_id
 
 
 class PrmScorer:
-    """Scores lines of responses with a trained PRM (or any `TokenValueModel`)."""
+    """Scores responses that are token ids with a trained PRM (or any `TokenValueModel`); of text see `open_scorer`."""
 
     def __init__(
         self,
@@ -65,7 +62,6 @@ class PrmScorer:
         self.tokenizer = tokenizer
         self._computing = partial(computing, dtype, device)
         self.batch_tokens = batch_tokens
-        self._text = TokenText(cast(Tokenizer, tokenizer))
         self._pad = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)
 
     @property
@@ -88,15 +84,3 @@ class PrmScorer:
             for i, score_L in zip(batch, np.split(flat, cuts), strict=True):
                 scores[i] = score_L
         return scores
-
-    def score_lines(self, prompt: str, code: str) -> NDArray[np.float64]:
-        """Scores of the lines of a text (`psgpo.lines.code_lines`). Shape: (L,).
-
-        Args:
-            prompt: as the model reads it, the recipe's template already applied.
-            code: a response text; a fenced block in it is unwrapped.
-        """
-        prompt_ids = encode_prompt(self.tokenizer, prompt)
-        token_ids = self.tokenizer(code, add_special_tokens=False)["input_ids"]
-        text, char_ends = self._text.decode_with_ends(token_ids)
-        return self.score([(prompt_ids, token_ids, line_end_tokens(char_ends, code_lines(text)))])[0]

@@ -62,6 +62,7 @@ def train_prm(
     device: str | torch.device = "cpu",
     compute: ModelSettings | None = None,
     team: Team = ALONE,
+    longest_scored: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train a PRM from the model in `init_dir`; write `out_dir/model/` and `out_dir/metrics.jsonl`.
@@ -77,13 +78,15 @@ def train_prm(
             never scored.
         compute: how training computes: precision, adapters, activations; None: the defaults.
         team: the processes that train together: each works through a share of every batch, the main one writes.
+        longest_scored: tokens of the longest response, with its prompt, that will measure the PRM. Where the context
+            cannot hold it, better to know before training.
         progress: called with (optimizer steps done, all steps).
 
     Returns:
         The metrics row of the epoch that was kept.
 
     Raises:
-        UserError: no examples on one side, an example longer than the model's context, or state of another training.
+        UserError: no examples on one side, one longer than the model's context, or state of another training.
     """
     out = Path(out_dir)
     tokenizer = load_tokenizer(init_dir)
@@ -92,7 +95,7 @@ def train_prm(
         model.keep_layers(settings.layers)
     compute = compute or ModelSettings()
     prepare_training(model, compute, seed=seed)
-    _check(train, held_out, model)
+    _check(train, held_out, longest_scored, model)
     job = _job(train, held_out, settings, seed) | compute.model_dump(mode="json", include={"dtype", "lora"})
     train, held_out = _informative(train, "train on"), _informative(held_out, "choose the epoch by")
     weigh = line_weights(train, settings)
@@ -196,7 +199,7 @@ def _job(
     """What decides the result, for the model card and to tell one training's state from another's."""
     digest = hashlib.blake2b(digest_size=8)
     for example in [*train, *held_out]:
-        digest.update(repr((example.key, example.token_ids, example.targets)).encode())
+        digest.update(repr(example).encode())
     sizes = {"train_responses": len(train), "held_out_responses": len(held_out), "examples": digest.hexdigest()}
     return {"settings": settings.training(), "seed": seed} | sizes
 
@@ -281,11 +284,13 @@ def _held_out(
     }
 
 
-def _check(train: Sequence[PrmExample], held_out: Sequence[PrmExample], model: TokenValueModel) -> None:
+def _check(
+    train: Sequence[PrmExample], held_out: Sequence[PrmExample], longest_scored: int, model: TokenValueModel
+) -> None:
     if not train or not held_out:
         raise UserError(f"PRM training needs examples on both sides, found {len(train)} and {len(held_out)} held out")
     context = getattr(model.classifier.config, "max_position_embeddings", None) or math.inf
-    longest = max(example.length for example in [*train, *held_out])
+    longest = max(longest_scored, *(example.length for example in [*train, *held_out]))
     if longest > context:
         raise UserError(
             f"PRM training: a response with its prompt has {longest} tokens, the model's context holds {context}; "

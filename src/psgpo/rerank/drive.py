@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from psgpo.errors import UserError
 from psgpo.lines import Tokenizer, TokenText
+from psgpo.prm import TextScorer
 from psgpo.rerank.strategies import Asking, Draw, Question, Score
 from psgpo.sampling import HFSampler, Sampler
 from psgpo.seeds import derive_seed
@@ -21,6 +22,20 @@ class PrefixScorer(Protocol):
     """The part of `psgpo.prm.TextScorer` that is needed here."""
 
     def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]: ...
+
+
+class ReadablePrefixes:
+    """A PRM that says NaN of what it cannot read, being too long for it: one long text does not end a search."""
+
+    def __init__(self, scorer: TextScorer) -> None:
+        self._scorer = scorer
+
+    def score_prefixes(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
+        scores = np.full(len(pairs), np.nan)
+        fits = [n for n, pair in enumerate(pairs) if self._scorer.readable(*pair)]
+        if fits:
+            scores[fits] = self._scorer.score_prefixes([pairs[n] for n in fits])
+        return scores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -47,6 +47,12 @@ def render_search(summary: Json) -> str:
         f"{cost['scored']:.1f} prefixes scored"
         for name, cost in data["cost"].items()
     ]
+    costs += [
+        f"{name}: {unread['programs']} finished programs and {unread['prefixes']} prefixes were too long for the PRM; "
+        "they have no score and come last"
+        for name, unread in data["unread"].items()
+        if any(unread.values())
+    ]
     notes = ([BEAM_BELOW] if "beam" in methods else []) + _left_out(summary)
     columns = [str(budget) for budget in budgets]
     return "\n".join([head, "", *table(methods, columns, list(range(len(budgets)))), "", FOOT, *costs, *notes, ""])

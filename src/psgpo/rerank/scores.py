@@ -20,15 +20,14 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import PreTrainedModel
 
 from psgpo.errors import UserError
-from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl
-from psgpo.labeling.identity import tokenizer_fingerprint
+from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
 from psgpo.labeling.prefixes import cut_response
 from psgpo.labeling.surprise import ROWS, token_surprise
 from psgpo.lines import Tokenizer, TokenText, code_lines
 from psgpo.models import load_policy
 from psgpo.prm.calibrate import probabilities
-from psgpo.prm.evaluation.journal import fingerprint, scored_rows
+from psgpo.prm.evaluation.journal import check_model, scored_rows
 from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.record import ScorerRecord
 from psgpo.records import Problem, Response
@@ -74,7 +73,7 @@ def prm_columns(
     Raises:
         UserError: `out` holds the scores of another model under this name.
     """
-    check_job(out / "scores" / f"{reader.name}.job.json", reader.identity)
+    check_model(out / "scores" / f"{reader.name}.job.json", reader.identity)
     pairs = {name: (problems[r.problem_id].prompt, r.text) for name, r in responses.items()}
     rows = scored_rows(out / "scores" / f"{reader.name}.jsonl", pairs, reader.read, progress=progress)
     record = reader.scorer.record
@@ -107,7 +106,7 @@ def likelihood_columns(
     Raises:
         UserError: no usable policy, or its tokenizer is another one than that of the ids.
     """
-    check_job(out / "scores" / "likelihood.job.json", {"model": fingerprint(folder)})
+    check_model(out / "scores" / "likelihood.job.json", {"model": folder_fingerprint(folder)})
     path, names = (
         out / "scores" / "likelihood.jsonl",
         sorted(responses, key=lambda name: len(responses[name].token_ids)),

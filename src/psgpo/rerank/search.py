@@ -3,9 +3,10 @@
 out/
   job.json              what was asked for; STRATEGY.job.json: the strategy's own settings
   STRATEGY.jsonl        a row per problem, whole chunks at a time: `problem_id`, `spent` tokens, `drawn` rows, `scored`
-                        prefixes, `candidates`: `tokens` spent when the program was finished, `scores` by aggregate
-                        (`psgpo.rerank.scores`), mean `logprob` per token at temperature 1, `response` with its verdict,
-                        `finished` by the model, with the fence that closes its code or with its function
+                        prefixes, `unread`: `programs` and `prefixes` that are too long for the PRM, `candidates`:
+                        `tokens` spent when the program was finished, `scores` by aggregate (`psgpo.rerank.scores`),
+                        NaN where it was not read, mean `logprob` per token at temperature 1, `response` with its
+                        verdict, `finished` by the model, with the fence that closes its code or with its function
   outputs.jsonl         see `psgpo.rerank.outputs`; of the candidates of best-of-n
   scores/NAME.jsonl     what an ORM said of them, kept as it comes; NAME.job.json: which ORM
   summary.json          `data`, `methods`: curves over budgets, differences at the largest; `majority`: why it is left
@@ -39,17 +40,17 @@ from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, grade_programs
 from psgpo.labeling.identity import folder_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code
-from psgpo.prm.evaluation.journal import digest, fingerprint
+from psgpo.prm.evaluation.journal import check_model, digest
 from psgpo.prm.evaluation.readers import PrmReader
 from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.programs import end_of_answer
 from psgpo.records import Problem, Response
 from psgpo.rerank.budgets import BEST_OF_N, measure_search
-from psgpo.rerank.drive import Driver, Player, stops_at_lines
+from psgpo.rerank.drive import Driver, Player, ReadablePrefixes, stops_at_lines
 from psgpo.rerank.outputs import Evaluator, votes_of, why_no_majority
 from psgpo.rerank.run import Progress, write_curves
 from psgpo.rerank.samples import name_of
-from psgpo.rerank.scores import aggregates, log_likelihoods, prm_columns
+from psgpo.rerank.scores import AGGREGATES, aggregates, log_likelihoods, prm_columns
 from psgpo.rerank.strategies import Attempt, Ids, Row, Strategy, beam, best_of_n, rejection
 from psgpo.sampling import HFSampler, open_sampler
 from psgpo.sampling.sampler import context_of
@@ -57,6 +58,7 @@ from psgpo.sampling.sampler import context_of
 Json = dict[str, Any]
 STRATEGIES = ("beam", "rejection")
 """Beside best-of-n, which is always measured."""
+UNREAD = {"programs": 0, "prefixes": 0}
 CHUNK = 64
 """Problems side by side, and between two writes. The same ones always stand together: a resumed search is the same."""
 
@@ -158,7 +160,7 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
         scorer=scorer,
         prompt_ids=pose(used, tokenizer, option="--template"),
         fences=used == "chat" or answers_in_chat(tokenizer, used),
-        identity={"policy": folder_fingerprint(folder), "prm": fingerprint(prm), "template": used},
+        identity={"policy": folder_fingerprint(folder), "prm": folder_fingerprint(prm), "template": used},
     )
 
 
@@ -188,7 +190,7 @@ def run_search(
         UserError: a setting makes no sense, a prompt leaves no room, or `out` holds another job.
     """
     settings.check()
-    check_job(out / "job.json", _job(problems, models, settings, limits))
+    check_model(out / "job.json", _job(problems, models, settings, limits), "prm")
     by_id = {problem.id: problem for problem in problems}
     with sandbox() if sandbox is not None else Sandbox(**limits) as judge:
         rows = {}
@@ -210,6 +212,7 @@ def run_search(
             "settings": asdict(settings),
             "choose": choose,
             "cost": {name: _cost(found) for name, found in rows.items()},
+            "unread": {name: _unread(found) for name, found in rows.items()},
         },
         "majority": why_not,
         "methods": methods,
@@ -243,6 +246,11 @@ def _cost(rows: Sequence[Json]) -> Json:
         "programs": float(np.mean([len(row["candidates"]) for row in rows])),
         "scored": float(np.mean([row["scored"] for row in rows])),
     }
+
+
+def _unread(rows: Sequence[Json]) -> Json:
+    """Sums over problems; rows of earlier versions, which would have ended there, have none."""
+    return {what: sum(row.get("unread", UNREAD)[what] for row in rows) for what in UNREAD}
 
 
 def _searched(
@@ -303,7 +311,7 @@ def _chunk(
     Driver(
         sampler=models.sampler,
         line_sampler=stops_at_lines(models.sampler, models.tokenizer),
-        scorer=models.scorer,
+        scorer=ReadablePrefixes(models.scorer),
         temperature=settings.temperature,
         top_p=settings.top_p,
         seed=settings.seed,
@@ -330,7 +338,8 @@ def _judged(
             "problem_id": problem.id,
             "spent": attempt.spent,
             "drawn": attempt.drawn,
-            "scored": len(attempt.scores),
+            "scored": len(attempt.scores) - attempt.unread,
+            "unread": UNREAD | {"prefixes": attempt.unread},
             "candidates": [],
         }
         for problem, attempt in zip(problems, attempts, strict=True)
@@ -349,10 +358,11 @@ def _judged(
             verdict=verdict,
             prompt_ids=players[n].prompt_ids,
         )
+        rows[n]["unread"]["programs"] += read is None
         rows[n]["candidates"].append(
             {
                 "tokens": candidate.tokens,
-                "scores": read,
+                "scores": dict.fromkeys(AGGREGATES, np.nan) if read is None else read,
                 "logprob": logprob,
                 "response": response,
             }
@@ -360,14 +370,15 @@ def _judged(
     return rows
 
 
-def _aggregates(pairs: Sequence[tuple[str, str]], models: Models) -> list[dict[str, float]]:
-    """Of each (problem, whole program), read as `psgpo rerank samples` reads it; equal ones once, so that they tie."""
-    known = list(dict.fromkeys(pairs))
+def _aggregates(pairs: Sequence[tuple[str, str]], models: Models) -> list[dict[str, float] | None]:
+    """Of each (problem, whole program), read as `psgpo rerank samples` reads it; equal ones once, so that they tie.
+    None of one that the PRM cannot read."""
+    known = [pair for pair in dict.fromkeys(pairs) if models.scorer.readable(*pair)]
     found = {
         pair: aggregates(scores, [line.neutral for line in code_lines(pair[1])], models.scorer.record)
         for pair, scores in zip(known, models.scorer.score_many(known), strict=True)
     }
-    return [found[pair] for pair in pairs]
+    return [found.get(pair) for pair in pairs]
 
 
 def _mean_logprobs(rows: Sequence[tuple[Ids, Row]], models: Models, settings: SearchSettings) -> list[float]:

@@ -100,11 +100,16 @@ class Attempt:
     """Rows so far."""
     candidates: list[Candidate] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
-    """Of every text that was read."""
+    """Of every text that the PRM was asked about; NaN where it could not read it."""
 
     @property
     def left(self) -> int:
         return self.budget - self.spent
+
+    @property
+    def unread(self) -> int:
+        """Texts that the PRM could not read."""
+        return sum(map(math.isnan, self.scores.values()))
 
     def extend(self, rows: Sequence[Row], *, whole: bool) -> Asking:
         """One draw for each row; returns the longer rows. The budget that is left is shared equally."""
@@ -176,7 +181,8 @@ class Attempt:
         return next(reversed(self.prefixes(row)), "")
 
     def score(self, texts: Sequence[str]) -> Asking:
-        """The PRM's score of each text, each asked for once; NaN for an empty one. Returns a list."""
+        """The PRM's score of each text, each asked for once; NaN for an empty one and one that it cannot read. Returns
+        a list."""
         unknown = [text for text in dict.fromkeys(texts) if text and text not in self.scores]
         if unknown:
             answer = yield Score(texts=unknown)

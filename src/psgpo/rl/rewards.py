@@ -159,6 +159,14 @@ LINE_REWARDS: dict[str, LineReward] = {
     "first-error": first_error,
     "program": whole_program,
 }
+PAYS_LINES_OF: dict[str, tuple[bool, ...]] = {"none": (), "program": (), "redistribute": (False,)}
+"""Of a form that cannot pay the lines of every response: the verdicts (passed) of those whose lines it can pay. What
+`program` pays stands at the last token."""
+
+
+def can_pay_lines(form: str, *, passed: bool, lambda_fail: float, lambda_pass: float) -> bool:
+    """Whether some score gives a line of a response with this verdict a reward."""
+    return passed in PAYS_LINES_OF.get(form, (False, True)) and bool(lambda_pass if passed else lambda_fail)
 
 
 def line_rewards(

@@ -29,7 +29,7 @@ from psgpo.prm.scorers import TextScorer, open_scorer
 from psgpo.problems.opchain.oracle import ExactOracle
 from psgpo.problems.programs import judged_lines, judged_program
 from psgpo.records import Completion, Problem, Verdict
-from psgpo.rl.rewards import line_rewards, token_rewards
+from psgpo.rl.rewards import can_pay_lines, line_rewards, token_rewards
 from psgpo.sampling import Sampler
 
 Array = NDArray[np.float64]
@@ -154,9 +154,11 @@ def rewarded_tokens(rollout: Rollout, line_reward_L: Array, arm: ArmSettings) ->
 
 
 def step_ends(rollout: Rollout, arm: ArmSettings) -> list[int]:
-    """Tokens where the arm may pay: the last one, and the ends of lines that its line reward sees."""
+    """Tokens where the arm may pay this response: the last one, and the ends of lines that its line reward sees."""
     last = len(rollout.token_ids) - 1
-    if arm.line_reward in ("none", "program") or not arm.lambda_fail + arm.lambda_pass:
+    if not can_pay_lines(
+        arm.line_reward, passed=rollout.verdict.passed, lambda_fail=arm.lambda_fail, lambda_pass=arm.lambda_pass
+    ):
         return [last]
     unseen = rollout.neutral if arm.neutral_lines else (False,) * len(rollout.neutral)
     return sorted({last, *(end for end, neutral in zip(rollout.line_ends, unseen, strict=True) if not neutral)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psgpo.errors import UserError
+from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl
 from psgpo.lines import code_lines
 
@@ -21,6 +23,8 @@ Read = Callable[[Sequence[Pair]], Sequence[Mapping[str, Sequence[float]]]]
 """Of each pair some named rows with one number per line."""
 BATCH = 64
 """Programs between two writes."""
+OLD_DIGITS = 16
+"""Of a model's fingerprint in files of versions that made it of names, sizes and times."""
 
 
 def scored_rows(
@@ -63,11 +67,24 @@ def _checked(name: str, values: Sequence[float], code: str) -> list[float]:
     return numbers
 
 
-def fingerprint(folder: Path) -> str:
-    """Changes when a model folder does: names, sizes and times of its files."""
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    facts = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return sha256(repr(facts).encode()).hexdigest()[:16]
+def check_model(path: Path, job: Mapping[str, Any], key: str = "model") -> None:
+    """`check_job` of a job that names a model by `folder_fingerprint`, under `key`.
+
+    Raises:
+        UserError: the file names another model, or other things differ.
+    """
+    check_job(path, dict(job), remedy=lambda changed: _of_times(path, key))
+
+
+def _of_times(path: Path, key: str) -> str:
+    """Advice where an older version wrote the file; empty where this one did."""
+    there = json.loads(path.read_text(encoding="utf-8")).get(key)
+    if not isinstance(there, str) or len(there) != OLD_DIGITS:
+        return ""
+    return (
+        "an older psgpo wrote it, which told models apart by the times of their files, so that it is not known whose "
+        f"scores these are; delete {path.parent} or choose another folder"
+    )
 
 
 def digest(values: Sequence[object]) -> str:

@@ -9,7 +9,8 @@ items.jsonl      of `psgpo firsterror make`: the lines before the first error ar
                  for mutants.
 
 The first error of a program is its first bad line when every line before it is labelled good; a program is right when
-all its lines are. Of the others nothing is known, and measures of first errors leave them out.
+all its lines are, and a response where it passes. Of the others nothing is known, and measures of first errors leave
+them out. A success rate of one half is bad, as in `labeling.quality`, `labeling.select` and `prm.assess`.
 """
 
 # L code lines
@@ -154,7 +155,8 @@ def _of_labels(
         )
     lines = code_lines(response.text)
     if exact is None:
-        signs = [(value > 0) - (value < 0) for value in label.labels]
+        even = -1 if label.real_valued else 0  # half of the completions pass: a value like any other, as in quality.py
+        signs = [1 if value > 0 else -1 if value < 0 else even for value in label.labels]
     else:
         if response_key(response) not in exact:
             raise ValueError(f"response {response_key(response)} has no exact labels")
@@ -163,7 +165,7 @@ def _of_labels(
     if len(signs) != len(lines):
         raise ValueError(f"response {response_key(response)}: {len(signs)} labels for {len(lines)} lines")
     labels = tuple(0 if line.neutral else sign for line, sign in zip(lines, signs, strict=True))
-    return _judged(
+    program = _judged(
         EvalProgram(
             id=f"{response.problem_id}/{response.index}/{response.checkpoint}",
             problem_id=response.problem_id,
@@ -177,6 +179,9 @@ def _of_labels(
             kind="",
         )
     )
+    if exact is None and response.verdict.passed and program.candidates:
+        return replace(program, outcome="right", first_error=None)  # `soft` labels the last of its lines alone
+    return program
 
 
 def _of_mutant(entry: LabelledProgram) -> EvalProgram:

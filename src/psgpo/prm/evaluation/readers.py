@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from psgpo.labeling.identity import folder_fingerprint
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.evaluation.baselines import PolicySurprise
-from psgpo.prm.evaluation.journal import Pair, fingerprint
+from psgpo.prm.evaluation.journal import Pair
 from psgpo.prm.evaluation.table import Scored
 from psgpo.prm.scorers import open_scorer
 
@@ -43,7 +44,7 @@ class PrmReader:
         self.template = self.scorer.record.prompt_template
         self.threshold = self.scorer.threshold
         self.name = name
-        self.identity = {"model": fingerprint(folder)}
+        self.identity = {"model": folder_fingerprint(folder)}
         if self.scorer.record.scope == "program":  # earlier versions had the prose around the code read too
             self.identity |= {"reads": "code alone"}
 
@@ -72,7 +73,7 @@ class PolicyReader:
 
     def __init__(self, folder: Path, template: str, *, device: str = "cpu") -> None:
         self.policy = PolicySurprise(folder, template, device=device)
-        self.identity = {"model": fingerprint(folder), "template": template}
+        self.identity = {"model": folder_fingerprint(folder), "template": template}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
         return [{"mean": mean, "sum": total} for mean, total in self.policy.line_surprise(pairs)]

@@ -21,7 +21,7 @@ from psgpo.job import check_job
 from psgpo.jsonl import finite, write_json, write_jsonl
 from psgpo.lines import code_lines
 from psgpo.prm.evaluation.baselines import majority, position
-from psgpo.prm.evaluation.journal import digest, scored_rows
+from psgpo.prm.evaluation.journal import check_model, digest, scored_rows
 from psgpo.prm.evaluation.moves import Move, measure_moves
 from psgpo.prm.evaluation.probes import PROBES, Probe, probe
 from psgpo.prm.evaluation.programs import EvalProgram
@@ -57,7 +57,7 @@ def run_evaluation(
     pairs = {p.id: (p.prompt, p.code) for p in programs}
     scored: list[Scored] = []
     for reader in (prm, *others):
-        check_job(out / "scores" / f"{reader.name}.job.json", reader.identity)
+        check_model(out / "scores" / f"{reader.name}.job.json", reader.identity)
         rows = scored_rows(
             out / "scores" / f"{reader.name}.jsonl", pairs, reader.read, progress=_named(progress, reader.name)
         )

@@ -140,6 +140,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         device=device,
         compute=run.recipe.model,
         team=team,
+        longest_scored=max(example.length for example in held_out),
         progress=progress,
     )
     if not team.is_main:
