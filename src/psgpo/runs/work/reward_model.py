@@ -140,7 +140,7 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         device=device,
         compute=run.recipe.model,
         team=team,
-        longest_scored=max(example.length for example in held_out),
+        longest_scored=max((example.length for example in held_out), default=0),
         progress=progress,
     )
     if not team.is_main:
