@@ -6,7 +6,7 @@
 
 1. Three linear models of the hashed features of `psgpo.prm.ngram_features`: whether a line is right, learned from
    changed and reference lines; the same from all lines; and which line is the right one among itself and its
-   alternatives (`psgpo.prm.alternatives`: the line with another variable, operator, number ...), learned from right
+   alternatives (`alternatives.py`: the line with another variable, operator, number ...), learned from right
    lines only.
 2. Boosted trees on what these say of the line and of its alternatives: would one small change make it read better?
    The linear scores they learn from come from models that have not seen the problem (four folds).
@@ -34,12 +34,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alternatives import CHANGES, alternatives
 from boosting import BoostedTrees
 from psgpo.jsonl import finite, write_json
 from psgpo.mutation.examples import line_examples
 from psgpo.mutation.labelled import LabelledProgram, load_programs
 from psgpo.prm.above import Above, indent_of, tokens_of
-from psgpo.prm.alternatives import CHANGES, alternatives
 from psgpo.prm.calibrate import sigmoid
 from psgpo.prm.measure import classification
 from psgpo.prm.ngram_features import BUCKETS, line_features

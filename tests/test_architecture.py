@@ -75,6 +75,7 @@ def test_imports_point_left(path: Path) -> None:
         "psgpo.firsterror.run",
         "psgpo.rerank.strategies",
         "psgpo.rerank.choose",
+        "psgpo.report",
         "psgpo.inspect_page.build",
     ],
 )

@@ -21,10 +21,10 @@ from exchange_world import STARTER, TEXT, Script, ScriptEngine, add, psgpo, save
 from model_server import fake_server
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import RefusedRowsError, UserError
-from psgpo.evaluation.benchmark import Limits
 from psgpo.exchange import make
 from psgpo.exchange.make import MakeRequest, make_labels
 from psgpo.exchange.render import render_summary
+from psgpo.execution import Limits
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.labeling.engine import OpenEngine
 from psgpo.labeling.identity import tokenizer_fingerprint

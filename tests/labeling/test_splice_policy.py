@@ -9,13 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labeling_world import FakeGrader, FakeSampler, label, problem, random_responses, response, words_of
+from labeling_world import (
+    CharTokenizer,
+    FakeGrader,
+    FakeSampler,
+    TextSampler,
+    label,
+    problem,
+    random_responses,
+    response,
+    words_of,
+)
 from pydantic import ValidationError
 
-from psgpo.config import LabelSettings, PrmSettings
+from psgpo.config import LabelSettings, PrmSettings, SamplingSettings
 from psgpo.errors import UserError
 from psgpo.labeling import Labelling
+from psgpo.labeling.prefixes import cut_response
+from psgpo.labeling.splice_pool import PoolSearch
 from psgpo.labeling.suffixes import crossed_programs, suffix_programs
+from psgpo.lines import TokenText
 from psgpo.prm.data import build_examples
 from psgpo.records import LineLabels, Response
 
@@ -155,6 +168,38 @@ def test_the_hunt_is_bounded_and_booked_once(tmp_path: Path) -> None:
     assert len(sampler.rows) == 6
     assert [made.completions for made in labelling.labels] == [6, 0, 0]
     assert all(set(made.labels) == {0.0} for made in labelling.labels), "nobody passes: nothing is known"
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_the_hunt_draws_where_there_is_room(room: int) -> None:
+    """What is booked, and counted against `labels.hunt`, was drawn; what is judged was drawn too."""
+    of = problem("p", 4)
+    cuts = [cut_response(response(of, "def\napple\nbirch\nwrong\n"), TokenText(CharTokenizer()))]
+    sampler, judged = FakeSampler(0.0), list[str]()
+
+    def judge(items: Sequence[tuple[str, str]]) -> list[bool]:
+        judged.extend(program for program, _ in items)
+        return [False] * len(items)
+
+    longest = len(cuts[0].prefix(3))
+    limit = SamplingSettings(max_new_tokens=longest + room)
+    settings = LabelSettings(strategy="splice", hunt=6, crossover=0)
+    search = PoolSearch(cuts, {"p": of}, {"one": sampler}, TokenText(CharTokenizer()), settings, limit, 7, judge)
+    attempt = search.attempt("p", [0])
+    search.hunt([attempt], {0: [0.0, 0.0, 0.0, 1.0]})
+    assert attempt.completions == attempt.executions == len(sampler.rows) == len(judged) == 6
+    assert min(sampler.limits) == (room or longest - len(cuts[0].prefix(2)))
+    assert "def\napple\nbirch\n" not in judged
+
+
+def test_an_unproved_reply_is_not_judged(tmp_path: Path) -> None:
+    of, grader = problem("p", 4), FakeGrader()
+    failed = [response(of, "def\napple\nwrong\ncedar\n")]
+    sampler = TextSampler(1.0, lambda prefix, seed: True)
+    options: dict[str, Any] = {"strategy": "splice", "hunt": 4, "crossover": 0, "sandbox": grader}
+    labelling = label([of], failed, tmp_path / "j", {"one": sampler}, **options)
+    assert (labelling.usage.completions, labelling.usage.refused, labelling.usage.executions) == (4, 4, 0)
+    assert not grader.programs
 
 
 def test_the_hunt_stops_at_the_first_pass(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from psgpo.lines import code_lines
 from psgpo.models import create_policy, load_tokenizer, train_tokenizer
 from psgpo.prm import ScorerRecord, open_scorer, split_by_problem, train_prm
 from psgpo.prm.calibrate import fit_calibration
-from psgpo.prm.evaluation.baselines import PolicySurprise
+from psgpo.prm.evaluation.baselines import LineSurprise
 from psgpo.prm.evaluation.journal import scored_rows
 from psgpo.prm.evaluation.probes import PROBES
 from psgpo.prm.evaluation.programs import load_eval_programs
@@ -149,7 +149,7 @@ def test_the_same_weights_at_another_place_and_time_are_the_same_model(world: Pa
 
 def test_surprise_is_that_of_the_tokens_of_each_line(world: Path) -> None:
     """Every token of the code belongs to one line; the sum is the whole code's surprise by the model's own loss."""
-    policy = PolicySurprise(world / "policy", TEMPLATE)
+    policy = LineSurprise(world / "policy", TEMPLATE)
     code = "def solve(x):\n    return x\n"
     ((mean, total),) = policy.line_surprise([("Return x.", code)])
     ids = policy.tokenizer(code, add_special_tokens=False)["input_ids"]

@@ -135,7 +135,7 @@ def test_what_cannot_be_opened_says_why(folder, tmp_path):
     good = json.loads((folder / "psgpo_prm.json").read_text())
     assert good["version"] == 1
     for change, message in (
-        ({"version": 2}, "version 2"),
+        ({"version": 2}, r"^\S+: version 2; this psgpo reads version 1; train the PRM again$"),
         ({"kind": "magic"}, "kind 'magic'; allowed: causal, encoder"),
         ({"surprise": 1}, "not readable"),
         ({"prompt_template": "none"}, "lacks {prompt}"),

@@ -271,6 +271,15 @@ def test_broken_file_is_named(run: Path, tmp_path: Path) -> None:
         build_report([copy], tmp_path / "report")
 
 
+def test_a_broken_problem_is_named_with_its_line(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    with (copy / "problems" / "train.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write('{"id": "a"}\n')
+    with pytest.raises(UserError, match=rf"problems/train\.jsonl:{PROBLEMS + 1}: missing key 'prompt'"):
+        load_run(copy)
+
+
 @pytest.mark.parametrize(
     ("name", "stage"),
     [

@@ -14,13 +14,14 @@ import pytest
 from synthetic_run import ARMS, make_run
 
 from psgpo.jsonl import finite
+from psgpo.prm.measure import EVEN as MEASURED
 from psgpo.report.aggregate import Experiment, difference, difficulty_bins, estimate, length_bins, pass_at_1
 from psgpo.report.answer import answer
 from psgpo.report.cells import MISSING, percent, plain, points, two
 from psgpo.report.figures import series_of, smooth
 from psgpo.report.groups import experiment, flatten, groups_of
 from psgpo.report.load import load_run
-from psgpo.report.programs import choose_programs, visible
+from psgpo.report.programs import BACKGROUNDS, EVEN, background, choose_programs, visible
 from psgpo.report.stage_tables import counted, dig, estimated, prm_table, scan_table
 from psgpo.report.style import end_labels, new_figure
 from psgpo.report.tables import describe_arm, main_table
@@ -205,6 +206,29 @@ def test_a_line_that_the_search_left_open_has_no_mark(data: Experiment) -> None:
     assert marks(0) == ("Fails (3 of 8 tests)", {"+", ""}, False)
     assert marks(1)[1:] == ({"+", "−", ""}, True)  # proved up to the first bad line
     assert marks(0, strategy="soft")[1:] == ({"+", "−"}, True)  # there 0 is a success rate
+
+
+def test_a_line_has_the_colour_of_the_side_that_its_score_is_on(data: Experiment) -> None:
+    def shown(target: str, score: float) -> tuple[set[tuple[str, float]], str]:
+        """Tint and strength of all code lines, and the lead's word on them, where one PRM scores every line so."""
+        prm = data.first.prm["sign"]
+        scores = {key: tuple(score for _ in row) for key, row in prm.scores.items()}
+        settings = data.first.recipe.prm["sign"].model_copy(update={"target": target})
+        run = dataclasses.replace(
+            data.first,
+            recipe=data.first.recipe.model_copy(update={"prm": {"sign": settings}}),
+            prm={"sign": dataclasses.replace(prm, scores=scores)},
+        )
+        lines = [line for program in choose_programs(run) for line in program.lines if not line.neutral]
+        return {(line.tint, line.strength) for line in lines}, background(run)
+
+    assert shown("sign", -0.6)[0] == {("bad", 0.3)}
+    assert shown("sign", 2.0)[0] == {("good", 0.5)}
+    assert shown("soft", 0.02) == ({("bad", 0.48)}, BACKGROUNDS["soft"])
+    assert shown("soft", 0.75)[0] == {("good", 0.25)}
+    assert shown("progress", 0.02) == ({("", 0.0)}, BACKGROUNDS["progress"])
+    assert shown("sign", math.nan)[0] == {("", 0.0)}
+    assert EVEN == MEASURED
 
 
 def test_hidden_characters_of_programs_are_shown() -> None:

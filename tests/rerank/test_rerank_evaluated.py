@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from psgpo.cli.rerank import app
 from psgpo.config import SftSettings
 from psgpo.errors import UserError
-from psgpo.evaluation.benchmark import EvalRequest, Limits, run_eval
+from psgpo.evaluation.benchmark import EvalRequest, run_eval
 from psgpo.evaluation.draw import DrawSettings, LoadedModel
+from psgpo.execution import Limits
 from psgpo.jsonl import read_jsonl, write_jsonl
 from psgpo.lines import code_lines
 from psgpo.models import TokenValueModel, create_policy, load_policy, train_tokenizer

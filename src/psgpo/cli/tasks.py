@@ -10,7 +10,7 @@ import typer
 from psgpo.errors import UserError
 
 if TYPE_CHECKING:
-    from psgpo.evaluation.benchmark import Limits
+    from psgpo.execution import Limits
     from psgpo.records import Problem
 
 OPCHAIN = "opchain"

@@ -19,7 +19,7 @@ from psgpo.evaluation.draw import DRAWN, DrawSettings, LoadedModel, draw_samples
 from psgpo.evaluation.grade import StreamGrader, grade_samples
 from psgpo.evaluation.grade_summary import summarise_grades
 from psgpo.evaluation.samples import Sample, TaskIds, read_samples
-from psgpo.execution import Sandbox
+from psgpo.execution import Limits, Sandbox
 from psgpo.job import check_job, only_process
 from psgpo.jsonl import write_json
 from psgpo.labeling.identity import spec_folder
@@ -30,18 +30,6 @@ from psgpo.records import Problem
 Json = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 """Called with (what is going on, done, total)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What a program may use."""
-
-    timeout: float
-    """Wall seconds for all tests of a program."""
-    test_timeout: float | None = None
-    """Wall seconds for one test; None for no limit of its own."""
-    memory_mb: int
-    """Address space, MiB."""
 
 
 TEST_TIMEOUTS = {

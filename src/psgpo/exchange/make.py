@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 import psgpo
 from psgpo.config import LabelSettings, SamplingSettings
 from psgpo.errors import UserError
-from psgpo.evaluation.benchmark import Limits, usable_cores
+from psgpo.evaluation.benchmark import usable_cores
 from psgpo.evaluation.draw import pose
-from psgpo.execution import Sandbox
+from psgpo.execution import Limits, Sandbox
 from psgpo.job import check_job, only_process
 from psgpo.jsonl import read_jsonl, write_json, write_jsonl
 from psgpo.labeling import Labelling, cost_summary, count_labels, cut_at_function_end, sample_responses, write_labels

@@ -5,5 +5,6 @@ with Sandbox(workers=2) as sandbox:
 """
 
 from psgpo.execution.sandbox import Outcome, Sandbox, SandboxError
+from psgpo.execution.slot import Limits
 
-__all__ = ["Outcome", "Sandbox", "SandboxError"]
+__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError"]

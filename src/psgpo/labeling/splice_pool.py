@@ -148,13 +148,13 @@ class PoolSearch:
                 tried[line] = tried.get(line, 0) + 1
                 prefix = self._cuts[number].prefix(line) if line else ()
                 rows.append(_Draw(attempt, number, line, prefix, draw))
-        completions = self._complete(rows)
-        programs = [
-            extract_code(self._text.decode((*row.prefix, *ids))) for row, ids in zip(rows, completions, strict=True)
-        ]
-        passed = self._judge([(program, row.attempt.name) for program, row in zip(programs, rows, strict=True)])
-        for row, ids, program, is_right in zip(rows, completions, programs, passed, strict=True):
+        drawn = self._complete(rows)
+        for row in rows:
             row.attempt.completions += 1
+        found = [(row, ids) for row, ids in zip(rows, drawn, strict=True) if ids is not None]
+        programs = [extract_code(self._text.decode((*row.prefix, *ids))) for row, ids in found]
+        passed = self._judge([(program, row.attempt.name) for (row, _), program in zip(found, programs, strict=True)])
+        for (row, ids), program, is_right in zip(found, programs, passed, strict=True):
             row.attempt.tokens += len(ids)
             row.attempt.executions += 1
             known = row.attempt.pool if is_right else row.attempt.texts
@@ -164,13 +164,15 @@ class PoolSearch:
                 self.proved[row.number] = max(self.proved.get(row.number, 0), row.line)
 
     def _place(self, attempt: Attempt, chances: Mapping[int, Sequence[float]]) -> tuple[int, int]:
-        """The response and the line (0: from scratch) where the next completion is drawn."""
+        """The response and the line (0: from scratch) where the next completion is drawn, of those that leave room."""
         best, place = -1.0, (attempt.numbers[0], 0)
         for number in attempt.numbers:
             code = self._cuts[number].code
             wrong = chances.get(number) or [1 / len(code)] * len(code) if code else []
             tried, right = attempt.failures.get(number, {}), 1.0
             for done, line in enumerate([0, *code]):
+                if line and len(self._cuts[number].prefix(line)) >= self._sampling.max_new_tokens:
+                    break  # nor does any longer prefix leave room
                 right -= wrong[done - 1] if done else 0.0
                 failed = sum(count for at, count in tried.items() if at <= line)
                 score = right * math.exp(-DECAY * (len(code) - done)) * AGAIN**failed
@@ -191,16 +193,15 @@ class PoolSearch:
         row.attempt.executions += len(without)
         return not any(self._judge([(one, row.attempt.name) for one in without]))
 
-    def _complete(self, rows: Sequence[_Draw]) -> list[tuple[int, ...]]:
-        """Ids of one completion per row, one batch per checkpoint; none where a prefix fills the limit or the
-        ids cannot be proved: what splicing claims rests on programs that were found, not on those that were not."""
+    def _complete(self, rows: Sequence[_Draw]) -> list[tuple[int, ...] | None]:
+        """Ids of one completion per row, one batch per checkpoint; None where they cannot be proved: what splicing
+        claims rests on programs that were found, not on those that were not."""
         names = list(self._samplers)
         by_name: dict[str, list[int]] = {}
         for index, row in enumerate(rows):
             own = self._cuts[row.number].response.checkpoint
             chosen = {"own": own, "last": names[-1], "mixture": names[row.draw % len(names)]}[self._settings.completer]
-            if len(row.prefix) < self._sampling.max_new_tokens:
-                by_name.setdefault(chosen, []).append(index)
+            by_name.setdefault(chosen, []).append(index)
         completions: dict[int, tuple[int, ...]] = {}
         for name, members in by_name.items():
             chosen_rows = [rows[index] for index in members]
@@ -217,4 +218,4 @@ class PoolSearch:
             completions |= {index: tuple(item.token_ids) for index, item in zip(members, drawn, strict=True) if item}
             for place in refused:
                 chosen_rows[place].attempt.refused += 1
-        return [completions.get(index, ()) for index in range(len(rows))]
+        return [completions.get(index) for index in range(len(rows))]

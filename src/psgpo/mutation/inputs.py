@@ -34,7 +34,6 @@ class _Seen:
     sorted: bool = True
     distinct: bool = True
     characters: set[str] = field(default_factory=set)
-    literal_texts: set[str] = field(default_factory=set)
 
 
 class Contract:

@@ -186,13 +186,6 @@ class Program:
             current = self.parents.get(current)
         return current
 
-    def loop_of(self, node: ast.AST) -> ast.For | ast.While | None:
-        """The innermost loop around a node, inside its function."""
-        current = self.parents.get(node)
-        while current is not None and not isinstance(current, (*_FUNCTIONS, ast.For, ast.While)):
-            current = self.parents.get(current)
-        return current if isinstance(current, ast.For | ast.While) else None
-
     def statement_of(self, node: ast.AST) -> ast.stmt:
         current = node
         while not isinstance(current, ast.stmt):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from psgpo.config import PrmSettings
 from psgpo.jsonl import write_json, write_jsonl
 from psgpo.prm.data import ExactLines, PrmExample, ResponseKey, build_examples
-from psgpo.prm.measure import ScoredResponse, Target, measure
+from psgpo.prm.measure import ScoredResponse, TrainedTarget, measure
 from psgpo.prm.score import PrmScorer
 from psgpo.records import LineLabels
 
@@ -71,7 +71,7 @@ def score_examples(scorer: PrmScorer, examples: Sequence[PrmExample]) -> list[ND
     return scorer.score([(e.prompt_ids, e.token_ids, e.line_ends) for e in examples])
 
 
-def scored_response(example: PrmExample, scores: NDArray[np.float64], target: Target) -> ScoredResponse:
+def scored_response(example: PrmExample, scores: NDArray[np.float64], target: TrainedTarget) -> ScoredResponse:
     """Scores beside the truth the example was built with; lines whose truth was left open count nowhere.
 
     An open line weighs nothing and has no target (`psgpo.prm.data`); for `progress` that is every line of its response.

@@ -38,7 +38,8 @@ from psgpo.jsonl import finite
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Target = Literal["sign", "progress", "soft"]
+TrainedTarget = Literal["sign", "progress", "soft"]
+"""What a PRM of a recipe learns. What a folder's scores are (`psgpo.prm.record.Target`) has one more."""
 EVEN = {"sign": 0.0, "soft": 0.5}
 """A line that scores above it is called good."""
 NAN = float("nan")
@@ -68,7 +69,7 @@ class ScoredResponse:
 
 
 def measure(
-    responses: Sequence[ScoredResponse], target: Target, *, resamples: int = 0, seed: int = 0
+    responses: Sequence[ScoredResponse], target: TrainedTarget, *, resamples: int = 0, seed: int = 0
 ) -> dict[str, Any]:
     """All measures of one PRM against one truth, ready for JSON (see the keys below).
 
@@ -273,7 +274,7 @@ def _percentiles(values: Sequence[float]) -> list[float]:
     return [float(q) for q in np.percentile(defined, [2.5, 97.5])] if defined else [NAN, NAN]
 
 
-def _decide(response: ScoredResponse, target: Target) -> tuple[Flags, Flags, Array]:
+def _decide(response: ScoredResponse, target: TrainedTarget) -> tuple[Flags, Flags, Array]:
     """Per line that is not neutral: is it good, is it called good, and the score behind the call."""
     good = _good(response)
     if target in EVEN:

@@ -69,8 +69,10 @@ class ScorerRecord:
             values = json.loads(path.read_text(encoding="utf-8"))
             version = values.pop("version")
             if version != VERSION:
-                raise UserError(f"{path}: version {version!r}; this psgpo reads version {VERSION}")
+                raise UserError(f"{path}: version {version!r}; this psgpo reads version {VERSION}; train the PRM again")
             record = cls(**values)
+        except UserError:
+            raise  # a ValueError too, but one that says what is wrong
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{path}: not readable ({error}); train the PRM again") from None
         for name, allowed in (("kind", Kind), ("scope", Scope), ("target", Target)):

@@ -34,14 +34,14 @@ GROUPS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A mean with its 95 % interval."""
+class SeedEstimate:
+    """A mean with its 95 % interval, over problems for one run and over seeds for several."""
 
     mean: float
     low: float
     high: float
-    n_problems: int
-    """Different test problems behind it."""
+    n_problems: int | None
+    """Different test problems behind it; None where they were not counted, never in `summary.json`."""
     per_seed: tuple[float, ...]
     """One value per run that has it."""
 
@@ -103,7 +103,7 @@ def pass_rates(evaluation: Evaluation) -> dict[str, float]:
     return dict(zip(outcomes, map(float, problem_pass_at_k(outcomes, 1)), strict=True))
 
 
-def pass_at_1(data: Experiment, policy: str, keep: Keep | None = None) -> Estimate | None:
+def pass_at_1(data: Experiment, policy: str, keep: Keep | None = None) -> SeedEstimate | None:
     """pass@1 over the test problems, or those that `keep` picks; None when a run has not evaluated the policy."""
     runs = data.with_evaluation(policy)
     return share(estimate(runs, _kept(runs, [pass_rates(run.evaluations[policy]) for run in runs], keep)))
@@ -115,7 +115,7 @@ def shown_k(data: Experiment) -> tuple[int, ...]:
     return tuple(k for k in settings.at or (settings.samples,) if k > 1)
 
 
-def difference(data: Experiment, policy: str, keep: Keep | None = None) -> Estimate | None:
+def difference(data: Experiment, policy: str, keep: Keep | None = None) -> SeedEstimate | None:
     """pass@1 minus the baseline's, paired on the problems of the same run, or those that `keep` picks.
 
     Raises:
@@ -127,7 +127,7 @@ def difference(data: Experiment, policy: str, keep: Keep | None = None) -> Estim
 
 def paired(
     ours: Sequence[tuple[Run, str]], theirs: Sequence[tuple[Run, str]], keep: Keep | None = None
-) -> Estimate | None:
+) -> SeedEstimate | None:
     """Mean pass@1 of `ours` minus that of `theirs`, pair by pair of (run, policy) on the same problems.
 
     Raises:
@@ -159,7 +159,7 @@ def _kept(
     ]
 
 
-def pass_at_k(data: Experiment, policy: str, k: int) -> Estimate | None:
+def pass_at_k(data: Experiment, policy: str, k: int) -> SeedEstimate | None:
     """pass@k over the test problems; None when a run has not evaluated the policy, or drew fewer than k responses."""
     runs = data.with_evaluation(policy)
     if len(runs) == 1:  # the evaluation has made the bootstrap already
@@ -173,28 +173,29 @@ def pass_at_k(data: Experiment, policy: str, k: int) -> Estimate | None:
     return share(estimate(runs, named))
 
 
-def of_responses(data: Experiment, policy: str, key: str) -> Estimate | None:
+def of_responses(data: Experiment, policy: str, key: str) -> SeedEstimate | None:
     """A number of the evaluation's summary that has an interval over problems, or a mean of it over seeds."""
     found = [run.evaluations[policy].summary[key] for run in data.with_evaluation(policy)]
     return over_seeds([_bounds(record) for record in found]) if found and all(found) else None
 
 
-def over_seeds(found: Sequence[Estimate]) -> Estimate | None:
+def over_seeds(found: Sequence[SeedEstimate]) -> SeedEstimate | None:
     """The estimate of one run as it is; of several their mean, with a 95 % Student t interval over seeds."""
     if len(found) < 2:
         return found[0] if found else None
     values = [each.mean for each in found]
     mean = mean_over_seeds([{"": value} for value in values])
-    count = sum(each.n_problems for each in found)
-    return Estimate(mean=mean.value, low=mean.low, high=mean.high, n_problems=count, per_seed=tuple(values))
+    counts = [each.n_problems for each in found if each.n_problems is not None]
+    count = sum(counts) if len(counts) == len(found) else None
+    return SeedEstimate(mean=mean.value, low=mean.low, high=mean.high, n_problems=count, per_seed=tuple(values))
 
 
-def _bounds(record: Mapping[str, Any]) -> Estimate:
+def _bounds(record: Mapping[str, Any]) -> SeedEstimate:
     value, low, high = (number(record[key]) for key in ("value", "low", "high"))
-    return Estimate(mean=value, low=low, high=high, n_problems=int(record["count"]), per_seed=(value,))
+    return SeedEstimate(mean=value, low=low, high=high, n_problems=int(record["count"]), per_seed=(value,))
 
 
-def estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]]) -> Estimate | None:
+def estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]]) -> SeedEstimate | None:
     """Mean of per-problem values: over problems for one run, over seeds and problems for several.
 
     None without runs, and when one of them has no value: a missing seed is not averaged away.
@@ -209,14 +210,14 @@ def estimate(runs: Sequence[Run], values: Sequence[Mapping[str, float]]) -> Esti
     if len(filled) == 1:
         listed = list(first.values())
         found = bootstrap_mean(listed, resamples=run.recipe.evaluation.bootstrap, seed=run.recipe.seed)
-        return Estimate(
+        return SeedEstimate(
             mean=found.value, low=found.low, high=found.high, n_problems=len(first), per_seed=(found.value,)
         )
     named = [_by_prompt(run, of_run) for run, of_run in filled]
     found = mean_over_seeds(named)
     per_seed = tuple(float(np.mean(list(of_run.values()))) for _, of_run in filled)
     count = len(set[Any]().union(*named))
-    return Estimate(mean=found.value, low=found.low, high=found.high, n_problems=count, per_seed=per_seed)
+    return SeedEstimate(mean=found.value, low=found.low, high=found.high, n_problems=count, per_seed=per_seed)
 
 
 def _by_prompt(run: Run, values: Mapping[str, float]) -> dict[tuple[str, int], float]:
@@ -230,7 +231,7 @@ def _by_prompt(run: Run, values: Mapping[str, float]) -> dict[tuple[str, int], f
     return named
 
 
-def share(found: Estimate | None) -> Estimate | None:
+def share(found: SeedEstimate | None) -> SeedEstimate | None:
     """An interval of a share ends at 0 and 1."""
     if found is None or math.isnan(found.low):
         return found

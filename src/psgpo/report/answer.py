@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1
+from psgpo.report.aggregate import BASELINE, Experiment, SeedEstimate, difference, pass_at_1
 from psgpo.report.cells import Show, between, percent, plain, points
 from psgpo.report.stage_tables import dig, label_intervals, prm_interval
 
@@ -70,12 +70,12 @@ def _arms(data: Experiment) -> list[str]:
     return sentences
 
 
-def named(pairs: Sequence[tuple[str, Estimate]]) -> str:
+def named(pairs: Sequence[tuple[str, SeedEstimate]]) -> str:
     """Policies with their differences, as a list in words."""
     return join([f"{arm} ({points(e.mean)} points{_interval(e)})" for arm, e in pairs])
 
 
-def _interval(found: Estimate) -> str:
+def _interval(found: SeedEstimate) -> str:
     return "" if math.isnan(found.low) else f", {points(found.low)} to {points(found.high)}"
 
 

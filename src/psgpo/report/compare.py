@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from psgpo.report.aggregate import BASELINE, Estimate, difference, pass_at_1
+from psgpo.report.aggregate import BASELINE, SeedEstimate, difference, pass_at_1
 from psgpo.report.answer import join, named
 from psgpo.report.cells import MISSING, Cell, Column, Table, percent
 from psgpo.report.commands import run_command, seed_command
@@ -169,7 +169,7 @@ def _own(groups: Sequence[Group], series: dict[str, Series], suffix: str) -> Plo
 
 def _other(groups: Sequence[Group], series: dict[str, Series], suffix: str) -> Plot | None:
     reference = groups[0]
-    rows: list[tuple[Series, Estimate]] = []
+    rows: list[tuple[Series, SeedEstimate]] = []
     for policy in reference.data.policies:
         for group in groups[1:]:
             found = between(reference, group, policy) if policy in group.data.policies else None

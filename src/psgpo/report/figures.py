@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from psgpo.report.aggregate import BASELINE, Bins, Estimate, Experiment, difference, pass_at_k
+from psgpo.report.aggregate import BASELINE, Bins, Experiment, SeedEstimate, difference, pass_at_k
 from psgpo.report.frames import Value
 from psgpo.report.load import Array
 from psgpo.report.style import INK, MUTED, PALETTE, Plot, Series, end_labels, finish, new_figure, styled
@@ -219,7 +219,9 @@ def _over_steps(
 
 
 @styled
-def forest(rows: Sequence[tuple[Series, Estimate]], *, name: str, title: str, xlabel: str, caption: str) -> Plot | None:
+def forest(
+    rows: Sequence[tuple[Series, SeedEstimate]], *, name: str, title: str, xlabel: str, caption: str
+) -> Plot | None:
     """Differences with their 95 % intervals, one under the other, and each seed's value."""
     if not rows:
         return None
@@ -270,7 +272,7 @@ def difference_to_baseline(data: Experiment, series: Mapping[str, Series]) -> Pl
     )
 
 
-def _limit(axes: Axes, estimates: Sequence[Estimate]) -> bool:
+def _limit(axes: Axes, estimates: Sequence[SeedEstimate]) -> bool:
     """Let the values set the axis: intervals of two seeds can be ten times as wide. True when one is cut off."""
     values = [0.0, *(value for estimate in estimates for value in (estimate.mean, *estimate.per_seed))]
     room = max(0.02, max(values) - min(values))

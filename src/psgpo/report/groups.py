@@ -16,7 +16,7 @@ from typing import Any
 from psgpo.config import HOW_KEYS, Recipe, without_keys
 from psgpo.errors import UserError
 from psgpo.evaluation.sets import Part, parts_of
-from psgpo.report.aggregate import Estimate, Experiment, paired
+from psgpo.report.aggregate import Experiment, SeedEstimate, paired
 from psgpo.report.load import Run
 
 FREE_KEYS = HOW_KEYS | {"name", "seed", "device"}
@@ -175,7 +175,7 @@ def pairs(reference: Group, group: Group) -> tuple[tuple[Run, Run], ...]:
     return tuple((a, b) for a, b in _same_seed(reference, group) if _same_problems(a, b))
 
 
-def between(reference: Group, group: Group, policy: str) -> Estimate | None:
+def between(reference: Group, group: Group, policy: str) -> SeedEstimate | None:
     """pass@1 of a policy in `group` minus that in `reference`, paired by seed and problem.
 
     None where the two have not evaluated it in every seed that both have: a missing one is not averaged away.

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,17 +259,20 @@ class _Problem:
 def _problems(folder: Path) -> dict[str, _Problem]:
     found: dict[str, _Problem] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        for record in _read_lines(path, dict):
-            if record["id"] in found and found[record["id"]].tests:
-                continue  # what a test problem is, no other split says
-            judged = json.dumps([record["prompt"], record["tests"]], sort_keys=True)
-            found[record["id"]] = _Problem(
-                prompt=record["prompt"],
-                difficulty=record.get("difficulty"),
-                digest=hashlib.sha256(judged.encode()).hexdigest()[:16],
-                tests=path.stem == "test",
-            )
+        for name, problem in _read_lines(path, partial(_problem, tests=path.stem == "test")):
+            if name not in found or not found[name].tests:  # what a test problem is, no other split says
+                found[name] = problem
     return found
+
+
+def _problem(record: Mapping[str, Any], *, tests: bool) -> tuple[str, _Problem]:
+    judged = json.dumps([record["prompt"], record["tests"]], sort_keys=True)
+    return str(record["id"]), _Problem(
+        prompt=record["prompt"],
+        difficulty=record.get("difficulty"),
+        digest=hashlib.sha256(judged.encode()).hexdigest()[:16],
+        tests=tests,
+    )
 
 
 def _exact(record: Mapping[str, Any]) -> tuple[Key, Exact]:

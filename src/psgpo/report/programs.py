@@ -32,18 +32,18 @@ class Line:
     search: str
     """+, −, · (neutral) or empty (unknown: the search left the line open)."""
     exact: str
+    lean: float = math.nan
+    """Where the first PRM puts it, from -1 (bad) to +1 (good); NaN where it gave no score or one that has no sides."""
 
     @property
     def tint(self) -> str:
-        """CSS class of the background: the first PRM's score from bad to good."""
-        score = self.scores[0] if self.scores else math.nan
-        return "" if math.isnan(score) or self.neutral else ("good" if score >= 0 else "bad")
+        """CSS class of the background."""
+        return "" if math.isnan(self.lean) or self.neutral else ("good" if self.lean >= 0 else "bad")
 
     @property
     def strength(self) -> float:
         """Opacity of the background, 0 to 0.5."""
-        score = self.scores[0] if self.scores else math.nan
-        return 0.0 if math.isnan(score) else round(0.5 * min(1.0, abs(score)), 2)
+        return 0.0 if math.isnan(self.lean) else round(0.5 * min(1.0, abs(self.lean)), 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,10 +60,28 @@ class Program:
     lines: tuple[Line, ...]
 
 
+EVEN = {"sign": 0.0, "soft": 0.5}
+"""As in `psgpo.prm.measure`, which comes with torch; a report opens without."""
+BACKGROUNDS = {
+    "sign": "The background is the first PRM's score, from orange (bad) to blue (good).",
+    "soft": "The background is the first PRM's score, from orange (bad, below 1/2) to blue (good, above).",
+    "progress": "Scores are the share of the program that is done and right: a small one says nothing against a line, "
+    "so there is no background.",
+}
+"""What a PRM of a target draws behind the lines, those first that draw something."""
+
+
 def shown_prms(run: Run) -> tuple[str, ...]:
-    """PRMs with scores, those of target `sign` first: their score is the background."""
+    """PRMs with scores, those first whose score makes the background."""
+    order = list(BACKGROUNDS)
     with_scores = [name for name, prm in run.prm.items() if prm.scores]
-    return tuple(sorted(with_scores, key=lambda name: run.recipe.prm[name].target != "sign"))
+    return tuple(sorted(with_scores, key=lambda name: order.index(run.recipe.prm[name].target)))
+
+
+def background(run: Run) -> str:
+    """What the colours behind the lines mean."""
+    prms = shown_prms(run)
+    return BACKGROUNDS[run.recipe.prm[prms[0]].target if prms else "sign"]
 
 
 def choose_programs(run: Run) -> list[Program]:
@@ -95,6 +113,12 @@ def _last_good(run: Run, label: LineLabels) -> int:
     return label.last_solvable if exact is None else exact.last_on_track
 
 
+def _lean(score: float, target: str) -> float:
+    """`Line.lean`: how far a score is from the one that says neither good nor bad."""
+    even = EVEN.get(target, math.nan)
+    return (score - even) / (1 - even)
+
+
 def _mark(label: LineLabels, value: float) -> str:
     """`Line.search` of a code line."""
     return "+" if value > 0 else "−" if value < 0 or label.real_valued else ""
@@ -109,16 +133,18 @@ def _first_bad_is_known(label: LineLabels, lines: Sequence[Line]) -> bool:
 def _program(run: Run, label: LineLabels, prms: Sequence[str]) -> Program:
     key = response_key(label)
     exact = run.exact.get(key)
-    scores = [run.prm[name].scores.get(key) for name in prms]
+    rows = [run.prm[name].scores.get(key) for name in prms]
     lines: list[Line] = []
     for index, code in enumerate(code_lines(label.response.text)):
         on_track = None if exact is None else index < exact.last_on_track
+        scores = tuple(row[index] if row is not None and index < len(row) else math.nan for row in rows)
         lines.append(
             Line(
                 number=index + 1,
                 text=visible(code.text),
                 neutral=code.neutral,
-                scores=tuple(row[index] if row is not None and index < len(row) else math.nan for row in scores),
+                scores=scores,
+                lean=_lean(scores[0], run.recipe.prm[prms[0]].target) if prms else math.nan,
                 search="·" if code.neutral else _mark(label, label.labels[index]),
                 exact="" if on_track is None else "·" if code.neutral else "+" if on_track else "−",
             )

@@ -12,7 +12,7 @@ from psgpo.report.answer import seed_note
 from psgpo.report.cells import Table
 from psgpo.report.commands import report_command, run_command, seed_command, seed_folder
 from psgpo.report.load import Run
-from psgpo.report.programs import Program, choose_programs
+from psgpo.report.programs import Program, background, choose_programs
 from psgpo.report.style import Plot, Series
 
 
@@ -258,8 +258,8 @@ def _programs(data: Experiment, series: dict[str, Series]) -> Section:
         block = _missing("Labelled programs with PRM scores", {"labels": data.runs, "prm-*": data.runs})
     lead = (
         "Held-out responses, chosen by a rule: the passing one of median length, then failing ones whose first bad "
-        "line lies at the 5th, 35th, 65th and 95th percentile of all. The background is the first PRM's score, from "
-        "orange (bad) to blue (good). Labels: + can be completed, − cannot, · neutral."
+        f"line lies at the 5th, 35th, 65th and 95th percentile of all. {background(data.first)} Labels: + can be "
+        "completed, − cannot, · neutral."
     )
     return Section(id="programs", title="Programs, line by line", lead=lead, blocks=(block,))
 

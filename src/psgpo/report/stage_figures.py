@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from psgpo.labeling.quality import shares_by_problem
-from psgpo.report.aggregate import Estimate, Experiment, over_seeds, share
+from psgpo.report.aggregate import Experiment, SeedEstimate, over_seeds, share
 from psgpo.report.cells import percent
 from psgpo.report.figures import PERCENT
 from psgpo.report.frames import Value
@@ -56,7 +56,7 @@ def agreement_by_operations(data: Experiment) -> Plot | None:
     )
 
 
-def _agreement(run: Run, level: int) -> Estimate | None:
+def _agreement(run: Run, level: int) -> SeedEstimate | None:
     """Of one run, on the problems of one difficulty; None without a labelled line there."""
     of_level = [label for label in run.labels if run.difficulty.get(label.response.problem_id) == level]
     known = [(label, run.exact[response_key(label)]) for label in of_level if response_key(label) in run.exact]
@@ -66,7 +66,7 @@ def _agreement(run: Run, level: int) -> Estimate | None:
         return None
     value = sum(agreeing for agreeing, _ in counts) / labelled
     low, high = label_intervals(run, of_level)["agreement"]
-    return Estimate(mean=value, low=low, high=high, n_problems=len(counts), per_seed=(value,))
+    return SeedEstimate(mean=value, low=low, high=high, n_problems=len(counts), per_seed=(value,))
 
 
 def one(data: Experiment) -> bool:
@@ -197,14 +197,14 @@ def auroc_by_position(data: Experiment) -> Plot | None:
     )
 
 
-def _fifth(rows: Sequence[dict[str, Any]], fifth: int) -> Estimate | None:
+def _fifth(rows: Sequence[dict[str, Any]], fifth: int) -> SeedEstimate | None:
     """AUROC in one fifth of the program; None as soon as one seed has one class only in it."""
     found = []
     for row in rows:
         value = dig(row["by_position"][fifth], "auroc")
         intervals = (row.get("intervals") or {}).get("auroc_by_position")
         low, high = map(number, intervals[fifth]) if intervals else UNKNOWN
-        found.append(Estimate(mean=value, low=low, high=high, n_problems=0, per_seed=(value,)))
+        found.append(SeedEstimate(mean=value, low=low, high=high, n_problems=None, per_seed=(value,)))
     return None if any(math.isnan(e.mean) for e in found) else share(over_seeds(found))
 
 

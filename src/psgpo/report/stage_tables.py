@@ -15,7 +15,7 @@ import numpy as np
 from psgpo.evaluation.metrics import bootstrap_ratio, wilson
 from psgpo.labeling.quality import shares_by_problem
 from psgpo.records import LineLabels
-from psgpo.report.aggregate import Estimate, Experiment, over_seeds, share
+from psgpo.report.aggregate import Experiment, SeedEstimate, over_seeds, share
 from psgpo.report.cells import (
     MISSING,
     NAN,
@@ -58,7 +58,7 @@ def estimated(values: Sequence[float], bounds: Sequence[Bounds], show: Show) -> 
     if not values or any(math.isnan(value) for value in values):
         return MISSING
     each = [
-        Estimate(mean=value, low=low, high=high, n_problems=0, per_seed=(value,))
+        SeedEstimate(mean=value, low=low, high=high, n_problems=None, per_seed=(value,))
         for value, (low, high) in zip(values, bounds, strict=True)
     ]
     found = share(over_seeds(each))  # every estimate here is a share or an AUROC

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from psgpo.jsonl import finite
-from psgpo.report.aggregate import BASELINE, Estimate, Experiment, difference, pass_at_1, pass_at_k, shown_k
+from psgpo.report.aggregate import BASELINE, Experiment, SeedEstimate, difference, pass_at_1, pass_at_k, shown_k
 from psgpo.report.groups import Group, between, comparisons, pairs, settings_that_differ
 
 SCHEMA = 1
@@ -127,7 +127,7 @@ def _at_k(data: Experiment) -> dict[str, dict[int, float | None]]:
     return {policy: {k: None if e is None else e.mean for k, e in row.items()} for policy, row in found.items()}
 
 
-def _plain(estimate: Estimate | None) -> dict[str, Any] | None:
+def _plain(estimate: SeedEstimate | None) -> dict[str, Any] | None:
     return None if estimate is None else dataclasses.asdict(estimate)
 
 

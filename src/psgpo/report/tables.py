@@ -10,8 +10,8 @@ import numpy as np
 from psgpo.report.aggregate import (
     BASELINE,
     Bins,
-    Estimate,
     Experiment,
+    SeedEstimate,
     difference,
     of_responses,
     pass_at_1,
@@ -174,12 +174,12 @@ def seed_table(data: Experiment) -> Table:
     return Table(name="seeds", caption=caption, columns=columns, rows=tuple(rows))
 
 
-def shown(found: Estimate | None, show: Show) -> Cell:
+def shown(found: SeedEstimate | None, show: Show) -> Cell:
     """An estimate with its interval."""
     return MISSING if found is None else estimate_cell(found.mean, found.low, found.high, show)
 
 
-def signed_cell(found: Estimate | None) -> Cell:
+def signed_cell(found: SeedEstimate | None) -> Cell:
     """A difference of shares in points, marked when its interval excludes zero."""
     if found is None:
         return MISSING

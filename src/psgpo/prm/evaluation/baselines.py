@@ -56,7 +56,7 @@ def _rates(lines: Lines, parts: int) -> list[Array]:
     return found
 
 
-class PolicySurprise:
+class LineSurprise:
     """A causal language model as a scorer of lines: -log p of their tokens after the prompt and what comes before.
 
     Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from psgpo.labeling.identity import folder_fingerprint
 from psgpo.prm.calibrate import probabilities
-from psgpo.prm.evaluation.baselines import PolicySurprise
+from psgpo.prm.evaluation.baselines import LineSurprise
 from psgpo.prm.evaluation.journal import Pair
 from psgpo.prm.evaluation.table import Scored
 from psgpo.prm.scorers import open_scorer
@@ -72,7 +72,7 @@ class PolicyReader:
     name = "policy"
 
     def __init__(self, folder: Path, template: str, *, device: str = "cpu") -> None:
-        self.policy = PolicySurprise(folder, template, device=device)
+        self.policy = LineSurprise(folder, template, device=device)
         self.identity = {"model": folder_fingerprint(folder), "template": template}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:

@@ -1,5 +1,5 @@
+from alternatives import CHANGES, Alternative, alternatives
 from psgpo.prm.above import Above, indent_of, tokens_of
-from psgpo.prm.alternatives import CHANGES, Alternative, alternatives
 
 ABOVE = ("def total(xs, start):", "    best = start", "    for item in xs:")
 
