@@ -61,7 +61,7 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
     return finish(figure, name=name, caption="", alt=alt, size="full", columns=columns, rows=numbers)
 
 
-def _series(labels: Sequence[str]) -> dict[str, Series]:
+def styles_of(labels: Sequence[str]) -> dict[str, Series]:
     """The baseline in ink, arms with exact labels dashed."""
     styles = itertools.cycle(enumerate(PALETTE))
     found = {}
@@ -102,7 +102,7 @@ def lines_figure(
     alike = len({len(seeds) for seeds in data.values()}) == 1
     ends = []
     numbers: list[tuple[str, float, float, float, float, int]] = []
-    for label, series in _series(list(data)).items():
+    for label, series in styles_of(list(data)).items():
         xs = np.array(data[label][0][0], dtype=float)
         ys = np.array([y for _, y in data[label]], dtype=float)
         mean = ys.mean(axis=0)
@@ -167,7 +167,7 @@ def paths(study: Study, results: Results, cells: Sequence[str], name: str) -> Pl
         return None
     figure, axes = new_figure("half")
     numbers: list[tuple[str, float, float, float, int]] = []
-    for label, series in _series(labels).items():
+    for label, series in styles_of(labels).items():
         x, y = (np.mean(of[label], axis=0) for of in (earned, passed))
         axes.plot(x, y, color=series.colour, linestyle=series.dash, label=label)
         axes.plot(x[-1], y[-1], marker="o", markersize=4, color=series.colour)

@@ -5,7 +5,7 @@ What the template calls, with the names of study.toml; all give text, and "–" 
 gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
 reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
-greedy_gain(…), many_gain(…)  their differences, as `gain`
+greedy_gain(…)                the difference of greedy programs, as `gain`
 gain_t(…), greedy_t(…)        `gain` and `greedy_gain` with Student's t interval over the seeds
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
 quarter(CELL, ARM, COLUMN)    the difference on a quarter of the problems by length of the response, or its tokens
@@ -90,8 +90,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
             raise UserError(f"{TEMPLATE}: reference({cell!r}, {arm!r}): some of the arm's seeds lack {against}")
         return _share(str(float(found["pass@1"]) - float(found["difference, bootstrap"])))
 
-    def decoded(part: str, cell: str, arm: str, against: str = BASELINE, kind: str = "") -> str:
-        return _difference(of_arm("decoding", cell, arm, against), f"{part}: difference{kind}")
+    def greedy_gain(cell: str, arm: str, against: str = BASELINE, kind: str = "") -> str:
+        return _difference(of_arm("decoding", cell, arm, against), f"greedy: difference{kind}")
 
     def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
@@ -140,12 +140,11 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     return {
         "gain": gain,
         "reference": reference,
-        "greedy_gain": functools.partial(decoded, "greedy"),
+        "greedy_gain": greedy_gain,
         "gain_t": lambda cell, arm, against=BASELINE: _difference(
             of_arm("arms", cell, arm, against), "difference, t over seeds"
         ),
-        "greedy_t": functools.partial(decoded, "greedy", kind=", t over seeds"),
-        "many_gain": functools.partial(decoded, "pass@8"),
+        "greedy_t": functools.partial(greedy_gain, kind=", t over seeds"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
         "greedy": lambda cell, arm: _share(of_arm("decoding", cell, arm)["greedy"]),
         "many": lambda cell, arm: _share(of_arm("decoding", cell, arm)["pass@8"]),

@@ -127,7 +127,7 @@ def _page(study: Study, results: Results, group: str, out: Path) -> list[Path]:
         parts += ["## Figures", "", *fenced(command), ""]
         parts += [
             "Lines are means over seeds, bands the range from seed to seed, bars 95 % intervals; arms with exact "
-            "labels are dashed. Over steps of training, each point is the mean of the last tenth of the run's steps.",
+            "labels are dashed. Over steps of training, a point is the mean of the last steps, a tenth of the run's.",
             "",
         ]
     for plot in plots:

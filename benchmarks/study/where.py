@@ -8,10 +8,10 @@ import numpy as np
 
 from psgpo.evaluation.metrics import Estimate
 from psgpo.report.figures import POINTS
-from psgpo.report.style import INK, MUTED, PALETTE, Plot, finish, new_figure, styled
+from psgpo.report.style import INK, MUTED, Plot, finish, new_figure, styled
 from study.cells import BASELINE, Study
 from study.compare import Array, Side, pair, two_level_bootstrap
-from study.figures import lines_figure
+from study.figures import lines_figure, styles_of
 from study.results import Results
 from study.rows import OPERATIONS, quarters, sides
 
@@ -98,16 +98,17 @@ def by_length(study: Study, results: Results, cells: Sequence[str], name: str) -
         return None
     figure, axes = new_figure("half")
     numbers: list[tuple[str, float, float, float, float, int]] = []
-    for number, (side, found) in enumerate(drawn):
-        label = side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}"
+    labels = [side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}" for side, _ in drawn]
+    for number, ((_, found), series) in enumerate(zip(drawn, styles_of(labels).values(), strict=True)):
         points = [(tokens, two_level_bootstrap(difference_SP)) for tokens, difference_SP in found]
         x = np.array([tokens for tokens, _ in points])
         off = x * (1 + 0.012 * (number - (len(drawn) - 1) / 2))  # intervals side by side
         values, low, high = (np.array([getattr(e, of) for _, e in points]) for of in ("value", "low", "high"))
-        colour = PALETTE[number % len(PALETTE)]
-        spread = np.nan_to_num([values - low, high - values])
-        axes.errorbar(off, values, yerr=spread, color=colour, marker="o", markersize=4, label=label)
-        numbers += [(label, tokens, e.value, e.low, e.high, e.count) for tokens, e in points]
+        drawing = {"color": series.colour, "linestyle": series.dash, "label": series.label}
+        axes.errorbar(
+            off, values, yerr=np.nan_to_num([values - low, high - values]), marker="o", markersize=4, **drawing
+        )
+        numbers += [(series.label, tokens, e.value, e.low, e.high, e.count) for tokens, e in points]
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.yaxis.set_major_formatter(POINTS)
     axes.set_title("Points over the reference, by length of the response")

@@ -12,7 +12,7 @@ from labeling_world import CharTokenizer, FakeSampler, label, random_responses
 from psgpo.errors import UserError
 from psgpo.jsonl import read_jsonl
 from psgpo.labeling import write_labels
-from psgpo.labeling.identity import folder_fingerprint, refuse_other_tokenizer, tokenizer_fingerprint
+from psgpo.labeling.identity import folder_digest, folder_fingerprint, refuse_other_tokenizer, tokenizer_fingerprint
 from psgpo.records import LineLabels
 
 
@@ -72,11 +72,15 @@ def test_other_weights_give_another_folder_fingerprint(tmp_path: Path) -> None:
     assert folder_fingerprint(tmp_path) != first
 
 
-def test_ngram_weights_are_read_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.safetensors", "weights.npy"])
+def test_a_folder_digest_reads_weights_to_the_last_byte(tmp_path: Path, name: str) -> None:
     (tmp_path / "psgpo_prm.json").write_text("{}")
     weights = np.zeros(1 << 20, dtype=np.float32)
-    np.save(tmp_path / "weights.npy", weights)
-    first = folder_fingerprint(tmp_path)
+    (tmp_path / name).write_bytes(weights.tobytes())
+    first = folder_digest(tmp_path)
+    assert folder_digest(tmp_path) == first
     weights[1 << 19] = 1.0  # two MiB from either end
-    np.save(tmp_path / "weights.npy", weights)
-    assert folder_fingerprint(tmp_path) != first
+    (tmp_path / name).write_bytes(weights.tobytes())
+    other = folder_digest(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert len({first, other, folder_digest(tmp_path)}) == 3

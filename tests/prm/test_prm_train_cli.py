@@ -264,8 +264,7 @@ def test_models_and_files_that_cannot_be_used_are_refused(data, roberta, policy_
     assert "model's context holds 1024" in refused(tmp_path / "long.jsonl", "--init", policy_dir, *out)
 
 
-@pytest.mark.parametrize("scope", ["line", "program"])
-@pytest.mark.parametrize("part", ["measured", "choosing"])
+@pytest.mark.parametrize(("scope", "part"), [("line", "measured"), ("line", "choosing"), ("program", "measured")])
 def test_a_program_that_can_be_trained_on_but_not_scored_is_refused_before_training(policy_dir, tmp_path, scope, part):
     """Training reads no further than the last label; what calibrates and measures is read to its end."""
     rows = [p.to_json() for p in mutants(60)]

@@ -8,8 +8,8 @@ prefixes) asks `refuse_other_tokenizer` first. What reads text alone (an encoder
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from hashlib import sha256
+from collections.abc import Collection, Iterable
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 from psgpo.errors import UserError
@@ -33,20 +33,33 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """SHA-256 over names, sizes and both ends of a model folder's files: other weights give another one.
+    """SHA-256 over names, sizes and both ends of a model folder's files: whatever the size, some MiB are read.
 
-    Whatever the size of a network, some MiB are read. The weights of n-grams are small and read whole.
+    A training that leaves both ends of a file as they were is not seen; `folder_digest` sees it.
     """
     digest = sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix in (".safetensors", ".bin", ".json", ".npy") and path.is_file():
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}\n".encode())
-            with path.open("rb") as stream:
-                digest.update(stream.read(_EDGE))
-                stream.seek(0 if path.suffix == ".npy" else max(0, size - _EDGE))
-                digest.update(stream.read())
+    for path in _files(folder, (".safetensors", ".bin", ".json")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as stream:
+            digest.update(stream.read(_EDGE))
+            stream.seek(max(0, size - _EDGE))
+            digest.update(stream.read())
     return digest.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over names and whole contents of a model folder's files, a chat template among them: any other model
+    gives another one. Takes as long as reading the files once."""
+    digest = sha256()
+    for path in _files(folder, (".safetensors", ".bin", ".json", ".npy", ".jinja")):
+        with path.open("rb") as stream:
+            digest.update(f"{path.name} {file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    return sorted(path for path in folder.glob("*") if path.suffix in suffixes and path.is_file())
 
 
 def spec_folder(spec: str) -> Path | None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from psgpo.errors import UserError
 from psgpo.jsonl import JsonlAppender, read_jsonl
-from psgpo.labeling.identity import folder_fingerprint, tokenizer_fingerprint
+from psgpo.labeling.identity import folder_digest, tokenizer_fingerprint
 from psgpo.labeling.prefixes import cut_response
 from psgpo.labeling.surprise import ROWS, token_surprise
 from psgpo.lines import Tokenizer, TokenText, code_lines
@@ -106,7 +106,7 @@ def likelihood_columns(
     Raises:
         UserError: no usable policy, or its tokenizer is another one than that of the ids.
     """
-    check_model(out / "scores" / "likelihood.job.json", {"model": folder_fingerprint(folder)})
+    check_model(out / "scores" / "likelihood.job.json", {"model": folder_digest(folder)})
     path, names = (
         out / "scores" / "likelihood.jsonl",
         sorted(responses, key=lambda name: len(responses[name].token_ids)),

@@ -38,7 +38,7 @@ from psgpo.execution import Sandbox
 from psgpo.job import check_job
 from psgpo.jsonl import JsonlAppender, read_jsonl, write_json, write_jsonl
 from psgpo.labeling.collect import Grader, grade_programs
-from psgpo.labeling.identity import folder_fingerprint
+from psgpo.labeling.identity import folder_digest, folder_fingerprint
 from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.prm.evaluation.journal import check_model, digest
 from psgpo.prm.evaluation.readers import PrmReader
@@ -160,7 +160,7 @@ def open_models(policy: str, prm: Path, *, template: str | None, batch_size: int
         scorer=scorer,
         prompt_ids=pose(used, tokenizer, option="--template"),
         fences=used == "chat" or answers_in_chat(tokenizer, used),
-        identity={"policy": folder_fingerprint(folder), "prm": folder_fingerprint(prm), "template": used},
+        identity={"policy": folder_fingerprint(folder), "prm": folder_digest(prm), "template": used},
     )
 
 
@@ -249,8 +249,8 @@ def _cost(rows: Sequence[Json]) -> Json:
 
 
 def _unread(rows: Sequence[Json]) -> Json:
-    """Sums over problems; rows of earlier versions, which would have ended there, have none."""
-    return {what: sum(row.get("unread", UNREAD)[what] for row in rows) for what in UNREAD}
+    """Sums over problems."""
+    return {what: sum(row["unread"][what] for row in rows) for what in UNREAD}
 
 
 def _searched(

@@ -68,7 +68,7 @@ def _checked(name: str, values: Sequence[float], code: str) -> list[float]:
 
 
 def check_model(path: Path, job: Mapping[str, Any], key: str = "model") -> None:
-    """`check_job` of a job that names a model by `folder_fingerprint`, under `key`.
+    """`check_job` of a job that names a model by `folder_digest`, under `key`.
 
     Raises:
         UserError: the file names another model, or other things differ.

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from psgpo.labeling.identity import folder_fingerprint
+from psgpo.labeling.identity import folder_digest
 from psgpo.prm.calibrate import probabilities
 from psgpo.prm.evaluation.baselines import LineSurprise
 from psgpo.prm.evaluation.journal import Pair
@@ -44,7 +44,7 @@ class PrmReader:
         self.template = self.scorer.record.prompt_template
         self.threshold = self.scorer.threshold
         self.name = name
-        self.identity = {"model": folder_fingerprint(folder)}
+        self.identity = {"model": folder_digest(folder)}
         if self.scorer.record.scope == "program":  # earlier versions had the prose around the code read too
             self.identity |= {"reads": "code alone"}
 
@@ -73,7 +73,7 @@ class PolicyReader:
 
     def __init__(self, folder: Path, template: str, *, device: str = "cpu") -> None:
         self.policy = LineSurprise(folder, template, device=device)
-        self.identity = {"model": folder_fingerprint(folder), "template": template}
+        self.identity = {"model": folder_digest(folder), "template": template}
 
     def read(self, pairs: Sequence[Pair]) -> list[dict[str, Sequence[float]]]:
         return [{"mean": mean, "sum": total} for mean, total in self.policy.line_surprise(pairs)]
