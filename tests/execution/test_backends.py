@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from types import SimpleNamespace
 
@@ -124,3 +125,14 @@ def test_the_doctor_names_the_backend(backend: str) -> None:
     (check,) = (check for check in doctor.report() if check.name == "backend")
     assert check.ok
     assert check.detail.startswith("c" if backend == "c" else "python (switched off)")
+
+
+def test_what_programs_take_of_the_processor_counts_among_the_children_s(backend: str) -> None:
+    burns = "def f(x):\n    for n in range(10**6): pass\n    return 'sq:%d' % (x * x)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with Sandbox(workers=2, timeout=10.0) as sandbox:
+        verdicts = sandbox.grade([(f"{burns}\n# {number}", squares()) for number in range(4)])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    programs = sum(verdict.cpu_seconds for verdict in verdicts)
+    assert programs > 0.05
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime > programs

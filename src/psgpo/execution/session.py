@@ -28,6 +28,8 @@ MUCH = 1 << 15
 """Bytes at once after which a waiter is patient no more; half of what a pipe holds."""
 MAX_TOTAL_BYTES = 16 << 20
 """All replies of one program together."""
+LEAVE_LIMIT = 1.0
+"""Seconds that a zygote without work may take to leave; less than its owner grants the tester."""
 SPARE_CPU_SECONDS = 1
 """The CPU limit is this much above the wall limit: a backstop should the tester die."""
 
@@ -93,6 +95,16 @@ class Zygote:
             raise InfrastructureError("the zygote died while starting", delivered=False) from None
         if "error" in self.layers:
             raise InfrastructureError(f"the zygote cannot start: {self.layers['error']}", delivered=False)
+
+    def close(self) -> None:
+        """Let the zygote leave by itself and wait for it: what its programs took of the processor then counts among
+        what the children of this process took, and in turn of the owner's (`resource.RUSAGE_CHILDREN`)."""
+        self.control.close()
+        try:
+            self.process.wait(LEAVE_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 class Work:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     except InfrastructureError as error:
         _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
     except (EOFError, ConnectionResetError):
-        pass  # the owner is gone; with an answer unread, its socket says so by a reset
+        slot.close()  # the owner is gone; with an answer unread, its socket says so by a reset
 
 
 def _wait_for_work(owner: socket.socket, parent: int) -> None:
