@@ -95,9 +95,10 @@ def costs(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """CPU-seconds of a seed by kind of stage; those taken over from other cells are counted apart."""
     rows: list[Row] = []
     for cell in cells:
-        found = [results[cell, seed].data["stages"] for seed in study.seeds(cell) if (cell, seed) in results]
-        if not found:
+        datas = [results[cell, seed].data for seed in study.seeds(cell) if (cell, seed) in results]
+        if not datas:
             continue
+        found = [_with_programs(data["stages"], data["labels"]) for data in datas]
         own = [{name: of for name, of in stages.items() if "taken_from" not in of} for stages in found]
         sums = {kind: [_cpu(stages, kind) for stages in own] for kind in STAGES}
         arms = [sum(name.startswith("rl-") for name in stages) for stages in own]
@@ -144,6 +145,25 @@ def best_of_curves(
                 if method not in ("oracle", "random"):
                     found.setdefault(method, []).append(values)
     return found
+
+
+def label_seconds(stages: Mapping[str, Any], labels: Mapping[str, Any] | None) -> float:
+    """CPU-seconds of labelling: its own count, which has the programs that were judged.
+
+    Receipts of published results lack them: they are older than what counts programs among a stage's CPU-seconds.
+    Mutants have no count of their own: that of their receipts.
+    """
+    if labels is None or "per_failed_response" not in labels:
+        return _cpu(stages, "labels")
+    return float(labels["per_failed_response"]["cpu_seconds"] * labels["failed_responses"])
+
+
+def _with_programs(stages: Mapping[str, Any], labels: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Receipts whose labels are counted by `label_seconds`."""
+    counted = _cpu(stages, "labels")
+    factor = label_seconds(stages, labels) / counted if counted else 1.0
+    scaled = {name: of["cpu_seconds"] * factor for name, of in stages.items() if name.startswith(STAGES["labels"])}
+    return {name: of | {"cpu_seconds": scaled.get(name, of["cpu_seconds"])} for name, of in stages.items()}
 
 
 def _cpu(stages: Mapping[str, Any], kind: str | None = None) -> float:

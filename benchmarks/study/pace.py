@@ -11,7 +11,7 @@ import numpy as np
 from psgpo.evaluation.metrics import NAN
 from study.cells import BASELINE, Study
 from study.compare import Side, curve, pair, steps_to_reach
-from study.measures import STAGES
+from study.measures import label_seconds
 from study.naming import missing, named, named_reference
 from study.results import Results
 from study.tables import Row
@@ -94,9 +94,9 @@ def _price(study: Study, results: Results, side: Side, seed: int) -> float:
     data = results[side.cell, seed].data
     prm = study.recipe(side.cell, seed).arms[side.arm].prm
     names = [name for name in data["stages"] if name in (f"rl-{BASELINE}", "responses", f"prm-{prm}")]
-    names += [name for name in data["stages"] if name.startswith(STAGES["labels"])]
     baseline = data["stages"][f"rl-{BASELINE}"]["cpu_seconds"] / len(data["training"][BASELINE]["step"])
-    return float(sum(data["stages"][name]["cpu_seconds"] for name in names) / baseline)
+    others = sum(data["stages"][name]["cpu_seconds"] for name in names)
+    return float((label_seconds(data["stages"], data["labels"]) + others) / baseline)
 
 
 def _steps(value: float) -> str:

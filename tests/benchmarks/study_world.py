@@ -103,7 +103,7 @@ def made_result(
         "labels": {
             "responses": 8,
             "failed_responses": 6,
-            "per_failed_response": {"completions": 40.0, "executions": 30.0},
+            "per_failed_response": {"completions": 40.0, "executions": 30.0, "cpu_seconds": 10.0},
         }
         | {"agreement": 0.9, "majority": 0.6, "labelled": 1.0, "precision_negative": 0.8},
     }
