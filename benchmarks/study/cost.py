@@ -16,6 +16,7 @@ from psgpo.runs.inputs import inputs
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.stages import stage_graph
 from study.cells import Study
+from study.measures import with_programs
 from study.results import Results
 
 Measured = Mapping[tuple[str, str], float]
@@ -101,7 +102,7 @@ def measured(study: Study, results: Results) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], list[float]] = {}
     for (cell, seed), result in results.items():
         work = own_stages(study, cell, seed)
-        for stage, receipt in result.data["stages"].items():
+        for stage, receipt in with_programs(result.data["stages"], result.data["labels"]).items():
             units = work.get(stage, 0.0)
             if units and "taken_from" not in receipt:
                 for key in ((cell, stage), ("", kind_of(stage))):

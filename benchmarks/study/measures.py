@@ -98,7 +98,7 @@ def costs(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
         datas = [results[cell, seed].data for seed in study.seeds(cell) if (cell, seed) in results]
         if not datas:
             continue
-        found = [_with_programs(data["stages"], data["labels"]) for data in datas]
+        found = [with_programs(data["stages"], data["labels"]) for data in datas]
         own = [{name: of for name, of in stages.items() if "taken_from" not in of} for stages in found]
         sums = {kind: [_cpu(stages, kind) for stages in own] for kind in STAGES}
         arms = [sum(name.startswith("rl-") for name in stages) for stages in own]
@@ -148,17 +148,17 @@ def best_of_curves(
 
 
 def label_seconds(stages: Mapping[str, Any], labels: Mapping[str, Any] | None) -> float:
-    """CPU-seconds of labelling: its own count, which has the programs that were judged.
+    """CPU-seconds of labelling: of its receipts, or of its own count where that is more.
 
-    Receipts of published results lack them: they are older than what counts programs among a stage's CPU-seconds.
-    Mutants have no count of their own: that of their receipts.
+    Receipts of published results lack the programs that were judged, which the labelling's own count has; receipts of
+    newer runs have all that ran. Mutants have no count of their own.
     """
-    if labels is None or "per_failed_response" not in labels:
-        return _cpu(stages, "labels")
-    return float(labels["per_failed_response"]["cpu_seconds"] * labels["failed_responses"])
+    each = (labels or {}).get("per_failed_response", {}).get("cpu_seconds")
+    own = each * labels["failed_responses"] if labels and each else 0.0
+    return float(max(_cpu(stages, "labels"), own))
 
 
-def _with_programs(stages: Mapping[str, Any], labels: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_programs(stages: Mapping[str, Any], labels: Mapping[str, Any] | None) -> dict[str, Any]:
     """Receipts whose labels are counted by `label_seconds`."""
     counted = _cpu(stages, "labels")
     factor = label_seconds(stages, labels) / counted if counted else 1.0

@@ -407,8 +407,8 @@ def test_costs_are_by_kind_of_stage_and_what_is_taken_over_stands_apart(tmp_path
     stages["rl-value"] = {"cpu_seconds": 45.0, "taken_from": "elsewhere"}
     made_result(study, "main", 0, stages=stages)
     (row,) = measures.costs(study, load_all(study), ["main"])
-    assert (row["SFT"], row["labels"], row["PRMs"], row["RL"], row["one arm of RL"]) == ("60", "60", "30", "90", "45")
-    assert (row["all"], row["taken over"]) == ("240", "45")
+    assert (row["SFT"], row["labels"], row["PRMs"], row["RL"], row["one arm of RL"]) == ("60", "102", "30", "90", "45")
+    assert (row["all"], row["taken over"]) == ("282", "45")
 
 
 def test_lengths_survive_packing() -> None:

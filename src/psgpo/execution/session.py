@@ -28,7 +28,7 @@ MUCH = 1 << 15
 """Bytes at once after which a waiter is patient no more; half of what a pipe holds."""
 MAX_TOTAL_BYTES = 16 << 20
 """All replies of one program together."""
-LEAVE_LIMIT = 1.0
+LEAVE_LIMIT = 2.0
 """Seconds that a zygote without work may take to leave; less than its owner grants the tester."""
 SPARE_CPU_SECONDS = 1
 """The CPU limit is this much above the wall limit: a backstop should the tester die."""

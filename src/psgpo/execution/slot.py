@@ -31,7 +31,7 @@ REPLY_LIMIT = 10.0
 alarm of its own; this one catches a tester that is stopped or starved."""
 AHEAD_BYTES = 32 << 10
 """Largest job that may be sent while another runs; well below what a socket holds."""
-CLOSE_LIMIT = 2.0
+CLOSE_LIMIT = 5.0
 """Seconds a tester may take to leave after its socket was closed, before it is killed."""
 
 

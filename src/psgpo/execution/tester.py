@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
     owner = socket.socket(fileno=int(arguments[0]))
     reader = channel.FrameReader(owner.fileno())
     parent = os.getppid()
+    slot: Zygote | None = None
     try:
         slot = Zygote(arguments[1:])
         _send(owner, {"layers": slot.layers}, [])
@@ -49,7 +50,10 @@ def main(arguments: list[str]) -> None:
     except InfrastructureError as error:
         _send(owner, {"broken": str(error), "delivered": error.delivered}, [])
     except (EOFError, ConnectionResetError):
-        slot.close()  # the owner is gone; with an answer unread, its socket says so by a reset
+        pass  # the owner is gone; with an answer unread, its socket says so by a reset
+    finally:
+        if slot is not None:
+            slot.close()
 
 
 def _wait_for_work(owner: socket.socket, parent: int) -> None:

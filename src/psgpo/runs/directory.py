@@ -273,6 +273,6 @@ def _cpu_seconds() -> float:
 
 
 def _peak_memory_mb() -> float:
-    # Linux reports KiB; the largest child counts beside this process.
+    # Linux reports KiB; beside this process counts the largest descendant, programs in the sandbox included.
     usages = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return round(sum(usages) / 1024, 1)
