@@ -39,7 +39,7 @@ def forest(study: Study, results: Results, cells: Sequence[str], name: str) -> P
         if side != reference:
             found = two_level_bootstrap(pair(study, results, side, reference).differences())
             if found.count:
-                named = _label(study, cells, side.cell, side.arm)
+                named = label_of(study, cells, side.cell, side.arm)
                 rows.append((f"{named} − {named_reference(side, reference)}", found))
     if not rows:
         return None
@@ -147,7 +147,7 @@ def _trained(study: Study, results: Results, cells: Sequence[str], metric: str) 
         columns = [results[side.cell, s].data["training"] for s in present(study, results, side).seeds]
         columns = [of[side.arm] for of in columns if metric in of.get(side.arm, {})]
         smoothed = [smooth(np.array(of[metric], dtype=float), max(1, len(of[metric]) // 10)) for of in columns]
-        data[_label(study, cells, side.cell, side.arm)] = [
+        data[label_of(study, cells, side.cell, side.arm)] = [
             (of["step"], y.tolist()) for of, y in zip(columns, smoothed, strict=True)
         ]
     return data
@@ -184,7 +184,7 @@ def paths(study: Study, results: Results, cells: Sequence[str], name: str) -> Pl
     return finish(figure, name=name, caption="", alt=alt, size="half", columns=columns, rows=numbers)
 
 
-def _label(study: Study, cells: Sequence[str], cell: str, arm: str) -> str:
+def label_of(study: Study, cells: Sequence[str], cell: str, arm: str) -> str:
     return arm if len(cells) == 1 else f"{study.cells[cell].title}: {arm}"
 
 
@@ -203,7 +203,7 @@ def checkpoints(study: Study, results: Results, cells: Sequence[str], name: str)
         for arm in study.cells[cell].curve_arms:
             seeds = present(study, results, Side(cell=cell, arm=arm)).seeds
             points = [curve(results, cell, seed, arm) for seed in seeds]
-            data[_label(study, cells, cell, arm)] = [
+            data[label_of(study, cells, cell, arm)] = [
                 ([x for x, _ in of], [y for _, y in of]) for of in points if of is not None
             ]
     return lines_figure(data, name=name, title="pass@1, held-out problems", xlabel="PPO step", form=PERCENT)
@@ -217,7 +217,7 @@ def best_of(study: Study, results: Results, cells: Sequence[str], name: str) -> 
             seeds = present(study, results, Side(cell=cell, arm=policy)).seeds
             for method, curves in best_of_curves(study, results, cell, policy, seeds).items():
                 if method.startswith("any") or method.endswith("-min"):
-                    label = _label(study, cells, cell, policy)
+                    label = label_of(study, cells, cell, policy)
                     data[f"{label}, {'pass@k' if method.startswith('any') else method}"] = [
                         (list(range(1, len(values) + 1)), values) for values in curves
                     ]

@@ -21,6 +21,7 @@ mean_gap(…, COLUMN, OTHER)    mean of a difference of columns, with Student's 
 cost(CELL, KIND)              CPU-seconds of a seed
 best(CELL, POLICY, HOW, N)    pass@1 of the program chosen of N
 checkpoint(CELL, ARM, STEP)   pass@1 of a checkpoint, mean over seeds; or "least" or "most" of them
+intervals()                   how many bootstrap intervals the pages of the groups show
 at_end(CELL, METRIC, ARM)     a curve's mean at its last step; or "least" or "most" of the seeds
 at_start(…)                   at its first; share_at_end(…), share_at_start(…): of a share
 """
@@ -43,6 +44,8 @@ from study.compare import over_seeds
 
 TEMPLATE = FOLDER / "findings.md.j2"
 DASH = "–"
+BOOTSTRAPPED = ("arms", "decoding", "fresh", "length", "operations", "shares")
+"""Tables whose intervals are bootstraps."""
 Row = dict[str, str]
 
 
@@ -103,6 +106,14 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         found = of_arm("length", cell, arm, BASELINE)
         return found[column] if column.endswith(": tokens") else _difference(found, column)
 
+    def intervals() -> str:
+        count = 0
+        for path in tables.glob("*.csv"):
+            if path.stem.rpartition("-")[2] in BOOTSTRAPPED:
+                lows = [key for key in rows(path.stem)[0] if key.endswith(": low") and "t over seeds" not in key]
+                count += sum(each[key] not in ("", DASH) for each in rows(path.stem) for key in lows)
+        return f"{count:,}"
+
     def seeds_of(table: str, cell: str) -> list[Row]:
         title = study.cells[cell].title
         known = [each for each in rows(f"{study.cells[cell].group}-{table}") if each["cell"] == title]
@@ -151,6 +162,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "operations": operations,
         "factor": factor,
         "quarter": quarter,
+        "intervals": intervals,
         "share": lambda cell, arm, of: _interval(row("shares", cell, arm=arm, **{"of the gain of": of}), "share", 2),
         "share_base": lambda cell, arm, of: _difference(
             row("shares", cell, arm=arm, **{"of the gain of": of}), "which is"

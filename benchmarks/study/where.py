@@ -11,7 +11,7 @@ from psgpo.report.figures import POINTS
 from psgpo.report.style import INK, MUTED, Plot, finish, new_figure, styled
 from study.cells import BASELINE, Study
 from study.compare import Array, Side, pair, two_level_bootstrap
-from study.figures import lines_figure, styles_of
+from study.figures import label_of, lines_figure, styles_of
 from study.results import Results
 from study.rows import OPERATIONS, quarters, sides
 
@@ -98,7 +98,7 @@ def by_length(study: Study, results: Results, cells: Sequence[str], name: str) -
         return None
     figure, axes = new_figure("half")
     numbers: list[tuple[str, float, float, float, float, int]] = []
-    labels = [side.arm if len(cells) == 1 else f"{study.cells[side.cell].title}: {side.arm}" for side, _ in drawn]
+    labels = [label_of(study, cells, side.cell, side.arm) for side, _ in drawn]
     for number, ((_, found), series) in enumerate(zip(drawn, styles_of(labels).values(), strict=True)):
         points = [(tokens, two_level_bootstrap(difference_SP)) for tokens, difference_SP in found]
         x = np.array([tokens for tokens, _ in points])

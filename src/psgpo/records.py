@@ -36,8 +36,7 @@ class Status(StrEnum):
     CRASHED = "CRASHED"
     """The program's process died of a signal that the limits did not send."""
     INFRASTRUCTURE = "INFRASTRUCTURE"
-    """The grader itself failed: neither pass nor fail. Of other graders' files only: the sandbox here raises
-    `SandboxError`, and who reads responses refuses it."""
+    """The grader itself failed: neither pass nor fail. Never cached, never a reward."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,6 +51,8 @@ class ScriptedGrader:
             self.closed = True
 
     def verdict(self, program: str) -> Verdict:
+        if "broken" in program:
+            return Verdict(status=Status.INFRASTRUCTURE, tests_passed=0, tests_total=1, detail="fork failed")
         passed = "good" in program
         status = Status.PASSED if passed else Status.WRONG_ANSWER
         detail = "" if passed else "said \ud800"
@@ -170,6 +172,12 @@ def test_a_damaged_results_file_names_the_line(line: str, tmp_path: Path) -> Non
     (tmp_path / "results.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=r"results\.jsonl:1: "):
         grade("a:good", tmp_path)
+
+
+def test_an_infrastructure_verdict_is_no_verdict(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match=r"s\.jsonl:2: could not be judged \(fork failed\)"):
+        grade("a:good a:broken b:good", tmp_path)
+    assert [row["status"] for row in on_disk(tmp_path)] == ["PASSED"]
 
 
 def test_a_grader_that_says_nothing_is_no_pass(tmp_path: Path) -> None:

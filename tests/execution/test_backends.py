@@ -53,7 +53,7 @@ def test_ways_to_end_have_the_same_names(backend: str) -> None:
         "long and wrong": ("WRONG_ANSWER", ""),
         "right": ("PASSED", ""),
     }
-    with Sandbox(timeout=2.0) as sandbox:
+    with Sandbox(timeout=5.0) as sandbox:  # so that half a CPU-second is there on a busy machine too
         assert sandbox.backend == backend
         verdicts = sandbox.grade((program, squares()) for program in ENDS.values())
     found = {name: (verdict.status.value, verdict.detail) for name, verdict in zip(ENDS, verdicts, strict=True)}
@@ -61,7 +61,7 @@ def test_ways_to_end_have_the_same_names(backend: str) -> None:
         found[name] = (found[name][0], "")  # these texts are another test's matter
     assert found == wanted
     assert all(verdict.cpu_seconds > 0 for verdict in verdicts)
-    assert verdicts[list(ENDS).index("hangs")].cpu_seconds > 0.1  # what the process used, not what its end did
+    assert verdicts[list(ENDS).index("hangs")].cpu_seconds > 0.5  # what the process used, not what its end did
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -17,7 +17,7 @@ from psgpo.labeling.prefixes import cut_response
 from psgpo.lines import TokenText
 from psgpo.problems.programs import judged_lines
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Response, Status, Verdict
+from psgpo.records import CallTests, Response, Status, Verdict
 from psgpo.seeds import derive_seed
 
 PROBLEMS = [problem("a", 2), problem("b", 4), problem("c", 6)]
@@ -90,6 +90,17 @@ def test_equal_programs_are_judged_once_per_problem() -> None:
     items = [("def\napple", PROBLEMS[0]), ("def\napple", PROBLEMS[1]), ("def\napple", PROBLEMS[0])]
     assert [verdict.passed for verdict in grade_programs(grader, items)] == [True, False, True]
     assert len(grader.programs) == 2
+
+
+def test_a_program_without_verdict_is_no_failure() -> None:
+    class Broken(FakeGrader):
+        def grade(self, items: Sequence[tuple[str, CallTests]], /) -> list[Verdict]:
+            broken = Verdict(status=Status.INFRASTRUCTURE, tests_passed=0, tests_total=1, detail="no memory")
+            return [*super().grade(items)[:-1], broken]
+
+    items = [("def\napple", PROBLEMS[0]), ("x", PROBLEMS[1])]
+    with pytest.raises(UserError, match=r"problem b: a program could not be judged \(no memory\); run `psgpo doctor`"):
+        grade_programs(Broken(), items)
 
 
 def test_seeds_tell_every_part_apart() -> None:

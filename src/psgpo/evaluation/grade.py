@@ -105,6 +105,7 @@ def grade_samples(
         with closing(_verdicts(grader, pending.values())) as verdicts:
             for number, verdict in verdicts:
                 job = pending[keys[number]]
+                _refuse_infrastructure(job, verdict)
                 fields = _verdict_fields(verdict, job.base_tests)
                 new = [_row(sample, keys[number], fields) for sample in job.samples]
                 stream.append(*new)
@@ -206,6 +207,14 @@ def _share_verdicts(jobs: Mapping[str, _Job], rows: dict[tuple[str, int], Json],
         new = [_row(sample, key, fields) for sample in job.samples if _place(sample) not in rows]
         stream.append(*new)
         rows |= {_place(row): row for row in new}
+
+
+def _refuse_infrastructure(job: _Job, verdict: Verdict) -> None:
+    if verdict.status is Status.INFRASTRUCTURE:
+        raise SandboxError(
+            f"{job.samples[0].origin}: could not be judged ({verdict.detail or 'no detail'}); run `psgpo doctor`, then "
+            "the same command again: what is graded is kept"
+        )
 
 
 def _place(item: Sample | Json) -> tuple[str, int]:

@@ -28,7 +28,7 @@ ATTEMPTS = 2
 
 
 class SandboxError(RuntimeError):
-    """The grader itself failed: neither pass nor fail."""
+    """The grader itself failed (status INFRASTRUCTURE): neither pass nor fail."""
 
 
 NextJob = Callable[[bool], tuple[Any, Job] | None]

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from psgpo.config import SamplingSettings
-from psgpo.errors import RefusedRowsError
+from psgpo.errors import RefusedRowsError, UserError
 from psgpo.lines import TokenText, code_lines, extract_code
 from psgpo.problems.programs import judged_lines, judged_program
 from psgpo.prompts import build_prompt_ids
-from psgpo.records import Completion, Problem, Response, Tests, Verdict
+from psgpo.records import Completion, Problem, Response, Status, Tests, Verdict
 from psgpo.seeds import derive_seed
 
 if TYPE_CHECKING:  # the sampler's package loads torch; nothing here needs it
@@ -40,7 +40,7 @@ def grade_programs(grader: Grader, items: Sequence[tuple[str, Problem]]) -> list
     What is judged is `judged_program`: behind the problem's starter code or preamble, where it has one.
 
     Raises:
-        SandboxError: the grader itself failed on a program, which is neither a pass nor a fail.
+        UserError: the grader itself failed on a program (INFRASTRUCTURE), which is neither a pass nor a fail.
     """
     unique = _distinct(items)
     return _in_order(items, dict(zip(unique, grader.grade(list(unique.values())), strict=True)))
@@ -64,6 +64,10 @@ def _distinct(items: Sequence[tuple[str, Problem]]) -> dict[_ByProgram, tuple[st
 
 
 def _in_order(items: Sequence[tuple[str, Problem]], verdicts: Mapping[_ByProgram, Verdict]) -> list[Verdict]:
+    for (problem_id, _), verdict in verdicts.items():
+        if verdict.status is Status.INFRASTRUCTURE:
+            detail = verdict.detail or "no detail"
+            raise UserError(f"problem {problem_id}: a program could not be judged ({detail}); run `psgpo doctor`")
     return [verdicts[problem.id, program] for program, problem in items]
 
 
@@ -115,8 +119,7 @@ def sample_responses(
             out; None ends the sampling there.
 
     Raises:
-        UserError: the sampler refuses.
-        SandboxError: a program could not be judged.
+        UserError: the sandbox could not judge a program, or the sampler refuses.
     """
     token_text = TokenText(tokenizer)
     if isinstance(prompt_template, str):
