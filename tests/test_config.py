@@ -80,6 +80,15 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
         ({"prm": {"n": {"target": "sign", "layers": 9}}}, "prm.n.layers = 9: the policy has model.layers = 3"),
         ({"labels": {"halving": True}}, "halving is how splicing searches: set strategy = 'splice'"),
         (
+            {"prm": {"p": {"target": "progress", "twins": True}}},
+            "prm.p.twins: their endings are those of splices; set labels.strategy = 'splice'",
+        ),
+        (
+            {"prm": {"p": {"target": "progress", "twins": True, "labels": "oracle"}}},
+            "twins are made of the run's own labels",
+        ),
+        ({"prm": {"n": NGRAMS | {"twins": True}}}, "twins = True needs a PRM of lines that starts from the policy"),
+        (
             ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "length_norm": False}}},
             "'program' has one score",
         ),

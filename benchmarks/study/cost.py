@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from psgpo.config import OpChainSource, Recipe
+from psgpo.config import OpChainSource, PrmSettings, Recipe
 from psgpo.runs.inputs import inputs
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.stages import stage_graph
@@ -58,8 +58,8 @@ def kind_of(stage: str) -> str:
 def work_of(stage: str, recipe: Recipe) -> float:
     """Units of work of a stage.
 
-    sft: examples / 1000; rl: rollouts / 1000; responses, label, mutants, prm: labelled responses (epochs of them) /
-    1000; linear: responses scanned; evaluate and the study's own: samples / 1000; the rest: 1.
+    sft: examples / 1000; rl: rollouts / 1000; responses, label, mutants, twins, prm: labelled responses (epochs of
+    them) / 1000; linear: responses scanned; evaluate and the study's own: samples / 1000; the rest: 1.
     """
     problems = recipe.problems
     if not isinstance(problems, OpChainSource):
@@ -75,9 +75,15 @@ def work_of(stage: str, recipe: Recipe) -> float:
         "label": labelled / recipe.labels.shards,
         "linear": float(recipe.labels.compare_linear),
         "mutants": problems.label / 1000,
-        "prm": labelled * recipe.prm[stage.removeprefix("prm-")].epochs if kind == "prm" else 0.0,
+        "twins": labelled,
+        "prm": labelled * _passes(recipe.prm[stage.removeprefix("prm-")]) if kind == "prm" else 0.0,
         "evaluate": problems.test * (recipe.evaluation.samples + recipe.evaluation.greedy) / 1000,
     }.get(kind, 1.0)
+
+
+def _passes(settings: PrmSettings) -> float:
+    """Epochs; of twins there are somewhat more than of the responses that they are made of."""
+    return settings.epochs * (2.4 if settings.twins else 1.0)
 
 
 def own_stages(study: Study, cell: str, seed: int) -> dict[str, float]:

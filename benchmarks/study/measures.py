@@ -19,7 +19,7 @@ STAGES = {
     "problems": ("problems",),
     "SFT": ("sft",),
     "responses": ("responses",),
-    "labels": ("labels", "mutants"),
+    "labels": ("labels", "mutants", "twins"),
     "PRMs": ("prm-",),
     "RL": ("rl-",),
     "evaluation": ("evaluate-", "study-"),

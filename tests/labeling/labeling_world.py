@@ -35,6 +35,7 @@ class CharTokenizer:
 
     all_special_ids = (EOS,)
     bos_token_id = None
+    eos_token_id = EOS
 
     class _Backend:
         def to_str(self) -> str:

@@ -35,6 +35,8 @@ app = typer.Typer(
 )
 
 
+LABEL_STAGES = ("responses", "labels", "twins", "mutants")
+"""How the names of what `psgpo label` runs begin."""
 TOGETHER = ("run", "sft", "rl", "label", "evaluate")
 """Commands for the processes of a launcher."""
 
@@ -81,9 +83,12 @@ def rl(
 
 @app.command()
 def label(recipe: RecipeFile, overrides: Overrides = None) -> None:
-    """Stage: sample responses of the baseline's checkpoints (or `labels.of`'s), label their lines; or make mutants."""
+    """Stage: sample responses of the baseline's checkpoints (or `labels.of`'s), label their lines; or make mutants.
+
+    With PRMs that learn from twins, these too.
+    """
     loaded = load_recipe(recipe, overrides)
-    names = [name for name in stage_graph(loaded) if name.split("-")[0] in ("responses", "labels", "mutants")]
+    names = [name for name in stage_graph(loaded) if name.split("-")[0] in LABEL_STAGES]
     if not names:
         raise UserError(f"{recipe}: no [prm.<name>] in this recipe, so nothing needs labels; add one")
     run_only(recipe, overrides, names)

@@ -161,6 +161,9 @@ class PrmSettings(Section):
     noise: Fraction = 0.0
     """For studies of sensitivity: share of the responses trained on whose m* is replaced by any number of lines from 0
     to T, each as likely. Responses that measure the PRM keep theirs."""
+    twins: bool = False
+    """Learn from twins of the failed responses too: programs that are made of one and a right ending, and run. For
+    labels by `splice` with `references`; see docs/labels.md."""
     epochs: Positive = 12
     """At most: the best epoch on a slice of the training problems is kept."""
     batch_size: Positive = 16
@@ -195,6 +198,12 @@ class PrmSettings(Section):
         return self
 
     @model_validator(mode="after")
+    def _twins_are_of_labels(self) -> Self:
+        if self.twins and (self.labels == "oracle" or self.noise):
+            raise ValueError("twins are made of the run's own labels; leave labels = 'oracle' and noise out, or twins")
+        return self
+
+    @model_validator(mode="after")
     def _rates_exist(self) -> Self:
         if self.target == "soft" and (self.labels == "oracle" or not self.neutral_labels):
             raise ValueError("target 'soft' is the success rates of code lines: leave labels and neutral_labels out")
@@ -221,6 +230,7 @@ class PrmSettings(Section):
             ("neutral_labels", True),
             ("responses", None),
             ("noise", 0.0),
+            ("twins", False),
         ):
             if getattr(self, key) != value:
                 raise ValueError(

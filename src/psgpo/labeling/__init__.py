@@ -1,8 +1,8 @@
 """Line labels: which prefixes of a response can still be completed to a program that passes.
 
 `collect` samples responses, `search` is the pure search, `scheduler` runs thousands of searches on shared batches,
-`journal` makes them resumable, `costs` counts, `quality` compares with exact labels, `identity` says whose tokens a
-label file holds, `select` chooses what a PRM is trained on.
+`journal` makes them resumable, `twins` makes more labelled programs of splices, `costs` counts, `quality` compares with
+exact labels, `identity` says whose tokens a label file holds, `select` chooses what a PRM is trained on.
 """
 
 from psgpo.labeling.collect import cut_at_function_end, grade_programs, sample_responses
@@ -14,6 +14,7 @@ from psgpo.labeling.scheduler import Labelling, label_responses, write_labels
 from psgpo.labeling.search import binary_search, line_labels, linear_scan
 from psgpo.labeling.select import SELECTIONS, count_labels, select_labels
 from psgpo.labeling.strategies import STRATEGIES
+from psgpo.labeling.twins import make_twins, response_behind
 
 __all__ = [
     "SELECTIONS",
@@ -29,9 +30,11 @@ __all__ = [
     "label_responses",
     "line_labels",
     "linear_scan",
+    "make_twins",
     "measure_labels",
     "merge_usage",
     "refuse_other_tokenizer",
+    "response_behind",
     "sample_responses",
     "select_labels",
     "shard_responses",

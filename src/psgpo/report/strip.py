@@ -45,7 +45,9 @@ def _label_stages(recipe: Recipe) -> list[str]:
     if recipe.labels.source == "mutation":
         return ["mutants"]
     shards = [f"labels-{number + 1}" for number in range(recipe.labels.shards)]
-    return ["responses", *shards, *(["labels-linear"] if recipe.labels.compare_linear else []), "labels"]
+    linear = ["labels-linear"] if recipe.labels.compare_linear else []
+    twins = ["twins"] if any(prm.twins for prm in recipe.prm.values()) else []
+    return ["responses", *shards, *linear, "labels", *twins]
 
 
 def _labelled_by(recipe: Recipe) -> str:
@@ -60,6 +62,7 @@ SHORT = {
     "responses": "sample",
     "labels": "merge",
     "labels-linear": "linear scan",
+    "twins": "twins",
 }
 
 

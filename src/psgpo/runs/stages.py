@@ -3,6 +3,7 @@
     problems -> sft -> rl-baseline -> responses -> labels-1..N -> labels -> prm-<name> -> rl-<arm>
              -> evaluate-<policy> -> report
 
+Where a PRM learns from twins, `twins` stands between `labels` and it.
 With labels of another run's policy, `responses` waits for no RL. With labels from mutants, `mutants` stands for the
 three label stages and needs the problems alone.
 
@@ -97,7 +98,7 @@ def stage_graph(recipe: Recipe) -> dict[str, Stage]:
     for name, prm in recipe.prm.items():
         # A causal one starts from the SFT policy, or asks what prompts it reads; a search has seen to that already.
         first = ["sft"] if mutants and prm.kind == "causal" else []
-        needs = [*(["mutants"] if mutants else ["labels"]), *first]
+        needs = [*(["mutants"] if mutants else ["labels"]), *(["twins"] if prm.twins else []), *first]
         reads = ("seed", "device", f"prm.{name}", "labels.source", "labels.holdout", "model", *PROMPTS)
         reads += split_keys(recipe, "label")
         alone = mutants or not prm.from_policy
@@ -136,6 +137,9 @@ def _add_labels(recipe: Recipe, add: Callable[..., None]) -> None:
         add("labels-linear", ["responses"], "label_linear", reads=reads, writes=("labels/linear.*",))
     merged = ("labels/labels.jsonl", "labels/summary.json")
     add("labels", [*shards, *linear], "merge_labels", reads=("labels", *label), writes=merged)
+    if any(prm.twins for prm in recipe.prm.values()):
+        reads = ("seed", "sandbox", "labels.timeout_seconds", *label)
+        add("twins", ["labels", "sft"], "make_label_twins", reads=reads, writes=("labels/twins.jsonl",))
 
 
 def split_keys(recipe: Recipe, split: str) -> tuple[str, ...]:

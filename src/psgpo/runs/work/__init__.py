@@ -1,6 +1,6 @@
 """The bodies of the stages: read the run directory, call the algorithm, write the run directory."""
 
-from psgpo.runs.work.labels import label_linear, label_shard, merge_labels, sample_labelled_responses
+from psgpo.runs.work.labels import label_linear, label_shard, make_label_twins, merge_labels, sample_labelled_responses
 from psgpo.runs.work.mutants import make_mutants
 from psgpo.runs.work.outcome import evaluate, write_report
 from psgpo.runs.work.policy import arm_trainer, make_problems, train_arm, train_policy
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "label_linear",
     "label_shard",
+    "make_label_twins",
     "make_mutants",
     "make_problems",
     "merge_labels",

@@ -18,8 +18,10 @@ from psgpo.labeling import (
     cost_summary,
     cut_at_function_end,
     label_responses,
+    make_twins,
     measure_labels,
     merge_usage,
+    refuse_other_tokenizer,
     sample_responses,
     shard_responses,
     write_labels,
@@ -27,6 +29,7 @@ from psgpo.labeling import (
 from psgpo.labeling.strategies import READS_SURPRISE
 from psgpo.labeling.surprise import PolicySurprise
 from psgpo.lines import TokenText
+from psgpo.models import load_tokenizer
 from psgpo.prm import (
     load_exact,
     response_key,
@@ -127,6 +130,24 @@ def merge_labels(run: RunDirectory, progress: Progress) -> None:
         }
     write_json(folder / "summary.json", summary)
     progress(1, 1)
+
+
+def make_label_twins(run: RunDirectory, progress: Progress) -> None:
+    """labels/twins.jsonl: programs made of failed responses and right endings, labelled and run."""
+    folder = run.path / "labels"
+    tokenizer = load_tokenizer(policy_folder(run.path, "sft"))
+    labels = read_labels(folder / "labels.jsonl")
+    refuse_other_tokenizer(labels, tokenizer, str(folder / "labels.jsonl"))
+    with open_sandbox(run, timeout=run.recipe.labels.timeout_seconds) as sandbox:
+        twins = make_twins(
+            labels,
+            load_problems_jsonl(run.path / "problems" / "label.jsonl"),
+            tokenizer=tokenizer,
+            sandbox=sandbox,
+            seed=run.recipe.seed,
+            progress=progress,
+        )
+    write_labels(folder / "twins.jsonl", twins, tokenizer=tokenizer)
 
 
 def _label(run: RunDirectory, progress: Progress, responses: Sequence[Response], name: str, strategy: str) -> None:

@@ -13,6 +13,7 @@ from psgpo.chats import recipe_template
 from psgpo.config import ModelSettings, PrmSettings
 from psgpo.labeling import (
     refuse_other_tokenizer,
+    response_behind,
     select_labels,
 )
 from psgpo.models import (
@@ -117,6 +118,8 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
     # The epoch is chosen on problems of its own, so that the held-out ones measure and do nothing else. The split is by
     # one hash per problem: raising the bar takes the next slice.
     train, choosing = split_by_problem(rest, holdout + (1 - holdout) * CHOOSING_SHARE)
+    if settings.twins:
+        train += _twins_of(run, train, settings)
     _warn_of_one_class(train, settings, str(file))
     out = run.path / "prm" / name
     seed = derive_seed(run.recipe.seed, "prm", name)
@@ -153,6 +156,13 @@ def _train_on_responses(run: RunDirectory, progress: Progress, name: str) -> Non
         out,
         exact,
     )
+
+
+def _twins_of(run: RunDirectory, examples: Sequence[PrmExample], settings: PrmSettings) -> list[PrmExample]:
+    """Those of the responses that are learned from; what chooses the epoch and what measures are responses alone."""
+    keys = {example.key for example in examples}
+    twins = read_labels(run.path / "labels" / "twins.jsonl")
+    return build_examples([twin for twin in twins if response_behind(twin.response) in keys], settings)
 
 
 def _warn_of_one_class(examples: Sequence[PrmExample], settings: PrmSettings, name: str) -> None:
