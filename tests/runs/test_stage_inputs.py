@@ -124,13 +124,23 @@ def test_the_embedded_benchmark(tmp_path: Path, tiny_overrides: list[str], monke
     check(recipe.model_copy(update={"arms": arms, "prm": {"sign": recipe.prm["sign"]}}), monkeypatch)
 
 
-def test_problems_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = {"k": 1, "draw": 1, "shards": 1, "compare_linear": 0, "strategy": "noisy", "budget": 2, "holdout": 0.3}
+@pytest.mark.parametrize(
+    ("labels", "prm", "form"),
+    [
+        ({"strategy": "noisy", "budget": 2}, {"target": "sign"}, "sum"),
+        ({"strategy": "splice", "references": True, "hunt": 0}, {"target": "progress", "twins": True}, "progress"),
+    ],
+    ids=["noisy", "splice, twins"],
+)
+def test_problems_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: dict[str, Any], prm: dict[str, Any], form: str
+) -> None:
+    labels = labels | {"k": 1, "draw": 1, "shards": 1, "compare_linear": 0, "holdout": 0.3}
     table = own_recipe(tmp_path, trained=32) | {
         "rl": {"steps": 1, "checkpoints": 1, "prompts_per_step": 2, "minibatches": 1},
         "labels": labels,
-        "prm": {"p": {"target": "sign", "epochs": 1}},
-        "arms": {"baseline": {}, "a": {"line_reward": "sum", "prm": "p"}},
+        "prm": {"p": prm | {"epochs": 1}},
+        "arms": {"baseline": {}, "a": {"line_reward": form, "prm": "p"}},
     }
     check(parse_recipe(table, origin="r"), monkeypatch)
 
