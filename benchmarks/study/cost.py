@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psgpo.config import OpChainSource, PrmSettings, Recipe
+from psgpo.labeling.twins import PER_RESPONSE
 from psgpo.runs.inputs import inputs
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.stages import stage_graph
@@ -82,8 +83,8 @@ def work_of(stage: str, recipe: Recipe) -> float:
 
 
 def _passes(settings: PrmSettings) -> float:
-    """Epochs; of twins there are somewhat more than of the responses that they are made of."""
-    return settings.epochs * (2.4 if settings.twins else 1.0)
+    """Over the responses, twins counted as so many more of them."""
+    return settings.epochs * (1 + PER_RESPONSE if settings.twins else 1.0)
 
 
 def own_stages(study: Study, cell: str, seed: int) -> dict[str, float]:

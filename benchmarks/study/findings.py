@@ -5,6 +5,7 @@ What the template calls, with the names of study.toml; all give text, and "–" 
 gain(CELL, ARM, AGAINST)      paired difference of pass@1 with its interval, bold where it is clear of zero
 level(CELL, ARM)              pass@1;  greedy(…), many(…): of greedy programs, of any of eight
 reference(CELL, ARM, AGAINST) pass@1 of what the arm is compared with, on the seeds of both
+seed_level(CELL, ARM, SEED)   pass@1 on one seed;  seed_share(…, OF): share of OF's gain, OF being CELL/ARM
 greedy_gain(…)                the difference of greedy programs, as `gain`
 gain_t(…), greedy_t(…)        `gain` and `greedy_gain` with Student's t interval over the seeds
 operations(CELL, ARM, "1–2")  the difference on these lengths;  factor(…): by how much pass@1 grows there
@@ -96,6 +97,14 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
     def greedy_gain(cell: str, arm: str, against: str = BASELINE, kind: str = "") -> str:
         return _difference(of_arm("decoding", cell, arm, against), f"greedy: difference{kind}")
 
+    def on_seed(cell: str, arm: str, seed: int) -> float:
+        return float(row("seeds", cell, arm=arm)[f"seed {seed}"])
+
+    def seed_share(cell: str, arm: str, seed: int, of: str) -> str:
+        other, _, bound = of.rpartition("/")
+        gains = [on_seed(c, a, seed) - on_seed(c, BASELINE, seed) for c, a in ((cell, arm), (other, bound))]
+        return _share(str(gains[0] / gains[1]), 2)
+
     def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
 
@@ -157,6 +166,8 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         ),
         "greedy_t": functools.partial(greedy_gain, kind=", t over seeds"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
+        "seed_level": lambda cell, arm, seed: _share(str(on_seed(cell, arm, seed))),
+        "seed_share": seed_share,
         "greedy": lambda cell, arm: _share(of_arm("decoding", cell, arm)["greedy"]),
         "many": lambda cell, arm: _share(of_arm("decoding", cell, arm)["pass@8"]),
         "operations": operations,

@@ -24,6 +24,11 @@ TABLES: dict[str, tuple[str, str, Rows]] = {
         f"Mean pass@1 over seeds. {INTERVALS} Beside it Student's t over seeds.",
         rows.arms,
     ),
+    "seeds": (
+        "Seed by seed",
+        "pass@1 of every policy; seeds that the cell has not are left open.",
+        rows.by_seed,
+    ),
     "decoding": (
         "Greedy, and any of several samples",
         "The arms of the first table under greedy decoding (one program a problem), and pass@8 of the same samples at "

@@ -54,6 +54,23 @@ def arms(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     return rows
 
 
+def by_seed(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
+    """pass@1 of every policy on every seed of the group: what all means and intervals are made of."""
+    seeds = sorted({seed for cell in cells for seed in study.seeds(cell)})
+    rows: list[Row] = []
+    for cell in cells:
+        for arm in dict.fromkeys(("sft", BASELINE, *study.arms(cell))):
+            side = Side(cell=cell, arm=arm)
+            alone = present(study, results, side)
+            levels = dict(zip(alone.seeds, alone.first, strict=True))
+            rows.append(
+                named(study, side)
+                | {f"seed {seed}": float(levels[seed].mean()) if seed in levels else NAN for seed in seeds}
+                | {"missing": missing(study, alone)}
+            )
+    return rows
+
+
 def fresh(study: Study, results: Results, cells: Sequence[str]) -> list[Row]:
     """The differences of `arms` on the seeds by which nothing was chosen."""
     rows: list[Row] = []

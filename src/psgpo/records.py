@@ -405,6 +405,9 @@ class LineLabels:
     """How much of a program the good lines stand for, where an ending is known: 1 − (code lines of the ending that
     completes them) / (code lines of the shortest passing program known), in [0, 1]. None where that was not
     found out."""
+    joined: tuple[int, float] | None = None
+    """Of a twin that passes: how many of its first lines are the response's, and what share of a program they stand
+    for; `done` is of all its lines."""
 
     @property
     def real_valued(self) -> bool:
@@ -420,12 +423,15 @@ class LineLabels:
         for name in ("guessed", "unlabelled"):
             if not record[name]:
                 del record[name]
-        if record["done"] is None:
-            del record["done"]
+        for name in ("done", "joined"):
+            if record[name] is None:
+                del record[name]
         return record | {"line_ends": list(self.line_ends), "labels": list(self.labels)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> LineLabels:
         values = dict(record) | {"response": Response.from_json(record["response"])}
         values["probes"] = tuple(Probe(**probe) for probe in record["probes"])
+        if "joined" in record:
+            values["joined"] = tuple(record["joined"])
         return cls(**(values | {"line_ends": tuple(record["line_ends"]), "labels": tuple(record["labels"])}))

@@ -390,6 +390,17 @@ def test_fresh_seeds_are_shown_alone(tmp_path: Path) -> None:
     assert rows.fresh(study, load_all(study), ["warm"]) == []
 
 
+def test_every_seed_is_shown(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    for seed in (0, 2):
+        made_result(study, "main", seed, {"sft": [0] * P, "baseline": [1] * P, "dense": [2 + seed] * P})
+    sft, baseline, dense, value = rows.by_seed(study, load_all(study), ["main"])
+    assert [row["arm"] for row in (sft, baseline, dense, value)] == ["sft", "baseline", "dense", "value"]
+    assert (dense["seed 0"], dense["seed 2"], baseline["seed 2"]) == (0.25, 0.5, 0.125)
+    assert math.isnan(dense["seed 1"])
+    assert dense["missing"].startswith("missing seeds 1: not run")
+
+
 def test_steps_are_counted_to_the_first_reference(tmp_path: Path) -> None:
     study = small_study(
         tmp_path, STUDY.replace('arms = ["dense"]\nagainst', 'curve_arms = ["dense"]\narms = ["dense"]\nagainst')

@@ -32,7 +32,7 @@ class Spliced:
 Suffixes = Generator[list[str], Sequence[Verdict], Spliced]
 """Yields programs, is sent their verdicts, returns what they say."""
 
-_DEFINITION = re.compile(r"(?:async\s+def|def|class)\b")
+DEFINITION = re.compile(r"(?:async\s+def|def|class)\b")
 _RETURN = re.compile(r"\s*return\b")
 FIRST = 4
 BATCH = 16
@@ -91,7 +91,7 @@ def suffix_programs(lines: Sequence[str], kept: int, pool: Sequence[Sequence[str
     found: dict[str, int] = {}
     head = "".join(f"{line}\n" for line in lines[:kept])
     for donor in pool:
-        margin = max((j for j, line in enumerate(donor) if _DEFINITION.match(line)), default=-1)
+        margin = max((j for j, line in enumerate(donor) if DEFINITION.match(line)), default=-1)
         for j in range(margin + 1, len(donor) + (kept < len(lines))):
             program = head + "".join(f"{line}\n" for line in donor[j:])
             found[program] = min(found.get(program, len(donor)), abs(j - kept))
@@ -116,7 +116,7 @@ def crossed_programs(programs: Sequence[Sequence[str]], fresh: int = 0) -> Itera
             places = [j for j in (kept, kept + 1, kept - 1) if 0 < j < len(programs[b])]
             joins += [(middle + 0.5 * (j != kept), a, b, kept, j) for j in places]
     for _, a, b, kept, j in sorted(joins):
-        if any(map(_DEFINITION.match, programs[b][j:])):
+        if any(map(DEFINITION.match, programs[b][j:])):
             continue
         program = "".join(f"{line}\n" for line in (*programs[a][:kept], *programs[b][j:]))
         if program not in seen:

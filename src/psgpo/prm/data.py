@@ -18,6 +18,7 @@ operations / operations). They are an upper bound for analysis, not part of the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,7 +153,7 @@ def _example(label: LineLabels, settings: PrmSettings, truth: ExactLines | None)
     assert len(neutral) == L == len(label.labels), "labels and lines of a response disagree"
     last = label.last_solvable if truth is None else truth.last_on_track
     if settings.target == "progress":
-        targets = progress_targets(neutral, last, label.done) if truth is None else tuple(truth.progress)
+        targets = progress_targets(neutral, last, label.done, label.joined) if truth is None else tuple(truth.progress)
     elif settings.target == "soft":
         targets = tuple((value + 1) / 2 for value in (label.labels if truth is None else prefix_signs(L, last)))
     else:
@@ -273,22 +274,35 @@ def prefix_signs(lines: int, last_solvable: int) -> tuple[float, ...]:
     return tuple(1.0 if m <= last_solvable else -1.0 for m in range(1, lines + 1))
 
 
-def progress_targets(neutral: Sequence[bool], last_solvable: int, done: float | None = None) -> tuple[float, ...]:
+def progress_targets(
+    neutral: Sequence[bool],
+    last_solvable: int,
+    done: float | None = None,
+    joined: tuple[int, float] | None = None,
+) -> tuple[float, ...]:
     """min(m, m*) / T for m = 1..T; with `done`, done · c(min(m, m*)) / c(m*), c counting lines that are not neutral.
 
     T of a failed response is no measure of the program that was asked for, and neutral lines bring it no further;
-    `done` knows both.
+    `done` knows both. With `joined` = (n, share) it is `share` at line n, in equal steps before it and after it, so
+    that a twin says of its first lines what the response says of them.
 
     >>> progress_targets([False] * 4, 2)
     (0.25, 0.5, 0.5, 0.5)
     >>> progress_targets([False, True, False, False], 3, 0.5)
     (0.25, 0.25, 0.5, 0.5)
+    >>> progress_targets([False] * 4, 4, 1.0, (2, 0.25))
+    (0.125, 0.25, 0.625, 1.0)
     """
     if done is None:
         return tuple(min(m, last_solvable) / len(neutral) for m in range(1, len(neutral) + 1))
-    code = [sum(not flag for flag in neutral[: min(m, last_solvable)]) for m in range(1, len(neutral) + 1)]
-    total = sum(not flag for flag in neutral[:last_solvable])
-    return tuple(done * count / total if total else 0.0 for count in code)
+    code = [0, *itertools.accumulate(int(not flag) for flag in neutral)]  # c(0), c(1), …
+    total = code[last_solvable]
+    reached = [code[min(m, last_solvable)] for m in range(1, len(neutral) + 1)]
+    kept, share = (0, 0.0) if joined is None else (code[joined[0]], joined[1])
+    if not kept or kept == total:
+        return tuple(done * count / total if total else 0.0 for count in reached)
+    rest = (done - share) / (total - kept)
+    return tuple(share * count / kept if count <= kept else share + rest * (count - kept) for count in reached)
 
 
 def token_weights(line_ends: Sequence[int], neutral: Sequence[bool]) -> tuple[float, ...]:

@@ -138,7 +138,7 @@ def _add_labels(recipe: Recipe, add: Callable[..., None]) -> None:
     merged = ("labels/labels.jsonl", "labels/summary.json")
     add("labels", [*shards, *linear], "merge_labels", reads=("labels", *label), writes=merged)
     if any(prm.twins for prm in recipe.prm.values()):
-        reads = ("seed", "sandbox", "labels.timeout_seconds", *label)
+        reads = ("seed", "sandbox", "sampling.max_new_tokens", "labels.timeout_seconds", *label)
         add("twins", ["labels", "sft"], "make_label_twins", reads=reads, writes=("labels/twins.jsonl",))
 
 

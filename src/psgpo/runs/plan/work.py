@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from psgpo.config import ArmSettings, JsonlSource, OpChainSource, PrmSettings, Recipe, TaskRange
+from psgpo.labeling.twins import PER_RESPONSE
 from psgpo.problems import load_problems_jsonl
 from psgpo.runs.labelled import labelled_count
 from psgpo.runs.plan import mutants
@@ -166,7 +167,10 @@ def _labelling(recipe: Recipe, assumed: Assumed) -> list[StageWork]:
     joined = failed * recipe.labels.crossover if recipe.labels.strategy == "splice" else 0
     first, later = _drawn(recipe, responses, R), _drawn(recipe, completions, max(1, R // 2))
     both = {name: first[name] + later[name] for name in first}
-    return [StageWork(stage="labels", judged=responses + completions + joined, **both)]
+    found = [StageWork(stage="labels", judged=responses + completions + joined, **both)]
+    if any(prm.twins for prm in recipe.prm.values()):
+        found.append(StageWork(stage="twins", judged=2 * failed))
+    return found
 
 
 def _prm_tokens(recipe: Recipe, prm: PrmSettings, assumed: Assumed) -> int:
@@ -186,7 +190,8 @@ def _prm_tokens(recipe: Recipe, prm: PrmSettings, assumed: Assumed) -> int:
         pairs = round(programs * lines)
     if prm.kind == "encoder" and prm.scope == "line":
         return round(pairs * share * (P + whole / 2))
-    return round(round(programs * share) * (P + whole))
+    twins = PER_RESPONSE if prm.twins else 0.0
+    return round(round(programs * (1 + twins) * share) * (P + whole))
 
 
 def _references(recipe: Recipe, assumed: Assumed) -> mutants.References:

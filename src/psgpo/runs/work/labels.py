@@ -145,6 +145,7 @@ def make_label_twins(run: RunDirectory, progress: Progress) -> None:
             tokenizer=tokenizer,
             sandbox=sandbox,
             seed=run.recipe.seed,
+            max_tokens=run.recipe.sampling.max_new_tokens,
             progress=progress,
         )
     write_labels(folder / "twins.jsonl", twins, tokenizer=tokenizer)
