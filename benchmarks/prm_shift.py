@@ -6,7 +6,7 @@ A PRM is trained on what the baseline's checkpoints write. A policy that is paid
 and keeps those that it does not see. For every PRM of lines and every policy of runs on the embedded benchmark, on the
 samples of the evaluation (problems that no PRM was trained on) and against exact labels:
 
-    first wrong    AUROC between the first wrong line of a response and the right lines before it (`sign`)
+    first wrong    AUROC between the first wrong lines of responses and right lines (`sign`)
     paid to wrong  share of the increments paid that lies on wrong lines (`progress`)
     total          correlation of the total paid with exact progress, over responses (`progress`)
 
@@ -95,7 +95,9 @@ def rows_of(path: Path, policies: Sequence[str] | None, sandbox: Sandbox) -> lis
     run = RunDirectory.open(path)
     if not embedded(run.recipe):
         raise UserError(f"{path}: only the embedded benchmark has exact labels; give runs of problems.kind = 'opchain'")
-    prms = {name: settings for name, settings in run.recipe.prm.items() if settings.from_policy}
+    prms = {name: prm for name, prm in run.recipe.prm.items() if prm.from_policy and prm.target != "soft"}
+    if not prms:
+        raise UserError(f"{path}: no PRM of target 'sign' or 'progress' that starts from the policy; give other runs")
     rows = []
     for policy in policies or ("sft", *run.recipe.arms):
         found = responses_of(run, policy, sandbox)

@@ -40,6 +40,7 @@ import jinja2
 import numpy as np
 
 from psgpo.errors import UserError
+from psgpo.evaluation.metrics import NAN
 from study.cells import BASELINE, FOLDER, Study
 from study.compare import over_seeds
 
@@ -98,12 +99,12 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         return _difference(of_arm("decoding", cell, arm, against), f"greedy: difference{kind}")
 
     def on_seed(cell: str, arm: str, seed: int) -> float:
-        return float(row("seeds", cell, arm=arm)[f"seed {seed}"])
+        return float(row("seeds", cell, arm=arm)[f"seed {seed}"] or NAN)
 
     def seed_share(cell: str, arm: str, seed: int, of: str) -> str:
         other, _, bound = of.rpartition("/")
         gains = [on_seed(c, a, seed) - on_seed(c, BASELINE, seed) for c, a in ((cell, arm), (other, bound))]
-        return _share(str(gains[0] / gains[1]), 2)
+        return _share(str(gains[0] / gains[1]), 2) if gains[1] and not np.isnan(sum(gains)) else DASH
 
     def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
@@ -166,7 +167,7 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         ),
         "greedy_t": functools.partial(greedy_gain, kind=", t over seeds"),
         "level": lambda cell, arm: _share(of_arm("arms", cell, arm)["pass@1"]),
-        "seed_level": lambda cell, arm, seed: _share(str(on_seed(cell, arm, seed))),
+        "seed_level": lambda cell, arm, seed: _share(row("seeds", cell, arm=arm)[f"seed {seed}"]),
         "seed_share": seed_share,
         "greedy": lambda cell, arm: _share(of_arm("decoding", cell, arm)["greedy"]),
         "many": lambda cell, arm: _share(of_arm("decoding", cell, arm)["pass@8"]),

@@ -29,6 +29,23 @@ def test_the_numbers_of_the_study_in_the_readme_stand_on_the_results_page() -> N
     assert numbers <= set(re.findall(r"[+−]?\.\d{3}", (RESULTS / "README.md").read_text(encoding="utf-8")))
 
 
+def test_a_seed_that_is_not_there_has_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the group `main` seed 3 is taken away."""
+    tables = tmp_path / "tables"
+    tables.mkdir()
+    head, *rows = (RESULTS / "study" / "main-seeds.csv").read_text(encoding="utf-8").splitlines()
+    place = head.split(",").index("seed 3")
+    kept = [",".join("" if n == place else cell for n, cell in enumerate(row.split(","))) for row in rows]
+    (tables / "main-seeds.csv").write_text("\n".join([head, *kept]), encoding="utf-8")
+    asks = ["seed_level('main', 'dense', %d)", "seed_share('main', 'dense', %d, 'main/oracle-dense')"]
+    template = tmp_path / "t.j2"
+    template.write_text(" ".join("{{ " + ask % seed + " }}" for seed in (3, 4) for ask in asks), encoding="utf-8")
+    monkeypatch.setattr(findings, "TEMPLATE", template)
+    found = findings.render(Study.load(), tables).split()
+    assert found[:2] == ["–", "–"]
+    assert re.fullmatch(r"\.\d{3} -?\.\d\d", " ".join(found[2:]))
+
+
 @pytest.mark.parametrize(
     ("asks", "says"),
     [
