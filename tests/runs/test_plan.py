@@ -91,6 +91,17 @@ def test_work_by_hand() -> None:
     assert work["rl-both"].passes == (5 * 8 + 20) * 260 * 3 + 5 * 8 * 260 * 6
 
 
+def test_twins_are_run_and_learned_from() -> None:
+    by_splicing = {"labels": {"strategy": "splice", "references": True, "responses_per_problem": 3, "holdout": 0.25}}
+    plain = {one.stage: one for one in stages_work(recipe(**by_splicing), ASSUMED)}
+    twins = {"prm": {"sign": {"target": "sign", "epochs": 4, "twins": True}}}
+    work = {one.stage: one for one in stages_work(recipe(**by_splicing, **twins), ASSUMED)}
+    assert "twins" not in plain
+    assert work["twins"].judged == 2 * round(0.75 * 6 * 3 * 2)
+    assert work["twins"].generated == 0
+    assert work["prm-sign"].trained == pytest.approx(2.4 * plain["prm-sign"].trained, rel=0.02)
+
+
 def test_a_smaller_prm_is_planned_smaller() -> None:
     prm = {"sign": {"target": "sign"}, "small": {"target": "sign", "layers": 1}}
     planner = planner_of(recipe(prm=prm), 100)
