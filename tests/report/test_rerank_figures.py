@@ -27,19 +27,25 @@ def made_up(count: int, largest: int) -> dict[str, Any]:
     return {"methods": methods}
 
 
-@pytest.mark.parametrize(("count", "largest"), [(2, 2), (8, 8), (8, 64)])
-@pytest.mark.parametrize("axis", ["n", "tokens"])
-def test_every_method_has_its_interval_behind_the_curves(
-    count: int, largest: int, axis: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    caught: list[Figure] = []
+@pytest.fixture
+def caught(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are finished."""
+    figures: list[Figure] = []
     finish = rerank_figures.finish
 
     def catch(figure: Figure, **options: Any) -> Plot:
-        caught.append(figure)
+        figures.append(figure)
         return finish(figure, **options)
 
     monkeypatch.setattr(rerank_figures, "finish", catch)
+    return figures
+
+
+@pytest.mark.parametrize(("count", "largest"), [(2, 2), (8, 8), (8, 64)])
+@pytest.mark.parametrize("axis", ["n", "tokens"])
+def test_every_method_has_its_interval_behind_the_curves(
+    count: int, largest: int, axis: str, caught: list[Figure]
+) -> None:
     methods = made_up(count, largest)["methods"]
     plot = rerank_figures.curves(methods, axis)
     (axes,) = caught[0].axes
@@ -59,6 +65,26 @@ def test_every_method_has_its_interval_behind_the_curves(
     says = f"best first: 95 % over problems at the largest {'n' if axis == 'n' else 'budget'}"
     assert says in axes.get_xlabel()
     assert says in plot.caption
+
+
+def test_a_judge_has_one_colour_and_no_two_methods_look_the_same() -> None:
+    judged = [f"{prm}-{kind}" for prm in ("sign", "progress") for kind in ("last", "mean", "min", "product")]
+    others = ["orm", "likelihood-mean", "likelihood-sum", "majority", "a", "b", "c", "d"]  # nine judges, seven colours
+    names = ["random", *judged, *others, "oracle"]
+    series = {one.label: one for one in rerank_figures.series_of(names)}
+    assert list(series) == names
+    assert len({(one.colour, one.dash) for one in series.values()}) == len(names)
+    assert {series[name].colour for name in judged[:4]} == {series["sign-last"].colour}
+    apart = ("random", "sign-last", "progress-last", "orm", "likelihood-sum", "majority", "oracle")
+    assert len({series[name].colour for name in apart}) == len(apart)
+
+
+def test_the_names_stand_as_the_intervals_do_best_first(caught: list[Figure]) -> None:
+    methods = made_up(8, 4)["methods"]
+    rerank_figures.curves(methods, "n")
+    legend = caught[0].axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == list(reversed(list(methods)))
 
 
 def test_the_caption_says_what_a_beam_curve_is() -> None:

@@ -44,7 +44,8 @@ def test_what_is_finished_within_a_budget_can_be_chosen():
     # The tie of q is a coin from 50 tokens on; p comes with the last token.
     assert values["beam"] == [0, 0, 0, 0, 0.5, 0.5, 0.25, 0.75]
     assert found["beam"]["minus"]["best-of-n"]["value"] == pytest.approx(0.25)
-    assert found["beam"]["minus"].keys() == {"random", "likelihood-mean", "best-of-n"}
+    assert found["beam"]["minus"]["orm"]["value"] == pytest.approx(0.25)
+    assert found["beam"]["minus"].keys() == {"random", "likelihood-mean", "best-of-n", "orm"}
 
 
 def test_a_search_gains_where_the_oracle_of_the_pool_cannot():

@@ -42,6 +42,11 @@ def test_samples_are_ranked_by_everything(world: Path, tmp_path: Path) -> None:
     assert methods["oracle"]["curve"][3]["tokens"] == pytest.approx(4 * np.mean(tokens))
     assert methods["oracle"]["closed"]["value"] == pytest.approx(1.0)
     assert set(methods["orm"]["minus"]) == {"random", "likelihood-mean", "majority"}
+    mine, orm = methods["mine-min"], methods["orm"]
+    assert set(mine["minus"]) == {"random", "likelihood-mean", "majority", "orm"}
+    apart = mine["curve"][-1]["value"] - orm["curve"][-1]["value"]
+    assert mine["minus"]["orm"]["value"] == pytest.approx(apart)
+    assert "minus orm" in printed
     with (tmp_path / "out" / "curves.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 4 * len(methods)

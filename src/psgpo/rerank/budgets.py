@@ -52,7 +52,7 @@ def measure_search(
         | _of_pool(rows[BEST_OF_N], votes, judged, tokens)
         for tokens in budgets
     ]
-    references = (RANDOM, LIKELIHOOD[0], BEST_OF_N)
+    references = (RANDOM, LIKELIHOOD[0], BEST_OF_N, *judged)
     return {
         method: {
             "curve": [

@@ -24,7 +24,7 @@ Json = dict[str, Any]
 RANDOM, ORACLE, MAJORITY = "random", "oracle", "majority"
 LIKELIHOOD = ("likelihood-mean", "likelihood-sum")
 REFERENCES = (RANDOM, LIKELIHOOD[0], MAJORITY)
-"""What every other method is compared with, where it was measured."""
+"""What every other method is compared with, where it was measured; beside every ORM."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,14 +84,17 @@ def expected_tokens(drawn: Mapping[str, Drawn], n: int) -> float:
     return n * float(np.mean([problem.tokens.mean() for problem in drawn.values()]))
 
 
-def measure(drawn: Mapping[str, Drawn], *, resamples: int, seed: int) -> Json:
+def measure(drawn: Mapping[str, Drawn], *, orms: Sequence[str] = (), resamples: int, seed: int) -> Json:
     """`curve`, `minus` and `closed` of every method: see docs/rerank.md.
+
+    Args:
+        orms: methods that the others are compared with too.
 
     Raises:
         UserError: as `expected_passes`.
     """
     found = expected_passes(drawn)
-    options = {"resamples": resamples, "seed": seed}
+    options, references = {"resamples": resamples, "seed": seed}, (*REFERENCES, *orms)
     fewest = next(iter(found.values())).shape[1]
     tokens = [expected_tokens(drawn, n) for n in range(1, fewest + 1)]
     return {
@@ -100,7 +103,7 @@ def measure(drawn: Mapping[str, Drawn], *, resamples: int, seed: int) -> Json:
                 {"n": n, "tokens": tokens[n - 1], **bootstrap_mean(rows[:, n - 1], **options).to_json()}
                 for n in range(1, fewest + 1)
             ],
-            **compared(method, {name: rows[:, -1] for name, rows in found.items()}, REFERENCES, **options),
+            **compared(method, {name: rows[:, -1] for name, rows in found.items()}, references, **options),
         }
         for method, rows in found.items()
     }

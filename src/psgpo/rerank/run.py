@@ -114,7 +114,7 @@ def run_rerank(
         )
         for problem, group in samples.responses.items()
     }
-    methods = measure(drawn, resamples=request.resamples, seed=request.seed)
+    methods = measure(drawn, orms=[name for name, _ in request.orms], resamples=request.resamples, seed=request.seed)
     summary = {
         "samples": str(request.samples),
         "data": _data(samples, drawn),
