@@ -54,7 +54,7 @@ NEEDED = {
         "orm": "prm/orm",
         "items.jsonl": "items.jsonl",
     },
-    "docs/rerank.md": {"ngrams/model": "path/to/prm"},
+    "docs/rerank.md": {"ngrams/model": "path/to/prm", "orm": "runs/demo/prm/orm"},
     "docs/report.md": {f"runs/{name}": f"runs/{name}" for name in ("a", "b", "c", "more-kl")},
 }
 """Page to what its commands take from elsewhere: name in the store, name on the page."""
