@@ -14,6 +14,7 @@ SCRIPTS = {
     "benchmarks/ppo_step.py": "tests/rl/test_ppo_benchmark.py",
     "benchmarks/prm_kinds.py": SMALL,
     "benchmarks/prm_mutants.py": SMALL,
+    "benchmarks/prm_shift.py": "tests/benchmarks/test_prm_shift.py",
     "benchmarks/processes.py": SMALL,
     "benchmarks/report_open.py": SMALL,
     "benchmarks/samplers.py": SMALL,
