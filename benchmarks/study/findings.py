@@ -15,7 +15,8 @@ steps(CELL, ARM)              PPO steps to the baseline's last pass@1, median
 auroc(CELL, PRM)              against exact labels, with its interval
 place(CELL, PRM)              AUROC of a line's place in its program, on the same lines
 label(CELL, COLUMN)           a column of the table of labels
-fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by
+fresh_gain(CELL, ARM)         as `gain`, on the seeds that nothing was chosen by;  fresh_t(…): as `gain_t`
+fresh_share(CELL, ARM, OF)    share of the gain of OF, which is CELL/ARM, there
 pairs_of(TABLE, CELL, OTHER)  rows of two cells with the same seed, of a table with a row a seed
 mean_of(TABLE, CELL, COLUMN)  mean over a cell's rows there; as_share(…) of a column: as the others
 mean_gap(…, COLUMN, OTHER)    mean of a difference of columns, with Student's t interval
@@ -106,6 +107,13 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         gains = [on_seed(c, a, seed) - on_seed(c, BASELINE, seed) for c, a in ((cell, arm), (other, bound))]
         return _share(str(gains[0] / gains[1]), 2) if gains[1] and not np.isnan(sum(gains)) else DASH
 
+    def fresh_share(cell: str, arm: str, of: str) -> str:
+        other, _, bound = of.rpartition("/")
+        gains = [
+            row("fresh", c, arm=a, against=BASELINE)["difference, bootstrap"] for c, a in ((cell, arm), (other, bound))
+        ]
+        return _share(str(float(gains[0]) / float(gains[1])), 2)
+
     def operations(cell: str, arm: str, lengths: str, against: str = BASELINE) -> str:
         return _difference(of_arm("operations", cell, arm, against), f"{lengths} operations")
 
@@ -190,6 +198,10 @@ def _functions(study: Study, tables: Path) -> dict[str, Callable[..., Any]]:
         "fresh_gain": lambda cell, arm: _difference(
             row("fresh", cell, arm=arm, against=BASELINE), "difference, bootstrap"
         ),
+        "fresh_t": lambda cell, arm, against=BASELINE: _difference(
+            row("fresh", cell, arm=arm, against=against), "difference, t over seeds"
+        ),
+        "fresh_share": fresh_share,
         "cost": lambda cell, kind: row("costs", cell)[kind],
         "best": lambda cell, policy, how, n: _share(row("best-of", cell, policy=policy, takes=how)[f"n = {n}"]),
         "at_end": functools.partial(curve, place=-1),

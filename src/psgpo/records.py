@@ -432,6 +432,6 @@ class LineLabels:
     def from_json(cls, record: Mapping[str, Any]) -> LineLabels:
         values = dict(record) | {"response": Response.from_json(record["response"])}
         values["probes"] = tuple(Probe(**probe) for probe in record["probes"])
-        if "joined" in record:
+        if record.get("joined") is not None:
             values["joined"] = tuple(record["joined"])
         return cls(**(values | {"line_ends": tuple(record["line_ends"]), "labels": tuple(record["labels"])}))

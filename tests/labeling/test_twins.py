@@ -226,6 +226,14 @@ def test_no_twin_starts_over() -> None:
     assert all(twin.response.text.count("def solve") == 1 for twin in made)
 
 
+def test_blank_lines_at_the_end_of_what_is_good_do_not_count() -> None:
+    text = SOLUTION + "\n\n1 / 0\n"
+    (mended,) = twins([failed_python(text, 7, 1.0)], [replace(PYTHON, reference_solution=SOLUTION)], sandbox=Runs())
+    assert (mended.last_solvable, mended.joined) == (5, (5, 1.0))
+    (example,) = build_examples([mended], PrmSettings(target="progress"))
+    assert example.targets[-1] == 1.0
+
+
 def test_continued_twins_parse() -> None:
     text = "def solve(x):\n    x = x + 1\n    for _ in range(2):\n        x = x * 3\n    x = x + 5\n    return x\n"
     labels = [failed_python(text, 2, 0.4, index) for index in range(20)]

@@ -70,7 +70,7 @@ def make_twins(
     """The twins of all failed responses, labelled; programs of a problem that are equal, or a response, once.
 
     Their token ids are the tokenizer's of the program, and the checkpoint of a response is followed by `/mended` or
-    `/continued` in theirs. What is drawn depends on `seed` and the response alone.
+    `/continued` in theirs. What is drawn depends on `seed`, the response, and the programs of its problem that pass.
 
     Args:
         labels: by `splice` with reference solutions; responses without `done` have no twins.
@@ -249,5 +249,5 @@ def _labelled(twin: Twin, tokenizer: PreTrainedTokenizerBase, text: TokenText) -
         tokens=0,
         executions=1,
         done=1.0 if mended else of.done,
-        joined=(of.last_solvable, of.done) if mended else None,
+        joined=(min(of.last_solvable, last), of.done) if mended else None,  # blank lines at the end are no lines of it
     )
