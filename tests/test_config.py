@@ -87,6 +87,10 @@ ORM = {"prm": {"o": NGRAMS | {"scope": "program"}}}
             {"prm": {"p": {"target": "progress", "twins": True, "labels": "oracle"}}},
             "twins are made of the run's own labels",
         ),
+        (
+            {"labels": {"source": "mutation"}, "prm": {"p": {"target": "sign", "twins": True}}},
+            "prm.p.twins: their endings are those of splices",
+        ),
         ({"prm": {"n": NGRAMS | {"twins": True}}}, "twins = True needs a PRM of lines that starts from the policy"),
         (
             ORM | {"arms": {"a": {"line_reward": "program", "prm": "o", "length_norm": False}}},

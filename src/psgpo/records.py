@@ -386,7 +386,7 @@ class LineLabels:
     last_solvable: int
     """m*: how many leading lines the search found completable; T when the response itself passes."""
     strategy: str
-    """Name of the label strategy, see `LabelSettings.strategy`."""
+    """Name of the label strategy, see `LabelSettings.strategy`; `twin` of a twin (`psgpo.labeling.twins`)."""
     probes: tuple[Probe, ...]
     completions: int
     """Completions drawn for this response."""

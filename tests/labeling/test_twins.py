@@ -67,18 +67,15 @@ def test_a_failed_response_is_mended_and_continued(tmp_path: Path) -> None:
 
 def test_a_prm_learns_of_the_good_lines_what_the_response_says_of_them(tmp_path: Path) -> None:
     asked = with_solution(problem("p", 4))
-    labels = spliced([asked], [response(asked, "def\napple\nwrong\n")], tmp_path)
-    labels = (replace(labels[0], done=0.2),)  # its two good lines are long-winded: they stand for one of five
-    asked = replace(asked, reference_solution="def\napple\n# a\nbirch\ncedar\n")
-    made = make_twins([replace(labels[0], done=0.5)], [asked], tokenizer=CharTokenizer(), sandbox=FakeGrader(), seed=3)
-    mended, continued = build_examples(
-        [replace(twin, done=0.2) if twin.joined is None else replace(twin, joined=(2, 0.2)) for twin in made],
-        PrmSettings(target="progress"),
-    )
-    assert mended.targets == pytest.approx((0.1, 0.2, 0.6, 1.0))
-    assert continued.targets[:2] == pytest.approx((0.1, 0.2))
-    assert set(continued.targets[2:]) == {0.2}
-    assert set(mended.weights + continued.weights) == {1.0}
+    mended, continued = twins(spliced([asked], [response(asked, "def\napple\nwrong\n")], tmp_path), [asked])
+    assert (mended.joined, continued.done) == ((2, 0.5), 0.5)
+    # As if the two lines were long-winded, and stood for a fifth of a program.
+    mended, continued = replace(mended, joined=(2, 0.2)), replace(continued, done=0.2)
+    of_mended, of_continued = build_examples([mended, continued], PrmSettings(target="progress"))
+    assert of_mended.targets == pytest.approx((0.1, 0.2, 0.6, 1.0))
+    assert of_continued.targets[:2] == pytest.approx((0.1, 0.2))
+    assert set(of_continued.targets[2:]) == {0.2}
+    assert set(of_mended.weights + of_continued.weights) == {1.0}
 
 
 def test_labels_of_twins_are_the_truth(tmp_path: Path) -> None:

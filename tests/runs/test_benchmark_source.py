@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any, get_args
@@ -94,6 +95,17 @@ def test_the_same_task_under_another_number_is_trained_on_too(mbpp: Path) -> Non
 def test_a_problem_belongs_to_one_test_set(mbpp: Path) -> None:
     with pytest.raises(UserError, match=r"Mbpp/2 is in 'a' and in 'b'"):
         load_tasks(recipe(mbpp, {"train": tasks(5, 6), "test": {"a": tasks(1, 2), "b": tasks(2, 3)}}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "twins", "key"), [({"halving": True}, False, "labels.halving"), ({}, True, "prm.p.twins")]
+)
+def test_what_joins_programs_by_lines_is_refused(mbpp: Path, labels: Table, twins: bool, key: str) -> None:
+    splice = {"strategy": "splice", "references": True} | labels
+    prm = {"p": {"target": "progress", "twins": twins}}
+    splits = {"train": tasks(1, 2), "test": {"m": tasks(3, 4)}}
+    with pytest.raises(UserError, match=re.escape(f"{key} is for programs joined by lines")):
+        recipe(mbpp, splits, labels=splice, prm=prm)
 
 
 @pytest.mark.parametrize(

@@ -270,9 +270,9 @@ class Recipe(Section):
                 f"prm.{twins[0]}.twins: their endings are those of splices; set labels.strategy = 'splice' and "
                 "labels.references = true, or leave twins out"
             )
-        for key, wanted in (("labels.halving", self.labels.halving), (f"prm.{twins and twins[0]}.twins", bool(twins))):
-            if wanted and self.problems.kind == "benchmark":
-                raise ValueError(f"{key} is for programs joined by lines, the embedded benchmark's; leave it out")
+        by_lines = [*(["labels.halving"] if self.labels.halving else []), *(f"prm.{name}.twins" for name in twins)]
+        if by_lines and self.problems.kind == "benchmark":
+            raise ValueError(f"{by_lines[0]} is for programs joined by lines, the embedded benchmark's; leave it out")
         plus = getattr(self.problems, "plus", None)
         if plus is not None and self.labels.source != "mutation":
             raise ValueError("problems.plus has tests for mutants; set labels.source = 'mutation', or leave it out")
@@ -280,11 +280,11 @@ class Recipe(Section):
             raise ValueError("the table mutation makes mutants; set labels.source = 'mutation', or remove it")
         if self.labels.source == "mutation":
             for name, prm in self.prm.items():
-                found = (prm.target, prm.labels, prm.select, prm.responses, prm.neutral_labels, prm.noise, prm.twins)
-                if found != ("sign", "search", "full", None, True, 0.0, False):
+                found = (prm.target, prm.labels, prm.select, prm.responses, prm.neutral_labels, prm.noise)
+                if found != ("sign", "search", "full", None, True, 0.0):
                     raise ValueError(
                         f"prm.{name}: mutants have labels of lines and nothing else; leave labels, select, responses, "
-                        "noise, twins and neutral_labels out, with target = 'sign'"
+                        "noise and neutral_labels out, with target = 'sign'"
                     )
         elif self.labels.strategy != "soft":
             for name, prm in self.prm.items():

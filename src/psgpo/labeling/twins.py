@@ -91,14 +91,13 @@ def make_twins(
         group = known[start : start + GROUP]
         for twin in _judged(group, pools, seed, sandbox):
             name = twin.of.response.problem_id
-            before = found.get((name, twin.program))
             if twin.program in pools[name].responses:
                 continue
             made = _labelled(twin, tokenizer, text)
             if made is None or (max_tokens is not None and len(made.response.token_ids) > max_tokens):
                 continue
-            # Of two labels of one program the one that proves more.
-            if before is None or made.last_solvable > before.last_solvable:
+            before = found.get((name, twin.program))
+            if before is None or made.last_solvable > before.last_solvable:  # of two labels the one that proves more
                 found[name, twin.program] = made
         if progress is not None:
             progress(start + len(group), len(known))
